@@ -1,0 +1,125 @@
+//! Every bound in Pouch: its unit, where it comes from, and what happens when it is reached.
+//!
+//! Bounds that a simulator wants to shrink are fields of [`Limits`]; bounds that are part of a
+//! format are constants, because changing one changes the format.
+
+use std::time::Duration;
+
+/// Bytes of a SHA-256 hash.
+pub const HASH_BYTES: usize = 32;
+/// Items under one batch signature (FORMATS 2). A larger batch is malformed.
+pub const BATCH_ITEMS_MAX: usize = 64;
+/// Addressees of one envelope (FORMATS 5). More: the desk refuses to seal, the relay to parse.
+pub const ADDRESSEES_MAX: usize = 128;
+/// Attachments named by one envelope (FORMATS 5). More: refused as malformed.
+pub const ATTACHMENTS_MAX: usize = 16;
+/// Envelopes named by one receipt item (FORMATS 7). More: the desk makes a second item.
+pub const RECEIPT_ENVELOPES_MAX: usize = 256;
+/// Bytes of a receipt's details (FORMATS 7). More: the desk refuses the remark.
+pub const DETAILS_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of an administrative leaf (FORMATS 8). More: refused before it is formed.
+pub const ADMINISTRATIVE_LEAF_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a roster note (FORMATS 3). A longer one is refused before it is parsed.
+pub const ROSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Parties in a roster (FORMATS 3). More: the roster is refused.
+pub const ROSTER_PARTIES_MAX: usize = 16_384;
+/// Witnesses in a roster (FORMATS 3). More: the roster is refused.
+pub const ROSTER_WITNESSES_MAX: usize = 24;
+/// Signature lines on one signed note (FORMATS 8). More: the note is refused.
+pub const NOTE_SIGNATURES_MAX: usize = 16;
+/// Bytes of a frame before Welcome (DESIGN 7). A longer one closes the connection.
+pub const FRAME_BEFORE_WELCOME_BYTES_MAX: usize = 4 * 1024;
+/// Bytes of a control frame (DESIGN 7). A longer one closes the session.
+pub const FRAME_CONTROL_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a frame that carries an envelope (DESIGN 7). A longer one closes the session.
+pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a sentence or a name in a control frame. A longer one is cut by the writer.
+pub const SENTENCE_BYTES_MAX: usize = 400;
+/// Submissions of one sender that the relay remembers (FORMATS 5): the largest window.
+pub const SUBMISSIONS_REMEMBERED: usize = 512;
+/// How far ahead an envelope may expire (FORMATS 5). Further: refused `EXPIRY`.
+pub const EXPIRY_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
+/// Bytes of a dispatch in clear: the largest bucket of FORMATS 6. A longer text is refused by the
+/// desk, which says to send it in parts until attachments exist.
+pub const DISPATCH_BYTES_MAX: usize = 208 * 1024;
+
+const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
+const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
+const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);
+const _: () = assert!(ADMINISTRATIVE_LEAF_BYTES_MAX < FRAME_CONTROL_BYTES_MAX);
+const _: () = assert!(BATCH_ITEMS_MAX <= u8::MAX as usize);
+
+/// Bounds of a running relay or desk, together so that a simulator can shrink them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A TLS handshake must end within this, or the connection is dropped (FORMATS 4).
+    pub handshake_time_max: Duration,
+    /// A Hello must come within this after the handshake, or the connection is closed (FORMATS 4).
+    pub hello_time_max: Duration,
+    /// A ping is sent after this much silence (FORMATS 4).
+    pub ping_every: Duration,
+    /// A session without any received byte for this long is dead and closed (FORMATS 4).
+    pub silence_max: Duration,
+    /// Handshakes under way at once; further connections wait in the kernel's queue.
+    pub handshakes_max: usize,
+    /// Connections at once, sessions and handshakes together; further ones are dropped at accept.
+    pub connections_max: usize,
+    /// Envelopes that Welcome grants before any credit grows (FORMATS 4).
+    pub window_envelopes_min: u64,
+    /// Bytes that Welcome grants (FORMATS 4). May be overdrawn by one frame.
+    pub window_bytes_min: u64,
+    /// Envelopes that one session's credit grows to (FORMATS 4).
+    pub window_envelopes_max: u64,
+    /// Bytes that one session's credit grows to (FORMATS 4).
+    pub window_bytes_max: u64,
+    /// Bytes of credit growth shared by all sessions (FORMATS 4). Used up: windows stay small.
+    pub window_pool_bytes: u64,
+    /// Receipts in flight to one desk beyond what it confirmed. Reached: more wait in its mailbox.
+    pub receipts_in_flight_max: usize,
+    /// Envelopes waiting in one mailbox. Reached: submissions to it are refused `MAILBOX_FULL`.
+    pub mailbox_envelopes_max: usize,
+    /// Bytes of bodies kept in memory for delivery. Beyond it the oldest go and are loaded back.
+    pub body_cache_bytes_max: usize,
+    /// Outputs queued to one connection before the exchange stops delivering to it, in bytes.
+    pub connection_queue_bytes_max: usize,
+    /// Bad signatures that one session may send before it is closed.
+    pub bad_signatures_max: u32,
+    /// Refusals of one party that become records within a second; the rest are only counted (FORMATS 8).
+    pub refusal_records_per_second_max: u32,
+    /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
+    pub log_time_catch_up_per_minute: Duration,
+    /// Take-overs of a party's session: at most one within this time (FORMATS 4).
+    pub take_over_every: Duration,
+}
+
+impl Limits {
+    /// What a relay and a desk run with.
+    pub const DEFAULT: Limits = Limits {
+        handshake_time_max: Duration::from_secs(5),
+        hello_time_max: Duration::from_secs(5),
+        ping_every: Duration::from_secs(10),
+        silence_max: Duration::from_secs(25),
+        handshakes_max: 64,
+        connections_max: 4_096,
+        window_envelopes_min: 8,
+        window_bytes_min: 64 * 1024,
+        window_envelopes_max: 512,
+        window_bytes_max: 1024 * 1024,
+        window_pool_bytes: 64 * 1024 * 1024,
+        receipts_in_flight_max: 1_024,
+        mailbox_envelopes_max: 100_000,
+        body_cache_bytes_max: 64 * 1024 * 1024,
+        connection_queue_bytes_max: 2 * 1024 * 1024,
+        bad_signatures_max: 8,
+        refusal_records_per_second_max: 10,
+        log_time_catch_up_per_minute: Duration::from_secs(60),
+        take_over_every: Duration::from_secs(10),
+    };
+}
+
+const _: () = {
+    let limits = Limits::DEFAULT;
+    assert!(limits.window_envelopes_max as usize <= SUBMISSIONS_REMEMBERED);
+    assert!(limits.window_bytes_min <= limits.window_bytes_max);
+    assert!(limits.window_bytes_max >= FRAME_BYTES_MAX as u64);
+};
