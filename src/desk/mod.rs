@@ -1,1 +1,3 @@
-//! See `docs/ARCHITECTURE.md`.
+//! What mission and hub share: durable outbox and inbox, the link to the relay, the local API.
+
+pub mod view;

@@ -1,0 +1,287 @@
+//! What the desk's API takes and gives, as JSON. Times are RFC 3339 in UTC, ids are UUID text, parties
+//! are roster codes (`MOD`, `IDN`), hashes are lower hex.
+
+use serde::{Deserialize, Serialize};
+
+/// A dispatch handed in by a person or a program: `POST /v1/dispatches`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDispatch {
+    /// Action addressees, by code; at least one.
+    pub to: Vec<String>,
+    /// Information addressees, by code.
+    #[serde(default)]
+    pub info: Vec<String>,
+    /// Topic id of the roster.
+    pub topic: String,
+    /// `routine`, `priority`, `immediate` or `flash`.
+    #[serde(default = "routine")]
+    pub precedence: String,
+    /// Label of the roster's policy; its lowest where empty.
+    #[serde(default)]
+    pub label: String,
+    /// `note-verbale`, `aide-memoire`, `circular-note`, `request`, `report`, `check-in`, `contact`, `cancellation`; `report` where empty.
+    #[serde(default)]
+    pub kind: String,
+    /// One line, at most 200 bytes.
+    pub subject: String,
+    /// UTF-8, at most 200 KiB.
+    #[serde(default)]
+    pub body: String,
+    /// BCP 47 tag, `en` where empty.
+    #[serde(default)]
+    pub language: String,
+    /// Sender's registry number; made by the desk where empty.
+    #[serde(default)]
+    pub reference: String,
+    /// Id (UUID or short) of the dispatch that this one answers.
+    #[serde(default)]
+    pub in_reply_to: Option<String>,
+    /// Whether a person must acknowledge.
+    #[serde(default)]
+    pub acknowledgement_required: bool,
+    /// When an answer is due.
+    #[serde(default)]
+    pub answer_due: Option<String>,
+    /// Seconds from now until it expires; by precedence where absent (routine 30 days, flash 1 day).
+    #[serde(default)]
+    pub expires_s: Option<u64>,
+    /// EXERCISE traffic.
+    #[serde(default)]
+    pub exercise: bool,
+    /// Originator's office and person, free text.
+    #[serde(default)]
+    pub office: String,
+    /// See `office`.
+    #[serde(default)]
+    pub person: String,
+    /// The caller's own key: the same key twice gives the same dispatch back and queues nothing.
+    #[serde(default)]
+    pub idempotency_key: Option<String>,
+}
+
+fn routine() -> String {
+    "routine".to_owned()
+}
+
+/// A dispatch of the outbox: answer to `POST /v1/dispatches`, `GET /v1/outbox`, `GET /v1/outbox/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outgoing {
+    /// UUID v7.
+    pub id: String,
+    /// Crockford base32, 4 to 6 characters, unique in this desk's register.
+    pub short: String,
+    /// The sender's registry number.
+    pub reference: String,
+    /// Date-time group.
+    pub dtg: String,
+    /// One line.
+    pub subject: String,
+    /// Topic id.
+    pub topic: String,
+    /// As in [`NewDispatch`].
+    pub precedence: String,
+    /// As in [`NewDispatch`].
+    pub exercise: bool,
+    /// `queued`, `sealed` (submitted, no answer yet), `accepted`, `refused`.
+    pub state: String,
+    /// When it entered the outbox.
+    pub queued_at: String,
+    /// When the relay's Accepted came.
+    pub accepted_at: Option<String>,
+    /// Its record's position in the log.
+    pub position: Option<u64>,
+    /// Its name in the log.
+    pub envelope_hash: Option<String>,
+    /// Where refused: code and sentence.
+    pub refusal: Option<Refusal>,
+    /// One per addressee, TO first.
+    pub addressees: Vec<AddresseeState>,
+    /// Whether the call found the dispatch by its idempotency key.
+    #[serde(default)]
+    pub duplicate: bool,
+}
+
+/// How far an outgoing dispatch came at one addressee.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddresseeState {
+    /// Roster code.
+    pub code: String,
+    /// `to` or `info`.
+    pub role: String,
+    /// Times from the addressee's own signed receipts.
+    pub delivered_at: Option<String>,
+    /// See `delivered_at`.
+    pub set_aside_at: Option<String>,
+    /// Reason of the set-aside receipt.
+    pub set_aside_reason: Option<String>,
+    /// See `delivered_at`.
+    pub read_at: Option<String>,
+    /// See `delivered_at`.
+    pub acknowledged_at: Option<String>,
+    /// Who acknowledged, with a remark; a peer's text.
+    pub remark: Option<String>,
+}
+
+/// Why the relay refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// `ROSTER_STALE`, `TOPIC`, ...
+    pub code: String,
+    /// Plain words.
+    pub sentence: String,
+}
+
+/// A dispatch of the inbox, as a list shows it: `GET /v1/dispatches`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    /// The receiver's own number, gap-free from 1.
+    pub register: u64,
+    /// UUID v7 given by the sender.
+    pub id: String,
+    /// Crockford base32, 4 to 6 characters, unique in this desk's register.
+    pub short: String,
+    /// Sender's code.
+    pub from: String,
+    /// `to` or `info`: how this desk was addressed.
+    pub role: String,
+    /// The sender's registry number; a peer's text, as are `dtg` and `subject`.
+    pub reference: String,
+    /// Date-time group.
+    pub dtg: String,
+    /// One line.
+    pub subject: String,
+    /// Topic id.
+    pub topic: String,
+    /// As in [`NewDispatch`].
+    pub precedence: String,
+    /// As in [`NewDispatch`].
+    pub label: String,
+    /// As in [`NewDispatch`].
+    pub kind: String,
+    /// As in [`NewDispatch`].
+    pub exercise: bool,
+    /// As in [`NewDispatch`].
+    pub acknowledgement_required: bool,
+    /// When it became durable here.
+    pub received_at: String,
+    /// When a person here first read it.
+    pub read_at: Option<String>,
+    /// When a person here acknowledged it.
+    pub acknowledged_at: Option<String>,
+    /// Whether it was set aside instead of opened, and why.
+    pub set_aside: Option<String>,
+    /// Notices about its stream: a gap before it, a new epoch; for a person.
+    pub notices: Vec<String>,
+    /// Its record's position in the log.
+    pub position: u64,
+    /// Its name in the log.
+    pub envelope_hash: String,
+}
+
+/// A whole dispatch: `GET /v1/dispatches/{id}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IncomingWhole {
+    /// As in the list.
+    #[serde(flatten)]
+    pub summary: Incoming,
+    /// All addressees, TO first.
+    pub addressees: Vec<(String, String)>,
+    /// Originator's office and person; a peer's text.
+    pub office: String,
+    /// See `office`.
+    pub person: String,
+    /// BCP 47 tag.
+    pub language: String,
+    /// UUID of what it answers.
+    pub in_reply_to: Option<String>,
+    /// When an answer is due.
+    pub answer_due: Option<String>,
+    /// A peer's text.
+    pub body: String,
+}
+
+/// Filters of the inbox list; all are optional and narrow.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InboxFilter {
+    /// Only register numbers above this one.
+    pub after: Option<u64>,
+    /// Only this topic.
+    pub topic: Option<String>,
+    /// Only what asks for acknowledgement and has none.
+    pub unacked: Option<bool>,
+    /// At most so many, 1 to 500; 100 where absent.
+    pub limit: Option<u32>,
+}
+
+/// `POST /v1/dispatches/{id}/read` and `/acknowledge`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    /// Who reads or acknowledges, free text, at most 200 bytes.
+    #[serde(default)]
+    pub who: String,
+    /// At most 3 KiB.
+    #[serde(default)]
+    pub remark: String,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// `mission` or `hub`.
+    pub daemon: String,
+    /// Own code.
+    pub code: String,
+    /// Trust domain.
+    pub trust_domain: String,
+    /// `connecting`, `in contact`, `offline`.
+    pub link: String,
+    /// Why the link is not in contact, in plain words with what to do.
+    pub link_reason: Option<String>,
+    /// Relay address in use or tried last.
+    pub relay: String,
+    /// Since when the link is as it is.
+    pub since: String,
+    /// Last time anything was heard from the relay.
+    pub last_contact: Option<String>,
+    /// Roster version held.
+    pub roster_version: u32,
+    /// Outbox dispatches not yet accepted.
+    pub queued: u64,
+    /// Outbox dispatches accepted but not delivered to every addressee.
+    pub undelivered: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Inbox dispatches in all, and those unread, and those with an acknowledgement owed.
+    pub inbox: u64,
+    /// See `inbox`.
+    pub unread: u64,
+    /// See `inbox`.
+    pub unacknowledged: u64,
+    /// Set aside instead of opened.
+    pub set_aside: u64,
+    /// Receipts made here that the relay has not yet logged.
+    pub receipts_waiting: u64,
+    /// Alarms for a person, newest last.
+    pub alarms: Vec<String>,
+    /// Version of pouch.
+    pub version: String,
+}
+
+/// Every error of the API, with an HTTP status of 400, 403, 404, 409, 413 or 500.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiError {
+    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `internal`.
+    pub code: String,
+    /// Plain words that end with what to do.
+    pub sentence: String,
+}
+
+/// Body of `POST /v1/cursors/{name}/commit`; answer of `GET /v1/cursors/{name}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cursor {
+    /// Everything up to this register number has been taken.
+    pub register: u64,
+}
