@@ -19,6 +19,11 @@ pub const RECEIPT_ENVELOPES_MAX: usize = 256;
 pub const DETAILS_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of an administrative leaf (FORMATS 8). More: refused before it is formed.
 pub const ADMINISTRATIVE_LEAF_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a trust domain: a DNS name that leaves room for `relay.` before it (RFC 1035: 253). Longer:
+/// refused wherever it is parsed.
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 247;
+/// Bytes of a party's name in its SPIFFE ID, as of a DNS label. Longer: the id is refused.
+pub const PARTY_NAME_BYTES_MAX: usize = 63;
 /// Bytes of a roster note (FORMATS 3). A longer one is refused before it is parsed.
 pub const ROSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Parties in a roster (FORMATS 3). More: the roster is refused.
