@@ -20,7 +20,7 @@ where
 
 /// The same for a field that may be absent; used with `default`.
 pub(super) mod option {
-    use super::*;
+    use super::{Deserializer, Display, FromStr, Serializer};
 
     pub(in super::super) fn serialize<T, S>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
     where
@@ -44,7 +44,7 @@ pub(super) mod option {
 
 /// The same for a list of texts.
 pub(super) mod list {
-    use super::*;
+    use super::{Deserialize, Deserializer, Display, FromStr, Serializer, read};
 
     pub(in super::super) fn serialize<T, S>(values: &[T], serializer: S) -> Result<S::Ok, S::Error>
     where
