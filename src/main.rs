@@ -1,1 +1,3 @@
+//! The `pouch` command.
+
 fn main() {}

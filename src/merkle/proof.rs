@@ -71,7 +71,7 @@ impl Iterator for Climb {
 }
 
 /// A whole tree in memory, for making many paths: about two hashes, 64 bytes, for each leaf.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
     /// The leaves first, the root last; no level is empty unless the tree is.
     levels: Vec<Vec<Hash>>,
