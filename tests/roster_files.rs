@@ -269,7 +269,8 @@ impl Profile {
         let validity = certificate.validity();
         let seconds = validity.not_after.timestamp() - validity.not_before.timestamp();
         let usage = certificate.key_usage().unwrap().unwrap().value;
-        let usages: [(&str, fn(&KeyUsage) -> bool); 4] = [
+        type Bit = fn(&KeyUsage) -> bool;
+        let usages: [(&str, Bit); 4] = [
             ("digitalSignature", KeyUsage::digital_signature),
             ("keyEncipherment", KeyUsage::key_encipherment),
             ("keyCertSign", KeyUsage::key_cert_sign),

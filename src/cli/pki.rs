@@ -9,8 +9,9 @@ use clap::{Args, Subcommand};
 use super::safe_text;
 use crate::identity::SpiffeId;
 use crate::pki::roster_files::Entry;
-use crate::pki::{self, Applicant, Ca, PkiError, Request};
-use crate::roster::PartyNumber;
+use crate::pki::{self, Applicant, Ca, PkiError, Request, RequestError};
+use crate::roster::{PartyNumber, RosterError};
+use crate::tls::TlsError;
 
 /// Certificates: a ministry's CA, and requests of its parties
 #[derive(Debug, Subcommand)]
@@ -103,6 +104,44 @@ pub fn run(command: PkiCommand) -> Result<(), PkiError> {
         }
         PkiCommand::Issue(args) => issue(args, now),
         PkiCommand::Show(args) => print(&pki::show(&args.file, now)?),
+    }
+}
+
+/// The exit code for what `pouch pki` and `pouch roster` meet (DESIGN 11): 8 when something does not
+/// verify, 2 when something was typed or written wrong, 1 when standard output cannot be written.
+pub fn exit_code(error: &PkiError) -> u8 {
+    const UNWRITABLE: u8 = 1;
+    const USAGE: u8 = 2;
+    const INTEGRITY: u8 = 8;
+    match error {
+        PkiError::Output(_) => UNWRITABLE,
+        PkiError::Request(RequestError::Signature(_) | RequestError::Unsigned)
+        | PkiError::Tls(TlsError::Root { .. })
+        | PkiError::Note(_)
+        | PkiError::Altered => INTEGRITY,
+        PkiError::Roster(
+            RosterError::Toml(_)
+            | RosterError::Field { .. }
+            | RosterError::TooLong { .. }
+            | RosterError::Unwritable(_)
+            | RosterError::InForce { .. }
+            | RosterError::VersionsUsedUp,
+        ) => USAGE,
+        PkiError::Roster(_) => INTEGRITY,
+        PkiError::Request(_)
+        | PkiError::Tls(_)
+        | PkiError::Key(_)
+        | PkiError::File { .. }
+        | PkiError::Index { .. }
+        | PkiError::TrustDomain(_)
+        | PkiError::OtherTrustDomain { .. }
+        | PkiError::Number { .. }
+        | PkiError::Entry { .. }
+        | PkiError::EntryKey(_)
+        | PkiError::NotRosterKey(_)
+        | PkiError::NoRoster
+        | PkiError::Unknown(_)
+        | PkiError::Certificate(_) => USAGE,
     }
 }
 

@@ -41,7 +41,7 @@ pub enum PkiError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// A file that the operator named cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}: check the name and who may read it", path = path.display())]
     File {
         /// The file.
         path: PathBuf,

@@ -210,7 +210,7 @@ pub fn trust_bundle(note: &[u8], root: &CertificateDer<'_>) -> Result<TrustBundl
     let bundle = TrustBundle {
         format: BundleFormat::V1,
         trust_domain: draft.trust_domain,
-        root_key_sha256: tls::spki_sha256(root).ok_or(PkiError::NoRoster)?,
+        root_key_sha256: tls::spki_sha256(root).ok_or(rcgen::Error::CouldNotParseCertificate)?,
         roster_version: draft.version,
         roster_hash: merkle::sha256(note),
         roster_keys: draft.roster.keys,
