@@ -98,6 +98,9 @@ pub enum LogFormat {
     Json,
 }
 
+/// Where a daemon looks for its configuration.
+pub const FILE_DEFAULT: &str = "/etc/pouch/pouch.toml";
+
 /// Most relay addresses that one desk is given; more are refused.
 const RELAYS_MAX: usize = 16;
 

@@ -1,3 +1,4 @@
 //! What mission and hub share: durable outbox and inbox, the link to the relay, the local API.
 
 pub mod view;
+pub mod client;
