@@ -1,1 +1,3 @@
-//! See `docs/ARCHITECTURE.md`.
+//! What the journal holds: leaf, opening and body; layout and checksum.
+
+pub mod leaf;

@@ -1,1 +1,6 @@
-//! See `docs/ARCHITECTURE.md`.
+//! Both ends of the protocol: what a peer may say now, and how much.
+//!
+//! [`hello`] opens a session on either end, [`window`] counts credit, [`inbound`] and [`outbound`]
+//! are what the relay hears and says, in types that only checks can make.
+
+pub mod hello;

@@ -1,0 +1,239 @@
+//! Paths: made from leaves at hand, verified from what a peer sent.
+//!
+//! Everything here is one walk. In a tree where an odd last node rises unchanged, a node's sibling
+//! at each level follows from its index and the index of the level's last node; [`Climb`] says
+//! which side it is on. Making a path collects the siblings, verifying one hashes them in.
+
+use super::{Hash, MerkleError, empty_root, node_hash};
+
+/// Where a node's sibling lies at one level of the tree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sibling {
+    /// To the left: the path's hash goes first.
+    Left,
+    /// To the right: the path's hash goes second.
+    Right,
+    /// There is none: the node is the odd last one and rises unchanged.
+    Absent,
+}
+
+/// The way from a node up to the root, one [`Sibling`] for each level below the root.
+#[derive(Clone, Copy, Debug)]
+pub struct Climb {
+    index: u64,
+    last: u64,
+}
+
+impl Climb {
+    /// Starts at leaf `index` of a tree of `size` leaves.
+    ///
+    /// # Errors
+    /// [`MerkleError::IndexBeyondSize`] if there is no such leaf.
+    pub fn new(index: u64, size: u64) -> Result<Climb, MerkleError> {
+        if index >= size {
+            return Err(MerkleError::IndexBeyondSize { index, size });
+        }
+        Ok(Climb { index, last: size - 1 })
+    }
+
+    /// How many hashes the path of this climb has.
+    pub fn path_hashes(self) -> usize {
+        self.filter(|sibling| *sibling != Sibling::Absent).count()
+    }
+
+    /// Goes up while the node is a right child; returns how many levels that was.
+    fn skip_right_children(&mut self) -> usize {
+        let levels = self.index.trailing_ones();
+        self.index >>= levels;
+        self.last >>= levels;
+        usize::try_from(levels).expect("at most 64 levels")
+    }
+}
+
+impl Iterator for Climb {
+    type Item = Sibling;
+
+    fn next(&mut self) -> Option<Sibling> {
+        if self.last == 0 {
+            return None;
+        }
+        let sibling = if self.index % 2 == 1 {
+            Sibling::Left
+        } else if self.index < self.last {
+            Sibling::Right
+        } else {
+            Sibling::Absent
+        };
+        self.index /= 2;
+        self.last /= 2;
+        Some(sibling)
+    }
+}
+
+/// A whole tree in memory, for making many paths: about two hashes, 64 bytes, for each leaf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tree {
+    /// The leaves first, the root last; no level is empty unless the tree is.
+    levels: Vec<Vec<Hash>>,
+}
+
+impl Tree {
+    /// Hashes the leaves up to the root.
+    pub fn new(leaves: &[Hash]) -> Tree {
+        let mut levels = vec![leaves.to_vec()];
+        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
+            levels.push(level.chunks(2).map(parent).collect());
+        }
+        Tree { levels }
+    }
+
+    /// Leaves in the tree.
+    pub fn size(&self) -> usize {
+        self.levels[0].len()
+    }
+
+    /// The root; of no leaves, [`empty_root`].
+    pub fn root(&self) -> Hash {
+        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(empty_root)
+    }
+
+    /// The path that proves leaf `index` to be in this tree.
+    ///
+    /// # Panics
+    /// If there is no such leaf.
+    pub fn inclusion_path(&self, index: usize) -> Vec<Hash> {
+        let climb = Climb::new(wide(index), wide(self.size())).expect("the leaf is in the tree");
+        self.siblings(climb, 0, index)
+    }
+
+    /// The path that proves the first `old_size` leaves to be the whole of an older tree.
+    ///
+    /// # Panics
+    /// If the older tree is the larger one.
+    pub fn consistency_path(&self, old_size: usize) -> Vec<Hash> {
+        assert!(old_size <= self.size(), "an older tree is no larger than this one");
+        if old_size == 0 || old_size == self.size() {
+            return Vec::new();
+        }
+        let mut climb = Climb::new(wide(old_size - 1), wide(self.size())).expect("old_size is not larger");
+        let level = climb.skip_right_children();
+        let node = (old_size - 1) >> level;
+        // The older tree's last complete subtree, unless that is the older tree itself.
+        let mut path = if node == 0 { Vec::new() } else { vec![self.levels[level][node]] };
+        path.extend(self.siblings(climb, level, node));
+        path
+    }
+
+    fn siblings(&self, climb: Climb, level: usize, index: usize) -> Vec<Hash> {
+        let mut path = Vec::with_capacity(climb.path_hashes());
+        for (up, sibling) in climb.enumerate() {
+            let (nodes, node) = (&self.levels[level + up], index >> up);
+            match sibling {
+                Sibling::Left => path.push(nodes[node - 1]),
+                Sibling::Right => path.push(nodes[node + 1]),
+                Sibling::Absent => {}
+            }
+        }
+        path
+    }
+}
+
+/// The root over the leaves; of none, [`empty_root`].
+pub fn root(leaves: &[Hash]) -> Hash {
+    Tree::new(leaves).root()
+}
+
+/// The path that proves leaf `index`. For several leaves of one tree, make a [`Tree`] once.
+///
+/// # Panics
+/// If there is no such leaf.
+pub fn inclusion_path(leaves: &[Hash], index: usize) -> Vec<Hash> {
+    Tree::new(leaves).inclusion_path(index)
+}
+
+/// The path that proves the first `old_size` leaves to be the whole of an older tree.
+///
+/// # Panics
+/// If the older tree is the larger one.
+pub fn consistency_path(leaves: &[Hash], old_size: usize) -> Vec<Hash> {
+    Tree::new(leaves).consistency_path(old_size)
+}
+
+/// The root that leaf and path lead to; the caller compares it with the root it trusts.
+///
+/// # Errors
+/// [`MerkleError::IndexBeyondSize`], or [`MerkleError::PathLength`] unless the path has exactly the
+/// length that index and size demand (RFC 9162 section 2.1.3.2).
+pub fn root_from_inclusion(leaf: Hash, index: u64, size: u64, path: &[Hash]) -> Result<Hash, MerkleError> {
+    let climb = Climb::new(index, size)?;
+    let mut path = path.iter();
+    let mut node = leaf;
+    for sibling in climb {
+        match sibling {
+            Sibling::Left => node = node_hash(path.next().ok_or(MerkleError::PathLength)?, &node),
+            Sibling::Right => node = node_hash(&node, path.next().ok_or(MerkleError::PathLength)?),
+            Sibling::Absent => {}
+        }
+    }
+    if path.next().is_some() { Err(MerkleError::PathLength) } else { Ok(node) }
+}
+
+/// Verifies that a tree of `new_size` leaves starts with all the leaves of one of `old_size`
+/// (RFC 9162 section 2.1.4.2).
+///
+/// Everything is consistent with the empty tree, by an empty path; so is a tree with itself.
+///
+/// # Errors
+/// [`MerkleError::Shrunk`], [`MerkleError::PathLength`] unless the length is exact, or
+/// [`MerkleError::RootMismatch`].
+pub fn verify_consistency(
+    old_size: u64,
+    old_root: Hash,
+    new_size: u64,
+    new_root: Hash,
+    path: &[Hash],
+) -> Result<(), MerkleError> {
+    if old_size > new_size {
+        return Err(MerkleError::Shrunk { old: old_size, new: new_size });
+    }
+    if old_size == 0 || old_size == new_size {
+        let old_fits = old_size > 0 || old_root == empty_root();
+        let new_fits = old_size < new_size || old_root == new_root;
+        return match (path.is_empty(), old_fits && new_fits) {
+            (true, true) => Ok(()),
+            (true, false) => Err(MerkleError::RootMismatch),
+            (false, _) => Err(MerkleError::PathLength),
+        };
+    }
+    let mut path = path.iter();
+    let mut climb = Climb::new(old_size - 1, new_size)?;
+    climb.skip_right_children();
+    let seed = if climb.index == 0 { old_root } else { *path.next().ok_or(MerkleError::PathLength)? };
+    let (mut old, mut new) = (seed, seed);
+    for sibling in climb {
+        match sibling {
+            Sibling::Left => {
+                let left = path.next().ok_or(MerkleError::PathLength)?;
+                (old, new) = (node_hash(left, &old), node_hash(left, &new));
+            }
+            Sibling::Right => new = node_hash(&new, path.next().ok_or(MerkleError::PathLength)?),
+            Sibling::Absent => {}
+        }
+    }
+    if path.next().is_some() {
+        return Err(MerkleError::PathLength);
+    }
+    if old == old_root && new == new_root { Ok(()) } else { Err(MerkleError::RootMismatch) }
+}
+
+fn parent(pair: &[Hash]) -> Hash {
+    match pair {
+        [left, right] => node_hash(left, right),
+        // chunks(2) gives one or two: an odd last node rises unchanged.
+        rest => rest[0],
+    }
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).expect("a count in memory fits 64 bits")
+}

@@ -1,0 +1,464 @@
+//! Core, header, wraps: what an envelope says, parsed from the bytes that were signed (FORMATS 5).
+
+use std::collections::BTreeSet;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::{
+    batch::{self, BatchError, Proof, PublicKey, Tag},
+    limits,
+    merkle::{self, Hash, Tree},
+    roster::PartyNumber,
+    wire::{DispatchId, EnvelopeHash, Malformed, Precedence, Role, SubmissionNumber, pb},
+};
+
+/// One addressee of an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Addressee {
+    /// Who.
+    pub party: PartyNumber,
+    /// For action or information.
+    pub role: Role,
+}
+
+/// An attachment as the core names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachmentName {
+    /// SHA-256 of its ciphertext.
+    pub ciphertext_hash: Hash,
+    /// Bytes of its ciphertext.
+    pub bytes: u64,
+}
+
+/// Whether the dispatch inside is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// The ciphertext field is the dispatch in clear: the relay could read it.
+    Clear,
+}
+
+/// What the sender signs and the relay routes by. Field bounds stand in `proto/pouch/v1/envelope.proto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Core {
+    /// Must be the relay's own.
+    pub trust_domain: String,
+    /// Kept until the dispatch is accepted.
+    pub id: DispatchId,
+    /// Checked against the certificate.
+    pub sender: PartyNumber,
+    /// What the relay deduplicates by.
+    pub submission: SubmissionNumber,
+    /// Roster that the sender addressed by.
+    pub roster_version: u32,
+    /// Its SHA-256.
+    pub roster_hash: Hash,
+    /// 1 to 128, no party twice.
+    pub addressees: Vec<Addressee>,
+    /// Precedence towards TO.
+    pub precedence_action: Precedence,
+    /// Precedence towards INFO, never above the other.
+    pub precedence_info: Precedence,
+    /// Topic id.
+    pub topic: String,
+    /// Label of the roster's policy.
+    pub label: String,
+    /// EXERCISE traffic.
+    pub exercise: bool,
+    /// Seconds since 1970.
+    pub expires_s: u64,
+    /// Bytes, 0 in clear.
+    pub size_bucket: u32,
+    /// Commitment to the envelope's key; `None` in clear.
+    pub commitment: Option<Hash>,
+    /// At most 16.
+    pub attachments: Vec<AttachmentName>,
+    /// The dispatch that this one replaces.
+    pub supersedes: Option<DispatchId>,
+    /// Size of the author's newest verified checkpoint.
+    pub checkpoint_size: u64,
+    /// Its root.
+    pub checkpoint_root: Hash,
+    /// Sealed or clear.
+    pub sealing: Sealing,
+}
+
+const ADDRESSEE_BYTES: usize = 5;
+const ATTACHMENT_BYTES: usize = 40;
+const TRUST_DOMAIN_BYTES_MAX: usize = 253;
+const WORD_BYTES_MAX: usize = 64;
+
+impl Core {
+    /// Parses and checks the bytes of a core.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first field that breaks its bound.
+    pub fn decode(bytes: Bytes) -> Result<Core, Malformed> {
+        let core = pb::Core::decode(bytes).map_err(|_| Malformed::new("core", "is not protobuf"))?;
+        bounded(&core.trust_domain, TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
+        bounded(&core.topic, WORD_BYTES_MAX, "topic")?;
+        bounded(&core.label, WORD_BYTES_MAX, "label")?;
+        let precedence_action = precedence(core.precedence_action(), "precedence")?;
+        let precedence_info = precedence(core.precedence_info(), "precedence for info")?;
+        if precedence_info > precedence_action {
+            return Err(Malformed::new("precedence for info", "is above the one for action"));
+        }
+        if core.submission == 0 {
+            return Err(Malformed::new("submission number", "is zero"));
+        }
+        let sealing = match core.sealing() {
+            pb::Sealing::Clear => Sealing::Clear,
+            pb::Sealing::Unspecified => return Err(Malformed::new("sealing", "is of an unknown kind")),
+        };
+        Ok(Core {
+            id: dispatch_id(&core.id, "id")?,
+            sender: PartyNumber(core.sender),
+            submission: SubmissionNumber(core.submission),
+            roster_version: core.roster_version,
+            roster_hash: hash(&core.roster_hash, "roster hash")?,
+            addressees: addressees(&core.addressees)?,
+            precedence_action,
+            precedence_info,
+            exercise: core.exercise,
+            expires_s: core.expires_s,
+            size_bucket: core.size_bucket,
+            commitment: optional(&core.commitment, |bytes| hash(bytes, "commitment"))?,
+            attachments: attachments(&core.attachments)?,
+            supersedes: optional(&core.supersedes, |bytes| dispatch_id(bytes, "supersedes"))?,
+            checkpoint_size: core.checkpoint_size,
+            checkpoint_root: hash(&core.checkpoint_root, "checkpoint root")?,
+            sealing,
+            trust_domain: core.trust_domain,
+            topic: core.topic,
+            label: core.label,
+        })
+    }
+
+    /// The bytes to sign. They are never made a second time for one envelope.
+    pub fn encode(&self) -> Bytes {
+        let mut addressees = BytesMut::with_capacity(self.addressees.len() * ADDRESSEE_BYTES);
+        for addressee in &self.addressees {
+            addressees.put_u32(addressee.party.0);
+            addressees.put_u8(match addressee.role {
+                Role::To => 1,
+                Role::Info => 2,
+            });
+        }
+        let mut attachments = BytesMut::with_capacity(self.attachments.len() * ATTACHMENT_BYTES);
+        for attachment in &self.attachments {
+            attachments.put_slice(attachment.ciphertext_hash.as_bytes());
+            attachments.put_u64(attachment.bytes);
+        }
+        let core = pb::Core {
+            trust_domain: self.trust_domain.clone(),
+            id: Bytes::copy_from_slice(&self.id.0),
+            sender: self.sender.0,
+            submission: self.submission.0,
+            roster_version: self.roster_version,
+            roster_hash: bytes_of(&self.roster_hash),
+            addressees: addressees.freeze(),
+            precedence_action: precedence_code(self.precedence_action).into(),
+            precedence_info: precedence_code(self.precedence_info).into(),
+            topic: self.topic.clone(),
+            label: self.label.clone(),
+            exercise: self.exercise,
+            expires_s: self.expires_s,
+            size_bucket: self.size_bucket,
+            commitment: self.commitment.as_ref().map(bytes_of).unwrap_or_default(),
+            attachments: attachments.freeze(),
+            supersedes: self.supersedes.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default(),
+            checkpoint_size: self.checkpoint_size,
+            checkpoint_root: bytes_of(&self.checkpoint_root),
+            sealing: pb::Sealing::Clear.into(),
+        };
+        core.encode_to_vec().into()
+    }
+
+    /// The precedence towards one role.
+    pub fn precedence(&self, role: Role) -> Precedence {
+        match role {
+            Role::To => self.precedence_action,
+            Role::Info => self.precedence_info,
+        }
+    }
+}
+
+/// One wrap: what only its addressee opens. The slip in clear until sealing exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrap {
+    /// Generation of the addressee's prekey; 0 in clear.
+    pub generation: u32,
+    /// At most 64 KiB.
+    pub bytes: Bytes,
+}
+
+/// Hash of one wrap as it stands in the tree of wraps.
+pub fn wrap_leaf(party: PartyNumber, generation: u32, wrap: &[u8]) -> Hash {
+    let mut entry = [0; 8 + limits::HASH_BYTES];
+    entry[..4].copy_from_slice(&party.0.to_be_bytes());
+    entry[4..8].copy_from_slice(&generation.to_be_bytes());
+    entry[8..].copy_from_slice(merkle::sha256(wrap).as_bytes());
+    merkle::leaf_hash(&entry)
+}
+
+/// An envelope as it is stored and relayed: signed bytes and the parts that they name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Envelope {
+    /// Header as signed.
+    pub header: Bytes,
+    /// The sender's batch signature over it.
+    pub proof: Proof,
+    /// The sealed dispatch.
+    pub ciphertext: Bytes,
+    /// One per addressee, in the core's order.
+    pub wraps: Vec<Wrap>,
+    /// The tree over the wraps' leaves.
+    pub wrap_tree: Tree,
+}
+
+impl Envelope {
+    /// Parses and checks header and core: hash of the ciphertext, one wrap per addressee, root of the wraps.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first thing that is wrong.
+    pub fn parse(
+        header: Bytes,
+        proof: Proof,
+        ciphertext: Bytes,
+        wraps: &Bytes,
+    ) -> Result<(Envelope, Core), Malformed> {
+        let (core, parsed) = parse_header(&header)?;
+        let wraps = split_wraps(wraps, core.addressees.len())?;
+        let leaves: Vec<Hash> = core
+            .addressees
+            .iter()
+            .zip(&wraps)
+            .map(|(addressee, wrap)| wrap_leaf(addressee.party, wrap.generation, &wrap.bytes))
+            .collect();
+        let wrap_tree = Tree::new(&leaves);
+        if wrap_tree.root() != hash(&parsed.wraps_root, "root of the wraps")? {
+            return Err(Malformed::new("root of the wraps", "does not fit the wraps"));
+        }
+        if merkle::sha256(&ciphertext) != hash(&parsed.ciphertext_hash, "hash of the ciphertext")? {
+            return Err(Malformed::new("hash of the ciphertext", "does not fit the ciphertext"));
+        }
+        Ok((Envelope { header, proof, ciphertext, wraps, wrap_tree }, core))
+    }
+
+    /// The wraps in the layout of a Submit frame.
+    pub fn wraps_bytes(&self) -> Bytes {
+        join_wraps(&self.wraps)
+    }
+
+    /// Bytes that this envelope takes on the wire and in the journal, within a few dozen.
+    pub fn bytes(&self) -> usize {
+        let wraps: usize = self.wraps.iter().map(|wrap| wrap.bytes.len() + WRAP_HEAD_BYTES).sum();
+        self.header.len() + self.ciphertext.len() + wraps + limits::HASH_BYTES * (self.proof.path.len() + 2)
+    }
+}
+
+/// An envelope whose signature was verified; nothing but [`VerifiedEnvelope::verify`] makes one.
+#[derive(Clone, Debug)]
+pub struct VerifiedEnvelope {
+    envelope: Envelope,
+    core: Core,
+    hash: EnvelopeHash,
+    key: PublicKey,
+}
+
+/// Why a submission is no verified envelope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// It was not signed by this key.
+    #[error(transparent)]
+    Signature(#[from] BatchError),
+}
+
+impl VerifiedEnvelope {
+    /// Verifies the batch signature over the header and everything that the header names.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`]; the verifier remembers nothing of a failure.
+    pub fn verify(
+        submit: pb::Submit,
+        trust_domain: &str,
+        key: &PublicKey,
+        verifier: &mut batch::Verifier,
+    ) -> Result<VerifiedEnvelope, EnvelopeError> {
+        let proof = super::convert::proof(submit.proof.as_ref())?;
+        let leaf = batch::item_leaf(Tag::Envelope, &submit.header);
+        verifier.verify(trust_domain, Tag::Envelope, key, leaf, &proof)?;
+        let (envelope, core) = Envelope::parse(submit.header, proof, submit.ciphertext, &submit.wraps)?;
+        Ok(VerifiedEnvelope { envelope, core, hash: EnvelopeHash(leaf), key: *key })
+    }
+
+    /// The envelope's name.
+    pub fn hash(&self) -> EnvelopeHash {
+        self.hash
+    }
+
+    /// The key that signed it; whether it is the sender's is the roster's to say.
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// What it says.
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Its parts.
+    pub fn envelope(&self) -> &Envelope {
+        &self.envelope
+    }
+
+    /// Takes it apart.
+    pub fn into_parts(self) -> (Envelope, Core, EnvelopeHash) {
+        (self.envelope, self.core, self.hash)
+    }
+}
+
+/// Parses a header and the core in it.
+///
+/// # Errors
+/// [`Malformed`] names the first thing that is wrong.
+pub fn parse_header(header: &Bytes) -> Result<(Core, pb::Header), Malformed> {
+    let parsed =
+        pb::Header::decode(header.clone()).map_err(|_| Malformed::new("header", "is not protobuf"))?;
+    Ok((Core::decode(parsed.core.clone())?, parsed))
+}
+
+/// The header bytes to sign for a core and what it comes with.
+pub fn header_bytes(core: &Core, ciphertext: &[u8], wrap_root: &Hash) -> Bytes {
+    let header = pb::Header {
+        core: core.encode(),
+        ciphertext_hash: bytes_of(&merkle::sha256(ciphertext)),
+        wraps_root: bytes_of(wrap_root),
+    };
+    header.encode_to_vec().into()
+}
+
+/// Lays wraps out as a Submit frame carries them: `u32 generation || u16 length || wrap` each.
+pub fn join_wraps(wraps: &[Wrap]) -> Bytes {
+    let mut out = BytesMut::with_capacity(wraps.iter().map(|wrap| wrap.bytes.len() + WRAP_HEAD_BYTES).sum());
+    for wrap in wraps {
+        out.put_u32(wrap.generation);
+        out.put_u16(u16::try_from(wrap.bytes.len()).expect("a wrap is far below 64 KiB: slips are bounded"));
+        out.put_slice(&wrap.bytes);
+    }
+    out.freeze()
+}
+
+const WRAP_HEAD_BYTES: usize = 6;
+
+fn split_wraps(bytes: &Bytes, count: usize) -> Result<Vec<Wrap>, Malformed> {
+    let mut wraps = Vec::with_capacity(count);
+    let mut at = 0;
+    while at < bytes.len() {
+        let head = bytes.get(at..at + WRAP_HEAD_BYTES).ok_or(Malformed::new("wraps", "are cut off"))?;
+        let generation = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
+        let start = at + WRAP_HEAD_BYTES;
+        if start + length > bytes.len() {
+            return Err(Malformed::new("wraps", "are cut off"));
+        }
+        if wraps.len() == count {
+            return Err(Malformed::new("wraps", "are more than the addressees"));
+        }
+        wraps.push(Wrap { generation, bytes: bytes.slice(start..start + length) });
+        at = start + length;
+    }
+    if wraps.len() < count {
+        Err(Malformed::new("wraps", "are fewer than the addressees"))
+    } else {
+        Ok(wraps)
+    }
+}
+
+fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(ADDRESSEE_BYTES) {
+        return Err(Malformed::new("addressees", "are not 5 bytes each, at least one"));
+    }
+    if bytes.len() > limits::ADDRESSEES_MAX * ADDRESSEE_BYTES {
+        return Err(Malformed::new("addressees", "are more than 128"));
+    }
+    let mut seen = BTreeSet::new();
+    let parse = |entry: &[u8]| {
+        let party = PartyNumber(u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]));
+        if !seen.insert(party) {
+            return Err(Malformed::new("addressees", "name a party twice"));
+        }
+        let role = match entry[4] {
+            1 => Role::To,
+            2 => Role::Info,
+            _ => return Err(Malformed::new("addressees", "have an unknown role")),
+        };
+        Ok(Addressee { party, role })
+    };
+    bytes.chunks_exact(ADDRESSEE_BYTES).map(parse).collect()
+}
+
+fn attachments(bytes: &[u8]) -> Result<Vec<AttachmentName>, Malformed> {
+    if !bytes.len().is_multiple_of(ATTACHMENT_BYTES)
+        || bytes.len() > limits::ATTACHMENTS_MAX * ATTACHMENT_BYTES
+    {
+        return Err(Malformed::new("attachments", "are not 40 bytes each, at most 16"));
+    }
+    let parse = |entry: &[u8]| {
+        let (name, size) = entry.split_at(limits::HASH_BYTES);
+        let size = size.try_into().expect("40 bytes less 32 are 8");
+        Ok(AttachmentName { ciphertext_hash: hash(name, "attachment")?, bytes: u64::from_be_bytes(size) })
+    };
+    bytes.chunks_exact(ATTACHMENT_BYTES).map(parse).collect()
+}
+
+fn bounded(text: &str, bytes_max: usize, what: &'static str) -> Result<(), Malformed> {
+    if text.is_empty() || text.len() > bytes_max {
+        return Err(Malformed::new(what, "is empty or too long"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Malformed::new(what, "holds control characters"));
+    }
+    Ok(())
+}
+
+fn optional<T>(
+    bytes: &[u8],
+    parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    if bytes.is_empty() { Ok(None) } else { parse(bytes).map(Some) }
+}
+
+fn dispatch_id(bytes: &[u8], what: &'static str) -> Result<DispatchId, Malformed> {
+    bytes.try_into().map(DispatchId).map_err(|_| Malformed::new(what, "is not 16 bytes"))
+}
+
+pub(super) fn hash(bytes: &[u8], what: &'static str) -> Result<Hash, Malformed> {
+    Hash::try_from(bytes).map_err(|_| Malformed::new(what, "is not 32 bytes"))
+}
+
+pub(super) fn bytes_of(hash: &Hash) -> Bytes {
+    Bytes::copy_from_slice(hash.as_bytes())
+}
+
+fn precedence(code: pb::Precedence, what: &'static str) -> Result<Precedence, Malformed> {
+    match code {
+        pb::Precedence::Routine => Ok(Precedence::Routine),
+        pb::Precedence::Priority => Ok(Precedence::Priority),
+        pb::Precedence::Immediate => Ok(Precedence::Immediate),
+        pb::Precedence::Flash => Ok(Precedence::Flash),
+        pb::Precedence::Unspecified => Err(Malformed::new(what, "is missing or unknown")),
+    }
+}
+
+fn precedence_code(precedence: Precedence) -> pb::Precedence {
+    match precedence {
+        Precedence::Routine => pb::Precedence::Routine,
+        Precedence::Priority => pb::Precedence::Priority,
+        Precedence::Immediate => pb::Precedence::Immediate,
+        Precedence::Flash => pb::Precedence::Flash,
+    }
+}
