@@ -35,6 +35,14 @@ impl<'a> Screen<'a> {
         self.text(&line)
     }
 
+    /// Writes what a person must know: beside the objects, not among them.
+    pub fn note(&mut self, sentence: &str) -> Result<(), Failure> {
+        match self.json {
+            true => Ok(writeln!(std::io::stderr(), "note: {sentence}")?),
+            false => self.text(&format!("note      {sentence}\n")),
+        }
+    }
+
     /// Writes the command that a person probably types next.
     pub fn next(&mut self, command: &str) -> Result<(), Failure> {
         self.text(&format!("\nnext      {command}\n"))

@@ -93,8 +93,8 @@ pub async fn run(args: &SendArgs, desk: &DeskClient, screen: &mut Screen<'_>) ->
     let outgoing = desk.send(&dispatch(args)?).await?;
     if !screen.json {
         screen.text(&queued(&outgoing))?;
-        screen.text(&format!("note      {IN_CLEAR}\n"))?;
     }
+    screen.note(IN_CLEAR)?;
     outbox::wait(&args.wait, outgoing, desk, screen).await
 }
 

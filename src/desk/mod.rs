@@ -2,3 +2,4 @@
 
 pub mod view;
 pub mod client;
+pub mod socket;
