@@ -13,6 +13,8 @@ use toml::Table;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 
+use crate::roster::{RosterError, TrustBundle};
+
 /// Declares a configuration, and keeps the doc comments of its keys as text for `pouch config example`.
 macro_rules! settings {
     ($(#[$doc:meta])* pub struct $name:ident {
@@ -49,8 +51,10 @@ settings! {
         pki: PathBuf = "/etc/pouch/pki".into();
         /// Roster, a signed note. Read only while the journal holds none.
         roster: PathBuf = "/etc/pouch/roster.note".into();
-        /// Trust bundle of the ministry, from `pouch roster`.
+        /// Trust bundle of the ministry.
         trust: PathBuf = "/etc/pouch/trust.toml".into();
+        /// Certificate of the root CA, in PEM; the trust bundle names its key.
+        root: PathBuf = "/etc/pouch/root.pem".into();
         /// Whether desks without post-quantum key exchange may connect by plain X25519. Raises an alarm.
         allow_x25519: bool = false;
     }
@@ -68,6 +72,8 @@ settings! {
         relays: Vec<String> = Vec::new();
         /// Trust bundle of the ministry.
         trust: PathBuf = "/etc/pouch/trust.toml".into();
+        /// Certificate of the root CA, in PEM; the trust bundle names its key.
+        root: PathBuf = "/etc/pouch/root.pem".into();
         /// Roster to begin with, a signed note; without it the desk asks the relay for one.
         roster: Option<PathBuf> = None;
         /// Unix socket on which this box's programs reach the desk; made with mode 0660.
@@ -98,6 +104,17 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is wrong with a trust bundle's file.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is absent or not readable.
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    /// It holds no trust bundle.
+    #[error(transparent)]
+    Malformed(#[from] RosterError),
+}
+
 /// Where a daemon looks for its configuration.
 pub const FILE_DEFAULT: &str = "/etc/pouch/pouch.toml";
 
@@ -121,6 +138,9 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
     /// Paths, which in a file start from the file's folder where relative.
     fn paths(&mut self) -> Vec<&mut PathBuf>;
 
+    /// Where the trust bundle lies.
+    fn trust(&self) -> &Path;
+
     /// The `[log]` table.
     fn log(&self) -> &LogConfig;
 
@@ -133,7 +153,11 @@ impl Settings for RelayConfig {
     const KEYS: &'static [Key] = RelayConfig::KEYS;
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
-        vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust]
+        vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust, &mut self.root]
+    }
+
+    fn trust(&self) -> &Path {
+        &self.trust
     }
 
     fn log(&self) -> &LogConfig {
@@ -150,9 +174,13 @@ impl Settings for DeskConfig {
     const KEYS: &'static [Key] = DeskConfig::KEYS;
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
-        let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.trust, &mut self.socket];
+        let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.trust, &mut self.root, &mut self.socket];
         paths.extend(&mut self.roster);
         paths
+    }
+
+    fn trust(&self) -> &Path {
+        &self.trust
     }
 
     fn log(&self) -> &LogConfig {
@@ -237,6 +265,14 @@ pub enum ConfigError {
         /// What is wrong.
         problem: String,
     },
+    /// The trust bundle cannot be used.
+    #[error("{}: {source}: get it from the ministry, and set `trust` to where it lies", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: TrustError,
+    },
     /// A value that no desk or relay can run with.
     #[error("`{key}` {problem}")]
     Value {
@@ -245,6 +281,22 @@ pub enum ConfigError {
         /// What is wrong and what to write.
         problem: String,
     },
+}
+
+/// Reads the trust bundle of a configuration.
+///
+/// # Errors
+/// [`ConfigError::Trust`] when it is absent or none.
+pub fn trust_bundle(path: &Path) -> Result<TrustBundle, ConfigError> {
+    let failed = |source| ConfigError::Trust { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(TrustError::Unreadable(error)))?;
+    text.parse().map_err(|error| failed(TrustError::Malformed(error)))
+}
+
+/// Whether the keys of this trust domain are examples that anybody can read: names under `.example`
+/// (RFC 2606).
+pub fn is_example(trust_domain: &str) -> bool {
+    trust_domain == "example" || trust_domain.ends_with(".example")
 }
 
 /// Reads a configuration: defaults, then `file`, then variables, then `flags` as (key, value).
@@ -493,6 +545,18 @@ mod tests {
     fn an_unknown_log_level_is_refused() {
         let text = refusal::<RelayConfig>("[log]\nlevel = \"pouch=loud\"\n");
         assert!(text.starts_with("`log.level` is no level"), "{text}");
+    }
+
+    #[test]
+    fn only_names_under_example_are_examples() {
+        assert_eq!(["example", "bloc.example"].map(is_example), [true, true]);
+        assert_eq!(["notexample", "example.org", "bloc.example.org"].map(is_example), [false, false, false]);
+    }
+
+    #[test]
+    fn an_absent_trust_bundle_is_named_with_its_cure() {
+        let text = trust_bundle(Path::new("/nowhere/trust.toml")).unwrap_err().to_string();
+        assert!(text.ends_with("get it from the ministry, and set `trust` to where it lies"), "{text}");
     }
 
     #[test]
