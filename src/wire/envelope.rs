@@ -308,7 +308,7 @@ impl VerifiedEnvelope {
         let proof = super::convert::proof(submit.proof.as_ref())?;
         let leaf = batch::item_leaf(Tag::Envelope, &submit.header);
         verifier.verify(trust_domain, Tag::Envelope, key, leaf, &proof)?;
-        let (envelope, core) = Envelope::from_submit(&submit, &proof)?;
+        let (envelope, core) = Envelope::from_submit(submit, &proof)?;
         Ok(VerifiedEnvelope { envelope, core, hash: EnvelopeHash(leaf), key: *key })
     }
 
