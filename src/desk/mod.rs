@@ -3,3 +3,7 @@
 pub mod view;
 pub mod client;
 pub mod socket;
+pub mod error;
+pub mod status;
+pub mod store;
+pub mod handle;
