@@ -269,11 +269,13 @@ impl Engine {
 }
 
 async fn told_to_stop(shutdown: Option<&mut watch::Receiver<bool>>) {
-    match shutdown {
-        // A sender that is gone can never tell; the process is then stopped by its signal.
-        Some(shutdown) if shutdown.changed().await.is_ok() => {}
-        _ => std::future::pending().await,
+    if let Some(shutdown) = shutdown
+        && shutdown.changed().await.is_ok()
+    {
+        return;
     }
+    // A sender that is gone can never tell; the process is then stopped by its signal.
+    std::future::pending().await
 }
 
 fn body_of(position: Position, record: &Record) -> Result<Body, RelayError> {

@@ -7,7 +7,6 @@
 mod connection;
 mod engine;
 mod listener;
-pub mod log;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
