@@ -85,7 +85,8 @@ impl Reading<'_> {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    let reason = tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string());
+                    let reason =
+                        tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string());
                     tracing::debug!(conn = self.conn.0, reason, "connection lost");
                     return;
                 }
@@ -117,7 +118,9 @@ impl Reading<'_> {
         loop {
             let frame = match decoder.next_sized() {
                 Ok(None) => return frames,
-                Ok(Some((Kind::Submit(submit), bytes))) => self.intake.check(Kind::Submit(submit), bytes, key),
+                Ok(Some((Kind::Submit(submit), bytes))) => {
+                    self.intake.check(Kind::Submit(submit), bytes, key)
+                }
                 Ok(Some((_, bytes))) if bytes > limits::FRAME_CONTROL_BYTES_MAX as u64 => {
                     Inbound::Violation(format!("a control frame of {bytes} bytes"))
                 }
@@ -176,8 +179,12 @@ impl Writing<'_> {
             let mut proofs = self.shared.sign.sign_batch(&self.shared.trust_domain, tag, &[leaf]);
             proofs.pop().expect("one leaf, one proof")
         };
-        let signer =
-            Signer { sign: &sign, exporter: self.exporter, instance: self.shared.instance, software: SOFTWARE };
+        let signer = Signer {
+            sign: &sign,
+            exporter: self.exporter,
+            instance: self.shared.instance,
+            software: SOFTWARE,
+        };
         let mut bytes = 0;
         for frame in frames {
             bytes += frame.bytes();

@@ -186,7 +186,9 @@ impl Engine {
                 }
                 Ok(())
             }
-            Event::BaseWanted => self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into()),
+            Event::BaseWanted => {
+                self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into())
+            }
             // What the last batch became is unknown: nothing more may be said to anybody (promise 9).
             Event::Failed(error) => Err(error.into()),
         }
@@ -289,13 +291,17 @@ fn body_of(position: Position, record: &Record) -> Result<Body, RelayError> {
 
 fn log_notice(notice: &Notice) {
     match notice {
-        Notice::SessionOpened { conn, party } => tracing::info!(conn = conn.0, party = party.0, "session open"),
+        Notice::SessionOpened { conn, party } => {
+            tracing::info!(conn = conn.0, party = party.0, "session open")
+        }
         Notice::SessionClosed { conn, party, code, sentence } => {
             tracing::info!(conn = conn.0, party, code = code.as_str_name(), sentence, "session closed");
         }
         Notice::Refused { party, code, recorded } => {
             tracing::info!(party = party.0, code, recorded, "submission refused");
         }
-        Notice::RosterRefused(reason) => tracing::warn!(reason, "roster file not taken; the roster in force stays"),
+        Notice::RosterRefused(reason) => {
+            tracing::warn!(reason, "roster file not taken; the roster in force stays")
+        }
     }
 }

@@ -36,7 +36,8 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
         };
         let Ok(place) = connections.clone().try_acquire_owned() else { continue };
         next += 1;
-        let (conn, shared, to_engine, refused) = (ConnId(next), shared.clone(), to_engine.clone(), refused.clone());
+        let (conn, shared, to_engine, refused) =
+            (ConnId(next), shared.clone(), to_engine.clone(), refused.clone());
         tokio::spawn(async move {
             let shaken = shake_hands(stream, &shared).await;
             drop(handshake);
@@ -60,7 +61,9 @@ async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, St
             tls::raise_buffer_limit(stream.get_mut().1);
             Ok(stream)
         }
-        Ok(Err(error)) => Err(tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string())),
+        Ok(Err(error)) => {
+            Err(tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string()))
+        }
         Err(_) => Err("the handshake took too long".to_owned()),
     }
 }

@@ -7,6 +7,7 @@
 mod connection;
 mod engine;
 mod listener;
+pub mod log;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -56,7 +57,9 @@ pub enum RelayError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The certificate is not a relay's.
-    #[error("the certificate in {folder} is for {id}, not for a relay of {trust_domain}: give the relay its own PKI folder")]
+    #[error(
+        "the certificate in {folder} is for {id}, not for a relay of {trust_domain}: give the relay its own PKI folder"
+    )]
     NotARelay {
         /// The PKI folder.
         folder: PathBuf,
@@ -66,10 +69,14 @@ pub enum RelayError {
         trust_domain: String,
     },
     /// Example keys outside demo and bench.
-    #[error("trust domain {0} holds example keys that others may have too: make your own PKI with `pouch pki init`")]
+    #[error(
+        "trust domain {0} holds example keys that others may have too: make your own PKI with `pouch pki init`"
+    )]
     ExampleKeys(String),
     /// The roster file.
-    #[error("cannot read roster {path}: {source}; give the path of a signed roster, or of none once the journal holds one")]
+    #[error(
+        "cannot read roster {path}: {source}; give the path of a signed roster, or of none once the journal holds one"
+    )]
     RosterFile {
         /// Which.
         path: PathBuf,
@@ -150,7 +157,9 @@ pub async fn run(
         tracing::info!(%address, trust_domain = %shared.trust_domain, "relay listens");
     }
     if config.allow_x25519 {
-        tracing::warn!("plain X25519 is allowed: what is recorded today may be read when quantum computers come");
+        tracing::warn!(
+            "plain X25519 is allowed: what is recorded today may be read when quantum computers come"
+        );
     }
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
     let shared = Arc::new(shared);
@@ -218,7 +227,8 @@ fn open_journal(config: &RelayConfig, bundle: TrustBundle) -> Result<Opened, Rel
             Replayed::Record(position, record) => Ok(exchange.replay(position, &record)?),
         }
     };
-    let recovered = journal::recover(disk, Options::DEFAULT, &mut |replayed| replay(&mut exchange, replayed))?;
+    let recovered =
+        journal::recover(disk, Options::DEFAULT, &mut |replayed| replay(&mut exchange, replayed))?;
     let base = exchange.base();
     let (writer, reader) = recovered.open(&base, &mut |replayed| replay(&mut exchange, replayed))?;
     tracing::info!(records = exchange.tree().size(), "journal read back");
