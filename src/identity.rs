@@ -1,6 +1,7 @@
 //! Who a party is: the SPIFFE ID in its verified certificate, and nothing else (DESIGN 7).
 
 use std::fmt;
+use std::str::FromStr;
 
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
@@ -45,9 +46,9 @@ impl SpiffeId {
         if !is_trust_domain(trust_domain) {
             return Err(IdentityError::TrustDomain);
         }
-        let (kind, name) = match path.split_once('/') {
-            Some((kind, name)) => (Kind::parse(kind)?, Some(name)),
-            None => (Kind::parse(path)?, None),
+        let (kind, name): (Kind, _) = match path.split_once('/') {
+            Some((kind, name)) => (kind.parse()?, Some(name)),
+            None => (path.parse::<Kind>()?, None),
         };
         let name_fits = match name {
             Some(name) => kind != Kind::Hub && is_name(name),
@@ -75,6 +76,14 @@ impl SpiffeId {
     }
 }
 
+impl FromStr for SpiffeId {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<SpiffeId, IdentityError> {
+        SpiffeId::parse(text)
+    }
+}
+
 impl fmt::Display for SpiffeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "spiffe://{}/{}", self.trust_domain, self.kind.as_str())?;
@@ -93,10 +102,20 @@ impl Kind {
             Kind::Auditor => "auditor",
         }
     }
+}
 
-    fn parse(text: &str) -> Result<Kind, IdentityError> {
+impl FromStr for Kind {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Kind, IdentityError> {
         let kinds = [Kind::Mission, Kind::Hub, Kind::Relay, Kind::Operator, Kind::Auditor];
         kinds.into_iter().find(|kind| kind.as_str() == text).ok_or(IdentityError::Kind)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -30,6 +30,29 @@ pub const ROSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const ROSTER_PARTIES_MAX: usize = 16_384;
 /// Witnesses in a roster (FORMATS 3). More: the roster is refused.
 pub const ROSTER_WITNESSES_MAX: usize = 24;
+/// Roster keys (FORMATS 3). Two thresholds of them must fit on one note while keys change. More: refused.
+pub const ROSTER_KEYS_MAX: usize = NOTE_SIGNATURES_MAX;
+/// Threshold of the roster keys, so that the old one and a new one fit on one note. More: refused.
+pub const ROSTER_THRESHOLD_MAX: u32 = 8;
+/// Log keys in a roster: the one in use and those it replaces. More: the roster is refused.
+pub const ROSTER_LOG_KEYS_MAX: usize = 4;
+/// Relay addresses in a roster. More: the roster is refused.
+pub const ROSTER_ADDRESSES_MAX: usize = 16;
+/// Topics in a roster. More: the roster is refused.
+pub const ROSTER_TOPICS_MAX: usize = 64;
+/// Classifications in the label policy. More: the roster is refused.
+pub const ROSTER_LABELS_MAX: usize = 16;
+/// Groups, and offices, in a roster. More of either: the roster is refused.
+pub const ROSTER_GROUPS_MAX: usize = 4_096;
+/// Elements of any list in one party's entry, office or group: serials, holidays, windows, duty list,
+/// holders, members. As many members as an envelope has addressees. More: the roster is refused.
+pub const ROSTER_LIST_MAX: usize = ADDRESSEES_MAX;
+/// Bytes of an address code (`IDN`, `ACI-CHAIR`). Longer: the roster is refused.
+pub const CODE_BYTES_MAX: usize = 16;
+/// Bytes of a topic's id and of a label, as in an envelope's core. Longer: the roster is refused.
+pub const TOPIC_BYTES_MAX: usize = 64;
+/// Bytes of a name that a roster gives to people to read. Longer: the roster is refused.
+pub const NAME_BYTES_MAX: usize = 128;
 /// Signature lines on one signed note (FORMATS 8). More: the note is refused.
 pub const NOTE_SIGNATURES_MAX: usize = 16;
 /// Bytes of a frame before Welcome (DESIGN 7). A longer one closes the connection.
@@ -52,6 +75,7 @@ const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(ADMINISTRATIVE_LEAF_BYTES_MAX < FRAME_CONTROL_BYTES_MAX);
+const _: () = assert!(2 * ROSTER_THRESHOLD_MAX as usize <= NOTE_SIGNATURES_MAX);
 const _: () = assert!(BATCH_ITEMS_MAX <= u8::MAX as usize);
 
 /// Bounds of a running relay or desk, together so that a simulator can shrink them.
