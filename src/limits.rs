@@ -71,6 +71,11 @@ pub const EXPIRY_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 /// desk, which says to send it in parts until attachments exist.
 pub const DISPATCH_BYTES_MAX: usize = 208 * 1024;
 
+/// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
+pub const OUTBOX_WAITING_MAX: u64 = 10_000;
+/// Named cursors of a desk's readers. Reached: no new name is taken.
+pub const CURSORS_MAX: u64 = 256;
+
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);

@@ -1,3 +1,7 @@
 //! What mission and hub share: durable outbox and inbox, the link to the relay, the local API.
 
 pub mod view;
+pub mod error;
+pub mod status;
+pub mod store;
+pub mod handle;
