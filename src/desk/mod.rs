@@ -5,3 +5,4 @@ pub mod error;
 pub mod status;
 pub mod store;
 pub mod handle;
+pub mod link;
