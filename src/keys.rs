@@ -28,7 +28,7 @@ const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The operator named a file that cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}: check the name and who may read it", path = path.display())]
     File {
         /// The file that was named.
         path: PathBuf,

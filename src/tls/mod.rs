@@ -59,7 +59,7 @@ pub enum TlsError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The operator's certificate file cannot be read.
-    #[error("{path}: {source}", path = path.display())]
+    #[error("{path}: {source}: check the name and who may read it", path = path.display())]
     File {
         /// The file that was named.
         path: PathBuf,
