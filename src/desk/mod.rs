@@ -7,3 +7,4 @@ pub mod error;
 pub mod status;
 pub mod store;
 pub mod handle;
+pub mod link;

@@ -19,6 +19,8 @@ mod sealing;
 mod status;
 mod streams;
 mod thread;
+#[cfg(test)]
+mod tests;
 
 pub use answers::{Resend, WelcomeFacts};
 pub use evidence::ReceivedReceipt;
