@@ -236,12 +236,14 @@ fn is_party(draft: &RosterDraft, number: PartyNumber) -> bool {
     draft.parties.binary_search_by_key(&number, |party| party.number).is_ok()
 }
 
-fn is_code(text: &str) -> bool {
+/// Whether the text may be a party's, group's or office's code: [`Rule::Code`].
+pub fn is_code(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-';
     (1..=CODE_BYTES_MAX).contains(&text.len()) && text.chars().all(allowed)
 }
 
-fn is_name(text: &str) -> bool {
+/// Whether the text may be a name for people to read: [`Rule::Name`].
+pub fn is_name(text: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) && text.trim() == text
 }
 

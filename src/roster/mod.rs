@@ -23,6 +23,7 @@ use crate::merkle::Hash;
 pub use crate::identity::Kind as PartyKind;
 pub use bundle::{BundleFormat, TrustBundle};
 pub use chain::{verify_first, verify_next};
+pub use check::{is_code, is_name};
 pub use draft::{Format, Group, Holder, KeyUse, LabelPolicy, Log, Office, RosterDraft, RosterKeys, Topic};
 pub use error::{RosterError, Rule, Signers};
 pub use party::{Day, Duty, Party, PartyNumber, Quotas, Status, Window};

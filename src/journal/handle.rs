@@ -1,0 +1,278 @@
+//! The journal's own thread: natural group commit. While one sync runs the next batch gathers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::{EXIT_DISK_FAILED, JournalError, Options, Writer};
+use crate::record::{Record, Ticket};
+use crate::wire::Position;
+
+/// A record on its way into the journal.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Comes back with the position.
+    pub ticket: Ticket,
+    /// What to keep.
+    pub record: Record,
+    /// Whether it may wait for company.
+    pub urgency: Urgency,
+}
+
+/// How soon a record must be durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// With the next sync.
+    Now,
+    /// Receipts alone: with the next batch, or after [`Options::receipts_wait_max`].
+    Rides,
+}
+
+/// What the journal's thread tells.
+#[derive(Debug)]
+pub enum Event {
+    /// These records are durable: in ticket order, positions dense.
+    Durable(Vec<(Ticket, Position)>),
+    /// A new segment is due. Answer with [`Journal::base`] once every Durable so far is applied;
+    /// nothing becomes durable before that.
+    BaseWanted,
+    /// The last event: what was not Durable may or may not be. The process must exit with the
+    /// error's code.
+    Failed(JournalError),
+}
+
+/// Why records were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The queue is at its bound; here are the records back, to hand in after the next Durable.
+    #[error("the journal's queue is full")]
+    Full(Vec<Append>),
+    /// The thread has ended; [`Event::Failed`] said why.
+    #[error("the journal has stopped")]
+    Stopped,
+}
+
+/// Hands records to the journal's thread. For one owner: order is the order of the calls.
+pub struct Journal {
+    commands: SyncSender<Command>,
+    queued_bytes: Arc<AtomicUsize>,
+    queue_bytes_max: usize,
+    thread: JoinHandle<()>,
+}
+
+enum Command {
+    Append(Vec<Append>),
+    Base(Vec<u8>),
+}
+
+impl Journal {
+    /// Puts the writer on a thread of its own, which calls `events`. The callback must not wait
+    /// for whoever appends. A panic in the thread, or in the callback, ends the process with 70.
+    pub fn start(
+        mut writer: Writer,
+        events: impl FnMut(Event) + Send + 'static,
+    ) -> Result<Journal, JournalError> {
+        writer.make_spares_in_background()?;
+        let options = writer.options().clone();
+        let (commands, received) = sync_channel(options.queue_appends_max);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let queue_bytes_max = options.queue_bytes_max;
+        let committer = Committer {
+            writer,
+            options,
+            commands: received,
+            events: Box::new(events),
+            pending: VecDeque::new(),
+            urgent: false,
+            queued_bytes: queued_bytes.clone(),
+        };
+        let thread = thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || committer.run())
+            .map_err(JournalError::disk("start the thread for", "the writer"))?;
+        Ok(Journal { commands, queued_bytes, queue_bytes_max, thread })
+    }
+
+    /// Hands records in, in ticket order, without waiting. Each comes back in an
+    /// [`Event::Durable`], or the journal fails.
+    pub fn append(&self, records: Vec<Append>) -> Result<(), AppendError> {
+        let bytes = queue_bytes(&records);
+        let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        // A single call larger than the bound is let through when nothing else waits.
+        if queued > 0 && queued + bytes > self.queue_bytes_max {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(AppendError::Full(records));
+        }
+        self.commands.try_send(Command::Append(records)).map_err(|error| {
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(Command::Append(records)) => AppendError::Full(records),
+                TrySendError::Full(Command::Base(_)) | TrySendError::Disconnected(_) => AppendError::Stopped,
+            }
+        })
+    }
+
+    /// Answers [`Event::BaseWanted`]. May wait for the thread to take up what was appended before,
+    /// which it does without waiting for anyone. Without effect when no base is wanted.
+    pub fn base(&self, base: Vec<u8>) -> Result<(), AppendError> {
+        self.commands.send(Command::Base(base)).map_err(|_| AppendError::Stopped)
+    }
+
+    /// Makes durable what was handed in, seals the log and waits for the thread to end. Records
+    /// that need a new segment are left out: whoever must have them waits for their Durable first.
+    pub fn stop(self) {
+        drop(self.commands);
+        // A panic in the thread has ended the process before join could tell of it.
+        self.thread.join().expect("the thread ends the process when it panics");
+    }
+}
+
+/// What runs on the thread.
+struct Committer {
+    writer: Writer,
+    options: Options,
+    commands: Receiver<Command>,
+    events: Box<dyn FnMut(Event) + Send>,
+    pending: VecDeque<Append>,
+    /// Whether something pending must not wait.
+    urgent: bool,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+/// What to do after waiting.
+enum Next {
+    Commit,
+    Seal,
+    End,
+}
+
+impl Committer {
+    fn run(mut self) {
+        let _guard = EndsProcessOnPanic;
+        if let Err(error) = self.commit_until_end() {
+            (self.events)(Event::Failed(error));
+        }
+    }
+
+    fn commit_until_end(&mut self) -> Result<(), JournalError> {
+        loop {
+            match self.wait() {
+                Next::Commit => {
+                    if !self.commit()? {
+                        return Ok(());
+                    }
+                }
+                Next::Seal => self.writer.seal()?,
+                Next::End => return self.writer.seal(),
+            }
+        }
+    }
+
+    /// Gathers what has come; waits where nothing has to be written at once.
+    fn wait(&mut self) -> Next {
+        let mut since = Instant::now();
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                self.take(command);
+            }
+            if self.urgent {
+                return Next::Commit;
+            }
+            let (patience, then) = if !self.pending.is_empty() {
+                (Some(self.options.receipts_wait_max), Next::Commit)
+            } else if self.writer.has_unsealed() {
+                (Some(self.options.seal_after), Next::Seal)
+            } else {
+                (None, Next::End)
+            };
+            match self.receive(patience.map(|patience| patience.saturating_sub(since.elapsed()))) {
+                Ok(command) => {
+                    if self.pending.is_empty() {
+                        since = Instant::now();
+                    }
+                    self.take(command);
+                }
+                Err(RecvTimeoutError::Timeout) => return then,
+                Err(RecvTimeoutError::Disconnected) if self.pending.is_empty() => return Next::End,
+                Err(RecvTimeoutError::Disconnected) => return Next::Commit,
+            }
+        }
+    }
+
+    fn receive(&self, patience: Option<Duration>) -> Result<Command, RecvTimeoutError> {
+        match patience {
+            Some(patience) => self.commands.recv_timeout(patience),
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Append(records) => {
+                self.urgent |= records.iter().any(|record| record.urgency == Urgency::Now);
+                self.pending.extend(records);
+            }
+            // Nobody asked: the answer to a question that was settled.
+            Command::Base(_) => {}
+        }
+    }
+
+    /// Writes one batch of what is pending; `false` if everyone has left and a base is missing.
+    fn commit(&mut self) -> Result<bool, JournalError> {
+        let (mut tickets, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
+        while let Some(next) = self.pending.front() {
+            let with_next = bytes + next.record.encoded_len();
+            if !self.writer.fits_batch(records.len() + 1, with_next) {
+                break;
+            }
+            bytes = with_next;
+            let next = self.pending.pop_front().expect("front was there");
+            tickets.push(next.ticket);
+            records.push(next.record);
+        }
+        if records.is_empty() {
+            let bytes = self.pending.front().map_or(0, |next| next.record.encoded_len());
+            let bytes_max = self.options.batch_bytes_max();
+            return Err(JournalError::TooLong { what: "record", bytes, bytes_max });
+        }
+        // What did not fit goes with the batch right after this one.
+        self.urgent = !self.pending.is_empty();
+        if self.writer.needs_segment(records.len(), bytes) {
+            let Some(base) = self.wait_for_base() else { return Ok(false) };
+            self.writer.roll(&base)?;
+        }
+        let first = self.writer.append(&records)?;
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let positions = (first.0..).map(Position);
+        (self.events)(Event::Durable(tickets.into_iter().zip(positions).collect()));
+        Ok(true)
+    }
+
+    fn wait_for_base(&mut self) -> Option<Vec<u8>> {
+        (self.events)(Event::BaseWanted);
+        loop {
+            match self.commands.recv().ok()? {
+                Command::Base(base) => return Some(base),
+                append @ Command::Append(_) => self.take(append),
+            }
+        }
+    }
+}
+
+fn queue_bytes(records: &[Append]) -> usize {
+    records.iter().map(|append| append.record.encoded_len()).sum()
+}
+
+/// A journal that cannot go on must not leave the rest of the relay running (FAULTS 38).
+struct EndsProcessOnPanic;
+
+impl Drop for EndsProcessOnPanic {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            std::process::exit(i32::from(EXIT_DISK_FAILED));
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Behaviour of the journal over a simulated disk and a real one.
+
+mod crashes;
+mod damage;
+mod handle;
+mod sim;
+
+use bytes::Bytes;
+
+use super::{Disk, JournalError, Options, Reader, Recovered, Replayed, Writer, recover};
+use crate::record::Record;
+use crate::wire::Position;
+use std::sync::Arc;
+
+/// Small segments, so that a few records fill one.
+const OPTIONS: Options = Options { segment_bytes: 64 * 1024, spare_segments: 2, ..Options::DEFAULT };
+
+/// The record that every test writes at this position: its parts differ in length and content.
+fn record(position: u64) -> Record {
+    let text = format!("record {position}");
+    let length = usize::try_from(position * 997 % 9000).expect("small");
+    Record {
+        leaf: Bytes::from(text.clone()),
+        salt: if position.is_multiple_of(2) { Bytes::from_static(&[7; 32]) } else { Bytes::new() },
+        opening: Bytes::from(text.clone()),
+        header: Bytes::from(text.repeat(3)),
+        body: Bytes::from(text.into_bytes().into_iter().cycle().take(length).collect::<Vec<_>>()),
+    }
+}
+
+fn records(positions: std::ops::Range<u64>) -> Vec<Record> {
+    positions.map(record).collect()
+}
+
+/// What the exchange is here: it counts. Panics if a record or a base is not the expected one.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counter {
+    records: u64,
+    bases: u64,
+}
+
+impl Counter {
+    fn base(&self) -> Vec<u8> {
+        self.records.to_be_bytes().to_vec()
+    }
+
+    fn replay(&mut self, replayed: Replayed) -> Result<(), JournalError> {
+        match replayed {
+            Replayed::Base(base) => {
+                assert_eq!(base, self.base(), "a base is the state at its place");
+                self.bases += 1;
+            }
+            Replayed::Record(position, found) => {
+                assert_eq!(position, Position(self.records));
+                assert_eq!(found, record(self.records));
+                self.records += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(disk: Arc<dyn Disk>) -> Result<(Recovered, Counter), JournalError> {
+    let mut counter = Counter::default();
+    let recovered = recover(disk, OPTIONS, &mut |replayed| counter.replay(replayed))?;
+    Ok((recovered, counter))
+}
+
+/// Recovers, goes on in a fresh segment, and says how many records there are.
+fn start(disk: Arc<dyn Disk>) -> Result<(Writer, Reader, u64), JournalError> {
+    let (recovered, mut counter) = read(disk)?;
+    let base = counter.base();
+    let (writer, reader) = recovered.open(&base, &mut |replayed| counter.replay(replayed))?;
+    assert_eq!(writer.next_position(), Position(counter.records));
+    Ok((writer, reader, counter.records))
+}
+
+/// Appends the next `count` records as one batch, in a fresh segment if need be.
+fn append(writer: &mut Writer, count: u64) -> Result<Position, JournalError> {
+    let next = writer.next_position().0;
+    let batch = records(next..next + count);
+    if writer.needs_segment(batch.len(), batch.iter().map(Record::encoded_len).sum()) {
+        writer.roll(&Counter { records: next, bases: 0 }.base())?;
+    }
+    writer.append(&batch)
+}

@@ -1,0 +1,233 @@
+//! Appends batches to the newest segment, one write and one sync each.
+
+use std::sync::Arc;
+
+use super::reader::{OpenSegment, Reader};
+use super::segment::{
+    BATCH_HEADER_BYTES, BOUNDARY, BOUNDARY_BYTES, Content, Framer, Head, SegmentHeader, batch_bytes,
+};
+use super::spares::Spares;
+use super::{Disk, JournalError, Options};
+use crate::record::Record;
+use crate::wire::Position;
+
+/// The one writer of a journal. After an error every further call answers
+/// [`JournalError::Stopped`], because nobody knows what the disk holds.
+pub struct Writer {
+    disk: Arc<dyn Disk>,
+    options: Options,
+    spares: Spares,
+    framer: Framer,
+    reader: Reader,
+    head: Head,
+    /// The segment written to; before the first [`Writer::take_segment`] the newest one kept.
+    current: Option<OpenSegment>,
+    /// Where the next batch goes in it.
+    offset: u64,
+    /// Whether the last batch holds records, so that a seal would confirm some.
+    unsealed: bool,
+    stopped: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        options: Options,
+        spares: Spares,
+        reader: Reader,
+        head: Head,
+        newest: Option<OpenSegment>,
+    ) -> Writer {
+        Writer {
+            disk,
+            options,
+            spares,
+            framer: Framer::default(),
+            reader,
+            head,
+            current: newest,
+            offset: 0,
+            unsealed: false,
+            stopped: false,
+        }
+    }
+
+    /// The position that the next record gets.
+    pub fn next_position(&self) -> Position {
+        Position(self.head.position)
+    }
+
+    /// Whether a batch of so many records and encoded bytes needs [`Writer::roll`] first.
+    pub fn needs_segment(&self, records: usize, encoded_bytes: usize) -> bool {
+        let Some(segment) = &self.current else { return true };
+        self.offset + batch_bytes(records, encoded_bytes) as u64 > footer_offset(segment)
+    }
+
+    /// Whether records of so many encoded bytes may be one batch.
+    pub(super) fn fits_batch(&self, records: usize, encoded_bytes: usize) -> bool {
+        batch_bytes(records, encoded_bytes) <= self.options.batch_bytes_max()
+    }
+
+    /// Appends the records as one batch with one sync; they are durable when it returns. The first
+    /// gets the position returned, the others those after it.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]: whether the batch is durable is for the next start to settle.
+    /// [`JournalError::TooLong`] if it needs [`Writer::roll`] first.
+    pub fn append(&mut self, records: &[Record]) -> Result<Position, JournalError> {
+        self.final_on_error(|writer| {
+            let first = writer.head.position;
+            let bytes = records.iter().map(Record::encoded_len).sum();
+            if !writer.fits_batch(records.len(), bytes) {
+                let bytes_max = writer.options.batch_bytes_max();
+                return Err(JournalError::TooLong { what: "batch", bytes, bytes_max });
+            }
+            let offset = writer.offset;
+            writer.write(Content::Records(records))?;
+            writer.sync()?;
+            writer.reader.add_batch(first..writer.head.position, offset);
+            writer.unsealed = true;
+            Ok(Position(first))
+        })
+    }
+
+    /// Appends an empty batch, which confirms the one before it: from now on damage there is
+    /// corruption. Does nothing if there is nothing to confirm, or no room before the next roll.
+    pub fn seal(&mut self) -> Result<(), JournalError> {
+        self.final_on_error(|writer| {
+            if writer.unsealed && !writer.needs_segment(0, 0) {
+                writer.write(Content::Seal)?;
+                writer.sync()?;
+            }
+            writer.unsealed = false;
+            Ok(())
+        })
+    }
+
+    /// Goes on in a fresh segment that begins with `base`: the exchange after all records so far.
+    ///
+    /// # Errors
+    /// [`JournalError::TooLong`] if the base takes more than a quarter of a segment.
+    pub fn roll(&mut self, base: &[u8]) -> Result<(), JournalError> {
+        self.take_segment(base, &[])
+    }
+
+    /// As [`Writer::roll`], with `records` as the first batch, durable before the segment counts.
+    pub(super) fn take_segment(&mut self, base: &[u8], records: &[Record]) -> Result<(), JournalError> {
+        self.final_on_error(|writer| {
+            let quarter = usize::try_from(writer.options.segment_bytes / 4).unwrap_or(usize::MAX);
+            if base.len() > quarter {
+                return Err(JournalError::TooLong { what: "base", bytes: base.len(), bytes_max: quarter });
+            }
+            let previous = writer.current.take();
+            let spare = writer.prepare(base)?;
+            let first_batch = (writer.head.position, writer.offset);
+            if !records.is_empty() {
+                writer.write(Content::Records(records))?;
+            }
+            writer.sync()?;
+            writer.name_segment(&spare)?;
+            if !records.is_empty() {
+                writer.reader.add_batch(first_batch.0..writer.head.position, first_batch.1);
+            }
+            writer.unsealed = !records.is_empty();
+            previous.map_or(Ok(()), |previous| writer.write_footer(&previous))
+        })
+    }
+
+    /// Whether the last batch holds records that nothing confirms.
+    pub(super) fn has_unsealed(&self) -> bool {
+        self.unsealed
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Keeps spare segments ready by a second thread.
+    pub(super) fn make_spares_in_background(&mut self) -> Result<(), JournalError> {
+        self.spares.make_in_background(self.options.spare_segments)
+    }
+
+    /// Writes header and base into a spare, which becomes the current segment but for its name.
+    fn prepare(&mut self, base: &[u8]) -> Result<String, JournalError> {
+        let spare = self.spares.take()?;
+        let file = self.disk.open(&spare).map_err(JournalError::disk("open", &spare))?;
+        let id = self.disk.random_id().map_err(JournalError::disk("draw an id for", &spare))?;
+        let header = SegmentHeader { id, segment_bytes: self.options.segment_bytes, first: self.head };
+        file.write_at(&header.encode(), 0).map_err(JournalError::disk("write", &spare))?;
+        self.current = Some(OpenSegment { name: header.file_name().into(), file, header });
+        self.offset = BOUNDARY;
+        let piece_bytes_max = self.options.batch_bytes_max() - BATCH_HEADER_BYTES - BOUNDARY_BYTES;
+        let pieces = base.len().div_ceil(piece_bytes_max).max(1);
+        for index in 0..pieces {
+            let piece = &base[index * piece_bytes_max..base.len().min((index + 1) * piece_bytes_max)];
+            let more = u32::try_from(pieces - 1 - index).expect("pieces fit a segment");
+            self.write(Content::Base { piece, more })?;
+        }
+        Ok(spare)
+    }
+
+    fn name_segment(&mut self, spare: &str) -> Result<(), JournalError> {
+        let segment = self.current()?;
+        self.disk.rename(spare, &segment.name).map_err(JournalError::disk("rename", spare))?;
+        self.disk.sync_directory().map_err(JournalError::disk("sync the directory for", &segment.name))?;
+        self.reader.add_segment(segment);
+        Ok(())
+    }
+
+    /// Says in `previous` that a segment follows it.
+    fn write_footer(&mut self, previous: &OpenSegment) -> Result<(), JournalError> {
+        let first = self.current()?.header.first;
+        self.framer.frame(previous.header.id, first, Content::End)?;
+        let written = previous.file.write_at(self.framer.bytes(), footer_offset(previous));
+        written.map_err(JournalError::disk("write", &previous.name))?;
+        previous.file.sync().map_err(JournalError::disk("sync", &previous.name))
+    }
+
+    fn write(&mut self, content: Content<'_>) -> Result<(), JournalError> {
+        let segment = self.current()?;
+        let head = self.framer.frame(segment.header.id, self.head, content)?;
+        let bytes = self.framer.bytes();
+        if self.offset + bytes.len() as u64 > footer_offset(&segment) {
+            let bytes_max = usize::try_from(footer_offset(&segment) - self.offset).unwrap_or(usize::MAX);
+            return Err(JournalError::TooLong { what: "batch", bytes: bytes.len(), bytes_max });
+        }
+        segment.file.write_at(bytes, self.offset).map_err(JournalError::disk("write", &segment.name))?;
+        self.head = head;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), JournalError> {
+        let segment = self.current()?;
+        segment.file.sync().map_err(JournalError::disk("sync", &segment.name))
+    }
+
+    fn current(&self) -> Result<OpenSegment, JournalError> {
+        self.current.clone().ok_or(JournalError::Stopped)
+    }
+
+    fn final_on_error<T>(
+        &mut self,
+        step: impl FnOnce(&mut Writer) -> Result<T, JournalError>,
+    ) -> Result<T, JournalError> {
+        if self.stopped {
+            return Err(JournalError::Stopped);
+        }
+        self.stopped = true;
+        let done = step(self)?;
+        self.stopped = false;
+        Ok(done)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.spares.stop();
+    }
+}
+
+fn footer_offset(segment: &OpenSegment) -> u64 {
+    segment.header.segment_bytes - BOUNDARY
+}
