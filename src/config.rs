@@ -1,1 +1,583 @@
-//! See `docs/ARCHITECTURE.md`.
+//! What an operator sets: the configuration of relay and desk.
+//!
+//! The doc comment on each key is the manual: `pouch config example` prints it, with the default.
+//! Order of precedence, lowest first: defaults, the file, `POUCH_*` variables, `--set KEY=VALUE`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+use toml::de::{DeTable, DeValue};
+use tracing_subscriber::EnvFilter;
+
+use crate::roster::{RosterError, TrustBundle};
+
+/// Declares a configuration, and keeps the doc comments of its keys as text for `pouch config example`.
+macro_rules! settings {
+    ($(#[$doc:meta])* pub struct $name:ident {
+        $($(#[doc = $meaning:literal])+ $key:ident: $kind:ty = $default:expr;)+
+    } $([$table:ident]: $inner:ident)?) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[doc = $meaning])+ pub $key: $kind,)+
+            $(#[doc = "The table of this name."] pub $table: $inner,)?
+        }
+
+        impl $name {
+            const KEYS: &[Key] = &[$(Key { name: stringify!($key), meaning: &[$($meaning),+] }),+];
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ $($table: $inner::default(),)? }
+            }
+        }
+    };
+}
+
+settings! {
+    /// Configuration of `pouch relay`.
+    pub struct RelayConfig {
+        /// Address and port on which desks connect.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7443));
+        /// Folder of the journal: on a local disk, used by this relay alone.
+        dir: PathBuf = "/var/lib/pouch/relay".into();
+        /// Folder with this relay's tls.key, tls.pem, sign.key and log.key; keys have mode 0600.
+        pki: PathBuf = "/etc/pouch/pki".into();
+        /// Roster, a signed note. Read only while the journal holds none.
+        roster: PathBuf = "/etc/pouch/roster.note".into();
+        /// Trust bundle of the ministry.
+        trust: PathBuf = "/etc/pouch/trust.toml".into();
+        /// Certificate of the root CA, in PEM; the trust bundle names its key.
+        root: PathBuf = "/etc/pouch/root.pem".into();
+        /// Whether desks without post-quantum key exchange may connect by plain X25519. Raises an alarm.
+        allow_x25519: bool = false;
+    }
+    [log]: LogConfig
+}
+
+settings! {
+    /// Configuration of `pouch mission` and `pouch hub`.
+    pub struct DeskConfig {
+        /// Folder of outbox and inbox: on a local disk, used by this desk alone.
+        dir: PathBuf = "/var/lib/pouch/desk".into();
+        /// Folder with this desk's tls.key, tls.pem, sign.key and witness.key; keys have mode 0600.
+        pki: PathBuf = "/etc/pouch/pki".into();
+        /// Relay addresses as "host:port", tried in this order; at least one, at most 16.
+        relays: Vec<String> = Vec::new();
+        /// Trust bundle of the ministry.
+        trust: PathBuf = "/etc/pouch/trust.toml".into();
+        /// Certificate of the root CA, in PEM; the trust bundle names its key.
+        root: PathBuf = "/etc/pouch/root.pem".into();
+        /// Roster to begin with, a signed note; without it the desk asks the relay for one.
+        roster: Option<PathBuf> = None;
+        /// Unix socket on which this box's programs reach the desk; made with mode 0660.
+        socket: PathBuf = "/run/pouch/desk.sock".into();
+    }
+    [log]: LogConfig
+}
+
+settings! {
+    /// What a daemon writes to standard error.
+    pub struct LogConfig {
+        /// "text", "json", or "auto": text on a terminal, JSON otherwise.
+        format: LogFormat = LogFormat::Auto;
+        /// Least level: "error", "warn", "info", "debug" or "trace"; by module as "info,pouch::relay=debug".
+        level: String = "info".to_owned();
+    }
+}
+
+/// Shape of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text where standard error is a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// What is wrong with a trust bundle's file.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// It is absent or not readable.
+    #[error(transparent)]
+    Unreadable(#[from] std::io::Error),
+    /// It holds no trust bundle.
+    #[error(transparent)]
+    Malformed(#[from] RosterError),
+}
+
+/// Where a daemon looks for its configuration.
+pub const FILE_DEFAULT: &str = "/etc/pouch/pouch.toml";
+
+/// Most relay addresses that one desk is given; more are refused.
+const RELAYS_MAX: usize = 16;
+
+/// One key, as the manual shows it.
+pub struct Key {
+    name: &'static str,
+    /// Doc comment, line by line, each with its leading space.
+    meaning: &'static [&'static str],
+}
+
+/// A configuration that [`load`] reads: relay's or desk's.
+pub trait Settings: Default + Serialize + DeserializeOwned {
+    /// Which daemon `pouch config example` should be asked for.
+    const DAEMON: &'static str;
+    /// Keys outside the `[log]` table.
+    const KEYS: &'static [Key];
+
+    /// Paths, which in a file start from the file's folder where relative.
+    fn paths(&mut self) -> Vec<&mut PathBuf>;
+
+    /// Where the trust bundle lies.
+    fn trust(&self) -> &Path;
+
+    /// The `[log]` table.
+    fn log(&self) -> &LogConfig;
+
+    /// Checks what types alone do not.
+    fn check(&self) -> Result<(), ConfigError>;
+}
+
+impl Settings for RelayConfig {
+    const DAEMON: &'static str = "relay";
+    const KEYS: &'static [Key] = RelayConfig::KEYS;
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust, &mut self.root]
+    }
+
+    fn trust(&self) -> &Path {
+        &self.trust
+    }
+
+    fn log(&self) -> &LogConfig {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.log.check()
+    }
+}
+
+impl Settings for DeskConfig {
+    const DAEMON: &'static str = "mission";
+    const KEYS: &'static [Key] = DeskConfig::KEYS;
+
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.trust, &mut self.root, &mut self.socket];
+        paths.extend(&mut self.roster);
+        paths
+    }
+
+    fn trust(&self) -> &Path {
+        &self.trust
+    }
+
+    fn log(&self) -> &LogConfig {
+        &self.log
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.relays.is_empty() || self.relays.len() > RELAYS_MAX {
+            let problem = format!("holds {} addresses: name 1 to {RELAYS_MAX} relays", self.relays.len());
+            return Err(ConfigError::Value { key: "relays", problem });
+        }
+        for relay in &self.relays {
+            let whole = relay.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            });
+            if !whole {
+                let problem = format!("holds {relay:?}: write it as \"host:port\"");
+                return Err(ConfigError::Value { key: "relays", problem });
+            }
+        }
+        self.log.check()
+    }
+}
+
+impl LogConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        match EnvFilter::builder().parse(&self.level) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                Err(ConfigError::Value { key: "log.level", problem: format!("is no level: {error}") })
+            }
+        }
+    }
+}
+
+/// What the operator set wrong. A daemon exits with 78.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is absent or not readable.
+    #[error("{}: {source}: `pouch config example {daemon}` prints a file to begin with", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+        /// For which daemon it was read.
+        daemon: &'static str,
+    },
+    /// The file is no TOML, or a value is of the wrong kind.
+    #[error("{}:{line}:{column}: {message}: correct it and try `pouch config check {daemon}`", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// What the parser says.
+        message: String,
+        /// For which daemon it was read.
+        daemon: &'static str,
+    },
+    /// A key that does not exist.
+    #[error("{}:{line}:{column}: unknown key `{key}`: {hint}", file.display())]
+    UnknownKey {
+        /// The file.
+        file: PathBuf,
+        /// From 1.
+        line: usize,
+        /// From 1, in characters.
+        column: usize,
+        /// The key as written.
+        key: String,
+        /// The nearest key that exists, or where to find them all.
+        hint: String,
+    },
+    /// A variable or a `--set` that does not fit its key.
+    #[error("{origin}: {problem}")]
+    Override {
+        /// `POUCH_LISTEN` or `--set listen`.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The trust bundle cannot be used.
+    #[error("{}: {source}: get it from the ministry, and set `trust` to where it lies", path.display())]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: TrustError,
+    },
+    /// A value that no desk or relay can run with.
+    #[error("`{key}` {problem}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong and what to write.
+        problem: String,
+    },
+}
+
+/// Reads the trust bundle of a configuration.
+///
+/// # Errors
+/// [`ConfigError::Trust`] when it is absent or none.
+pub fn trust_bundle(path: &Path) -> Result<TrustBundle, ConfigError> {
+    let failed = |source| ConfigError::Trust { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(TrustError::Unreadable(error)))?;
+    text.parse().map_err(|error| failed(TrustError::Malformed(error)))
+}
+
+/// Whether the keys of this trust domain are examples that anybody can read: names under `.example`
+/// (RFC 2606).
+pub fn is_example(trust_domain: &str) -> bool {
+    trust_domain == "example" || trust_domain.ends_with(".example")
+}
+
+/// Reads a configuration: defaults, then `file`, then variables, then `flags` as (key, value).
+///
+/// `variable` looks up one environment variable. Lists are written `a,b` in variables and flags.
+pub fn load<S: Settings>(
+    file: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+    flags: &[(String, String)],
+) -> Result<S, ConfigError> {
+    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
+        file: file.to_owned(),
+        source,
+        daemon: S::DAEMON,
+    })?;
+    let mut settings: S = parse(file, &text)?;
+    for key in every_key::<S>() {
+        let name = format!("POUCH_{}", key.replace('.', "_").to_uppercase());
+        if let Some(value) = variable(&name) {
+            settings = with(&settings, &key, &value, &name)?;
+        }
+    }
+    for (key, value) in flags {
+        let origin = format!("--set {key}");
+        if !every_key::<S>().contains(key) {
+            return Err(ConfigError::Override { origin, problem: hint::<S>(key) });
+        }
+        settings = with(&settings, key, value, &origin)?;
+    }
+    settings.check()?;
+    Ok(settings)
+}
+
+/// A file with every key commented out at its default, each with its meaning: valid as it stands
+/// for a relay, and for a desk once `relays` is set.
+pub fn example<S: Settings>() -> String {
+    let defaults = Table::try_from(S::default()).expect("a configuration of scalars and lists is TOML");
+    let mut text = format!("# Configuration of `pouch {}`. Every key stands at its default.\n", S::DAEMON);
+    text.push_str("# Relative paths start from this file's folder.\n");
+    describe(&mut text, S::KEYS, &defaults);
+    text.push_str("\n[log]\n");
+    let log = defaults.get("log").and_then(toml::Value::as_table).expect("every configuration has [log]");
+    describe(&mut text, LogConfig::KEYS, log);
+    text
+}
+
+fn describe(text: &mut String, keys: &[Key], defaults: &Table) {
+    for key in keys {
+        text.push('\n');
+        for line in key.meaning {
+            text.push_str(&format!("#{line}\n"));
+        }
+        match defaults.get(key.name) {
+            Some(default) => text.push_str(&format!("#{} = {default}\n", key.name)),
+            None => text.push_str(&format!("#{} is not set by default\n", key.name)),
+        }
+    }
+}
+
+fn every_key<S: Settings>() -> Vec<String> {
+    let own = S::KEYS.iter().map(|key| key.name.to_owned());
+    own.chain(LogConfig::KEYS.iter().map(|key| format!("log.{}", key.name))).collect()
+}
+
+fn parse<S: Settings>(file: &Path, text: &str) -> Result<S, ConfigError> {
+    let malformed = |error: toml::de::Error| {
+        let (line, column) = place(text, &error.span().unwrap_or_default());
+        let message = error.message().replace('\n', ", ");
+        ConfigError::Malformed { file: file.to_owned(), line, column, message, daemon: S::DAEMON }
+    };
+    let document = DeTable::parse(text).map_err(malformed)?;
+    if let Some((key, span)) = unknown_key::<S>(document.get_ref()) {
+        let (line, column) = place(text, &span);
+        let hint = hint::<S>(&key);
+        return Err(ConfigError::UnknownKey { file: file.to_owned(), line, column, key, hint });
+    }
+    let mut settings: S = toml::from_str(text).map_err(malformed)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    for path in settings.paths() {
+        *path = folder.join(&path);
+    }
+    Ok(settings)
+}
+
+fn unknown_key<S: Settings>(document: &DeTable<'_>) -> Option<(String, Range<usize>)> {
+    let known = every_key::<S>();
+    let mut unknown = Vec::new();
+    for (key, value) in document {
+        match value.get_ref() {
+            DeValue::Table(table) if key.get_ref() == "log" => {
+                let inner = table.keys().map(|inner| (format!("log.{}", inner.get_ref()), inner.span()));
+                unknown.extend(inner.filter(|(name, _)| !known.contains(name)));
+            }
+            _ if key.get_ref() == "log" || known.iter().any(|name| name == key.get_ref()) => (),
+            _ => unknown.push((key.get_ref().to_string(), key.span())),
+        }
+    }
+    unknown.into_iter().min_by_key(|(_, span)| span.start)
+}
+
+/// Line and column, both from 1, of the start of `span`.
+fn place(text: &str, span: &Range<usize>) -> (usize, usize) {
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.rsplit('\n').next().unwrap_or(before);
+    (before.matches('\n').count() + 1, line.chars().count() + 1)
+}
+
+/// Names the key that `key` was probably meant to be.
+fn hint<S: Settings>(key: &str) -> String {
+    let nearest = every_key::<S>()
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(&known, key), known))
+        .min()
+        .filter(|(distance, known)| *distance <= 1 + known.len() / 3);
+    match nearest {
+        Some((_, known)) => format!("did you mean `{known}`?"),
+        None => format!("`pouch config example {}` lists every key", S::DAEMON),
+    }
+}
+
+/// The same settings with one key set from text, whose kind is that of the key.
+fn with<S: Settings>(settings: &S, key: &str, text: &str, origin: &str) -> Result<S, ConfigError> {
+    let wrong = |problem: String| ConfigError::Override { origin: origin.to_owned(), problem };
+    let mut whole = Table::try_from(settings).map_err(|error| wrong(error.to_string()))?;
+    let (table, name) = match key.split_once('.') {
+        Some((table, name)) => (whole.get_mut(table).and_then(toml::Value::as_table_mut), name),
+        None => (Some(&mut whole), key),
+    };
+    let table = table.expect("every key's table is part of the settings");
+    let value = match table.get(name) {
+        Some(toml::Value::Boolean(_)) => {
+            let value =
+                text.parse::<bool>().map_err(|_| wrong(format!("`{text}` is neither true nor false")))?;
+            toml::Value::Boolean(value)
+        }
+        Some(toml::Value::Array(_)) => {
+            text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>().into()
+        }
+        Some(_) | None => toml::Value::String(text.to_owned()),
+    };
+    table.insert(name.to_owned(), value);
+    whole.try_into().map_err(|error: toml::de::Error| wrong(error.message().replace('\n', ", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nothing(_: &str) -> Option<String> {
+        None
+    }
+
+    fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pouch.toml");
+        std::fs::write(&file, text).unwrap();
+        (folder, file)
+    }
+
+    fn refusal<S: Settings + std::fmt::Debug>(text: &str) -> String {
+        let (folder, file) = written(text);
+        let text = load::<S>(&file, nothing, &[]).unwrap_err().to_string();
+        text.replace(folder.path().to_str().unwrap(), "")
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let (_folder, file) = written("");
+        assert_eq!(load::<RelayConfig>(&file, nothing, &[]).unwrap(), RelayConfig::default());
+    }
+
+    #[test]
+    fn flags_win_over_variables_and_variables_over_the_file() {
+        let (_folder, file) = written("listen = \"127.0.0.1:1\"\ndir = \"/a\"\nallow_x25519 = true\n");
+        let variable = |name: &str| match name {
+            "POUCH_DIR" => Some("/b".to_owned()),
+            "POUCH_LISTEN" => Some("127.0.0.1:2".to_owned()),
+            "POUCH_LOG_LEVEL" => Some("debug".to_owned()),
+            _ => None,
+        };
+        let flags = [("listen".to_owned(), "127.0.0.1:3".to_owned())];
+        let config: RelayConfig = load(&file, variable, &flags).unwrap();
+        assert_eq!(config.listen, "127.0.0.1:3".parse().unwrap());
+        assert_eq!((config.dir, config.log.level.as_str()), ("/b".into(), "debug"));
+        assert!(config.allow_x25519);
+    }
+
+    #[test]
+    fn lists_and_absent_keys_can_be_set_from_variables() {
+        let (_folder, file) = written("");
+        let variable = |name: &str| match name {
+            "POUCH_RELAYS" => Some("a:1, [::1]:2".to_owned()),
+            "POUCH_ROSTER" => Some("/r".to_owned()),
+            _ => None,
+        };
+        let config: DeskConfig = load(&file, variable, &[]).unwrap();
+        assert_eq!((config.relays, config.roster), (vec!["a:1".into(), "[::1]:2".into()], Some("/r".into())));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_place_and_the_key_meant() {
+        assert_eq!(
+            refusal::<RelayConfig>("dir = \"/a\"\nlisen = 1\n"),
+            "/pouch.toml:2:1: unknown key `lisen`: did you mean `listen`?"
+        );
+        assert_eq!(
+            refusal::<RelayConfig>("[log]\n  levle = \"info\"\n"),
+            "/pouch.toml:2:3: unknown key `log.levle`: did you mean `log.level`?"
+        );
+        assert_eq!(
+            refusal::<DeskConfig>("colour_scheme = 1\n"),
+            "/pouch.toml:1:1: unknown key `colour_scheme`: `pouch config example mission` lists every key"
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_kind_is_refused_with_its_place() {
+        let text = refusal::<RelayConfig>("dir = \"/a\"\nlisten = \"nowhere\"\n");
+        assert!(text.starts_with("/pouch.toml:2:10: invalid socket address syntax"), "{text}");
+        let text = refusal::<RelayConfig>("dir = \n");
+        assert!(text.starts_with("/pouch.toml:1:"), "{text}");
+        assert!(refusal::<RelayConfig>("log = 3\n").contains("pouch.toml:1:7: invalid type"));
+    }
+
+    #[test]
+    fn a_variable_or_flag_that_does_not_fit_is_named() {
+        let (_folder, file) = written("");
+        let variable = |name: &str| (name == "POUCH_ALLOW_X25519").then(|| "maybe".to_owned());
+        let text = load::<RelayConfig>(&file, variable, &[]).unwrap_err().to_string();
+        assert_eq!(text, "POUCH_ALLOW_X25519: `maybe` is neither true nor false");
+        let flags = [("lisen".to_owned(), "x".to_owned())];
+        let text = load::<RelayConfig>(&file, nothing, &flags).unwrap_err().to_string();
+        assert_eq!(text, "--set lisen: did you mean `listen`?");
+    }
+
+    #[test]
+    fn a_desk_without_a_usable_relay_address_is_refused() {
+        assert_eq!(refusal::<DeskConfig>(""), "`relays` holds 0 addresses: name 1 to 16 relays");
+        for address in ["relay.example", ":7443", "relay.example:0", "relay.example:70000"] {
+            let text = refusal::<DeskConfig>(&format!("relays = [{address:?}]\n"));
+            assert!(text.ends_with("write it as \"host:port\""), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_log_level_is_refused() {
+        let text = refusal::<RelayConfig>("[log]\nlevel = \"pouch=loud\"\n");
+        assert!(text.starts_with("`log.level` is no level"), "{text}");
+    }
+
+    #[test]
+    fn only_names_under_example_are_examples() {
+        assert_eq!(["example", "bloc.example"].map(is_example), [true, true]);
+        assert_eq!(["notexample", "example.org", "bloc.example.org"].map(is_example), [false, false, false]);
+    }
+
+    #[test]
+    fn an_absent_trust_bundle_is_named_with_its_cure() {
+        let text = trust_bundle(Path::new("/nowhere/trust.toml")).unwrap_err().to_string();
+        assert!(text.ends_with("get it from the ministry, and set `trust` to where it lies"), "{text}");
+    }
+
+    #[test]
+    fn relative_paths_start_from_the_files_folder() {
+        let (folder, file) = written("dir = \"journal\"\n");
+        let config: RelayConfig = load(&file, nothing, &[]).unwrap();
+        assert_eq!(config.dir, folder.path().join("journal"));
+        assert_eq!(config.pki, Path::new("/etc/pouch/pki"));
+    }
+
+    #[test]
+    fn the_example_lists_every_key_and_means_the_defaults() {
+        let text = example::<DeskConfig>();
+        for key in every_key::<DeskConfig>() {
+            let name = key.trim_start_matches("log.");
+            assert!(text.lines().any(|line| line.starts_with(&format!("#{name} "))), "{key}");
+        }
+        let uncommented: String = text
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| rest.contains(" = ")).unwrap_or(line))
+            .fold(String::new(), |text, line| text + line + "\n");
+        assert_eq!(parse::<DeskConfig>(Path::new("x"), &uncommented).unwrap(), DeskConfig::default());
+    }
+}

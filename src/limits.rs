@@ -19,12 +19,40 @@ pub const RECEIPT_ENVELOPES_MAX: usize = 256;
 pub const DETAILS_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of an administrative leaf (FORMATS 8). More: refused before it is formed.
 pub const ADMINISTRATIVE_LEAF_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a trust domain: a DNS name that leaves room for `relay.` before it (RFC 1035: 253). Longer:
+/// refused wherever it is parsed.
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 247;
+/// Bytes of a party's name in its SPIFFE ID, as of a DNS label. Longer: the id is refused.
+pub const PARTY_NAME_BYTES_MAX: usize = 63;
 /// Bytes of a roster note (FORMATS 3). A longer one is refused before it is parsed.
 pub const ROSTER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Parties in a roster (FORMATS 3). More: the roster is refused.
 pub const ROSTER_PARTIES_MAX: usize = 16_384;
 /// Witnesses in a roster (FORMATS 3). More: the roster is refused.
 pub const ROSTER_WITNESSES_MAX: usize = 24;
+/// Roster keys (FORMATS 3). Two thresholds of them must fit on one note while keys change. More: refused.
+pub const ROSTER_KEYS_MAX: usize = NOTE_SIGNATURES_MAX;
+/// Threshold of the roster keys, so that the old one and a new one fit on one note. More: refused.
+pub const ROSTER_THRESHOLD_MAX: u32 = 8;
+/// Log keys in a roster: the one in use and those it replaces. More: the roster is refused.
+pub const ROSTER_LOG_KEYS_MAX: usize = 4;
+/// Relay addresses in a roster. More: the roster is refused.
+pub const ROSTER_ADDRESSES_MAX: usize = 16;
+/// Topics in a roster. More: the roster is refused.
+pub const ROSTER_TOPICS_MAX: usize = 64;
+/// Classifications in the label policy. More: the roster is refused.
+pub const ROSTER_LABELS_MAX: usize = 16;
+/// Groups, and offices, in a roster. More of either: the roster is refused.
+pub const ROSTER_GROUPS_MAX: usize = 4_096;
+/// Elements of any list in one party's entry, office or group: serials, holidays, windows, duty list,
+/// holders, members. As many members as an envelope has addressees. More: the roster is refused.
+pub const ROSTER_LIST_MAX: usize = ADDRESSEES_MAX;
+/// Bytes of an address code (`IDN`, `ACI-CHAIR`). Longer: the roster is refused.
+pub const CODE_BYTES_MAX: usize = 16;
+/// Bytes of a topic's id and of a label, as in an envelope's core. Longer: the roster is refused.
+pub const TOPIC_BYTES_MAX: usize = 64;
+/// Bytes of a name that a roster gives to people to read. Longer: the roster is refused.
+pub const NAME_BYTES_MAX: usize = 128;
 /// Signature lines on one signed note (FORMATS 8). More: the note is refused.
 pub const NOTE_SIGNATURES_MAX: usize = 16;
 /// Bytes of a frame before Welcome (DESIGN 7). A longer one closes the connection.
@@ -43,10 +71,16 @@ pub const EXPIRY_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 /// desk, which says to send it in parts until attachments exist.
 pub const DISPATCH_BYTES_MAX: usize = 208 * 1024;
 
+/// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
+pub const OUTBOX_WAITING_MAX: u64 = 10_000;
+/// Named cursors of a desk's readers. Reached: no new name is taken.
+pub const CURSORS_MAX: u64 = 256;
+
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(ADMINISTRATIVE_LEAF_BYTES_MAX < FRAME_CONTROL_BYTES_MAX);
+const _: () = assert!(2 * ROSTER_THRESHOLD_MAX as usize <= NOTE_SIGNATURES_MAX);
 const _: () = assert!(BATCH_ITEMS_MAX <= u8::MAX as usize);
 
 /// Bounds of a running relay or desk, together so that a simulator can shrink them.

@@ -1,3 +1,7 @@
-//! The `pouch` command.
+//! The one binary; see [`pouch::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pouch::cli::main()
+}

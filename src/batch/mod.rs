@@ -210,7 +210,11 @@ pub fn verify_whole(
     Ok(root)
 }
 
-fn verify_root(
+/// Verifies a batch whose root was just recomputed from all its items.
+///
+/// # Errors
+/// [`BatchError::Signature`].
+pub fn verify_root(
     trust_domain: &str,
     tag: Tag,
     key: &PublicKey,

@@ -1,1 +1,105 @@
-//! See `docs/ARCHITECTURE.md`.
+//! The command line: one file per subcommand. Tables for people, one JSON object a line with
+//! `--json`, and exit codes that scripts may rely on (DESIGN 11).
+
+pub mod failure;
+pub mod safe_text;
+pub mod screen;
+pub mod table;
+pub mod time;
+
+mod ack;
+mod config;
+mod inbox;
+mod outbox;
+mod read;
+mod send;
+mod status;
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::table::Paint;
+use crate::desk::client::DeskClient;
+
+/// Durable, provable dispatch between a ministry and the missions in its capital.
+#[derive(Parser)]
+#[command(name = "pouch", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Send(Box<send::SendArgs>),
+    Outbox(outbox::OutboxArgs),
+    Inbox(inbox::InboxArgs),
+    Read(read::ReadArgs),
+    Ack(ack::AckArgs),
+    Status(status::StatusArgs),
+    Config(config::ConfigArgs),
+}
+
+/// How a command reaches its desk and in which form it answers.
+#[derive(Args)]
+struct DeskArgs {
+    /// Unix socket of the desk
+    #[arg(long, value_name = "PATH", env = "POUCH_SOCKET", default_value = "/run/pouch/desk.sock")]
+    socket: PathBuf,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command that the process was started with; the exit code is DESIGN 11's.
+pub fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever reads has read enough, as `head` does.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Where standard error is closed, the exit code alone has to say it.
+            writeln!(std::io::stderr(), "pouch: {}", failure.sentence()).unwrap_or_default();
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Send(args) => at_desk(&args.desk, async |desk, screen| send::run(&args, desk, screen).await),
+        Command::Outbox(args) => {
+            at_desk(&args.desk, async |desk, screen| outbox::run(&args, desk, screen).await)
+        }
+        Command::Inbox(args) => {
+            at_desk(&args.desk, async |desk, screen| inbox::run(&args, desk, screen).await)
+        }
+        Command::Read(args) => at_desk(&args.desk, async |desk, screen| read::run(&args, desk, screen).await),
+        Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
+        Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
+        Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+    }
+}
+
+/// Runs a command that talks to a desk.
+fn at_desk(
+    args: &DeskArgs,
+    command: impl AsyncFnOnce(&DeskClient, &mut Screen<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
+    let mut out = std::io::stdout();
+    let mut screen = Screen::new(&mut out, args.json, paint());
+    runtime.block_on(command(&DeskClient::new(&args.socket), &mut screen))
+}
+
+/// Colours on a terminal, unless `NO_COLOR` is set to anything (no-color.org).
+fn paint() -> Paint {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if std::io::stdout().is_terminal() && !refused { Paint::Colour } else { Paint::Plain }
+}

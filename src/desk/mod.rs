@@ -1,3 +1,10 @@
 //! What mission and hub share: durable outbox and inbox, the link to the relay, the local API.
 
 pub mod view;
+pub mod client;
+pub mod socket;
+pub mod error;
+pub mod status;
+pub mod store;
+pub mod handle;
+pub mod link;

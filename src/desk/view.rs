@@ -3,6 +3,22 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::DISPATCH_BYTES_MAX;
+
+/// Bytes of a request's body: the longest dispatch fits, whatever JSON's escapes make of it (at most
+/// six bytes for one). A longer one is answered 413 `too-large`.
+pub const REQUEST_BYTES_MAX: usize = 6 * DISPATCH_BYTES_MAX;
+/// Bytes of an answer's body; a client gives up on a longer one.
+pub const ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Entries of one list. A higher `limit` is answered 400 `usage`.
+pub const LIST_MAX: u32 = 500;
+/// Seconds of one `?wait=`. A higher `timeout_s` is answered 400 `usage`.
+pub const WAIT_S_MAX: u64 = 300;
+/// Entries of a list where `limit` is absent.
+pub const LIST_DEFAULT: u32 = 100;
+/// Seconds of a `?wait=` where `timeout_s` is absent.
+pub const WAIT_S_DEFAULT: u64 = 30;
+
 /// A dispatch handed in by a person or a program: `POST /v1/dispatches`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +116,60 @@ pub struct Outgoing {
     /// Whether the call found the dispatch by its idempotency key.
     #[serde(default)]
     pub duplicate: bool,
+}
+
+/// A step of a dispatch's life that a sender may wait for: `?wait=` of `GET /v1/outbox/{id}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// The relay holds it durably.
+    Accepted,
+    /// It is durable and opened at every addressee.
+    Delivered,
+    /// A person read it at every TO addressee.
+    Read,
+    /// A person acknowledged it at every TO addressee.
+    Ack,
+}
+
+/// Whether a step has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It has.
+    Reached,
+    /// It may still come.
+    Waiting,
+    /// It cannot: the relay refused the dispatch, or an addressee set it aside.
+    Never,
+}
+
+impl Outgoing {
+    /// How this dispatch stands to `step`.
+    pub fn progress(&self, step: Step) -> Progress {
+        let counts = |addressee: &&AddresseeState| match step {
+            Step::Accepted => false,
+            Step::Delivered => true,
+            Step::Read | Step::Ack => addressee.role == "to",
+        };
+        let came = |addressee: &AddresseeState| match step {
+            Step::Accepted => true,
+            Step::Delivered => addressee.delivered_at.is_some(),
+            Step::Read => addressee.read_at.is_some(),
+            Step::Ack => addressee.acknowledged_at.is_some(),
+        };
+        let mut waited_for = self.addressees.iter().filter(counts);
+        if self.state == "refused" {
+            Progress::Never
+        } else if self.state != "accepted" {
+            Progress::Waiting
+        } else if waited_for.clone().any(|addressee| addressee.set_aside_at.is_some()) {
+            Progress::Never
+        } else if waited_for.all(came) {
+            Progress::Reached
+        } else {
+            Progress::Waiting
+        }
+    }
 }
 
 /// How far an outgoing dispatch came at one addressee.
@@ -203,6 +273,7 @@ pub struct IncomingWhole {
 
 /// Filters of the inbox list; all are optional and narrow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct InboxFilter {
     /// Only register numbers above this one.
     pub after: Option<u64>,
@@ -267,6 +338,25 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// Version of pouch.
     pub version: String,
+}
+
+/// Query of `GET /v1/outbox/{id}`: with `wait`, the answer comes when the dispatch has reached that
+/// step, never can, or after `timeout_s` seconds (1 to 300; 30 where absent), whichever is first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxWait {
+    /// The step to wait for.
+    pub wait: Option<Step>,
+    /// For how long.
+    pub timeout_s: Option<u64>,
+}
+
+/// Query of `GET /v1/outbox`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboxFilter {
+    /// The newest so many, 1 to 500; 100 where absent.
+    pub limit: Option<u32>,
 }
 
 /// Every error of the API, with an HTTP status of 400, 403, 404, 409, 413 or 500.

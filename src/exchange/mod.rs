@@ -1,1 +1,449 @@
-//! See `docs/ARCHITECTURE.md`.
+//! Sessions and router as one deterministic state machine: inputs in, outputs out, time as an argument.
+//!
+//! Follow an envelope: [`Exchange::handle`] gets it as `Received`, [`submit`] decides and appends it to
+//! the journal, [`Exchange::handle`] gets `Durable`, [`apply`] changes the lasting state and [`submit`]
+//! answers Accepted, [`deliver`] sends it to its addressees, [`receipts`] takes their receipts.
+//!
+//! Checks look at durable and pending state; lasting state changes only in `apply`, live at `Durable` and
+//! at replay alike. The edge carries out outputs in order, and drains them before the next input.
+
+mod administer;
+mod apply;
+mod base;
+mod bodies;
+mod clock;
+mod deliver;
+mod open;
+mod receipts;
+mod submit;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    identity::PartyId,
+    limits::Limits,
+    merkle::Frontier,
+    record::{Record, SALT_BYTES, Ticket, administrative::ChainHead, content::Content},
+    roster::{PartyNumber, Roster, TrustBundle},
+    router::{Router, policy::RosterHistory},
+    session::{
+        inbound::Inbound,
+        outbound::Outbound,
+        window::{Allowance, Grant},
+    },
+    wire::{EnvelopeHash, Position, SubmissionNumber, pb::GoodbyeCode},
+};
+
+pub use apply::ReplayError;
+use bodies::Bodies;
+pub use bodies::Body;
+use clock::LogClock;
+
+/// Time, passed in and never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment of this process.
+    pub mono: Duration,
+    /// Wall clock, microseconds since 1970.
+    pub wall_us: u64,
+}
+
+/// Names a connection; never used again in one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+/// Whether the journal has room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// For everything.
+    Plenty,
+    /// For receipts and administrative leaves; submissions are deferred.
+    ReceiptsOnly,
+}
+
+/// What happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A TLS handshake ended; this is who it is, by its certificate.
+    Connected {
+        /// Its name from here on.
+        conn: ConnId,
+        /// Whose certificate.
+        party: PartyId,
+        /// The certificate's serial, lower hex.
+        serial: String,
+    },
+    /// A checked frame came.
+    Received {
+        /// From where.
+        conn: ConnId,
+        /// The frame.
+        frame: Inbound,
+    },
+    /// Bytes went out to the socket, so that there is room for more.
+    Written {
+        /// Where.
+        conn: ConnId,
+        /// As [`Outbound::bytes`] counted them.
+        bytes: usize,
+    },
+    /// The connection is gone.
+    Closed {
+        /// Which.
+        conn: ConnId,
+    },
+    /// The oldest ticket's record is durable.
+    Durable {
+        /// Which; tickets come back in order.
+        ticket: Ticket,
+        /// Where it stands.
+        position: Position,
+    },
+    /// A body came back from the journal.
+    Loaded {
+        /// Which.
+        position: Position,
+        /// The body.
+        body: Body,
+    },
+    /// A roster note from a file.
+    RosterOffered {
+        /// Its bytes.
+        note: Bytes,
+    },
+    /// The journal's room changed.
+    Room(Room),
+    /// The relay starts or stops: an administrative leaf.
+    Started {
+        /// Name and version.
+        software: String,
+    },
+    /// No more connections will come; sessions are told, and the stop is logged.
+    Stopping,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a frame.
+    Send {
+        /// Where.
+        conn: ConnId,
+        /// The frame.
+        frame: Outbound,
+    },
+    /// Append a record.
+    Append {
+        /// To come back with `Durable`.
+        ticket: Ticket,
+        /// The record.
+        record: Record,
+        /// Whether somebody waits for its sync; receipts ride along.
+        urgent: bool,
+    },
+    /// Load a body.
+    Load {
+        /// Which.
+        position: Position,
+    },
+    /// Close a connection once what was sent before is out.
+    Close {
+        /// Which.
+        conn: ConnId,
+    },
+    /// A roster came into force: edges that verify under it take it over.
+    RosterInForce(Arc<Roster>),
+    /// Something that an operator's log should say.
+    Notice(Notice),
+}
+
+/// For the operator's log. No content, no subject, no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A session is open.
+    SessionOpened {
+        /// Where.
+        conn: ConnId,
+        /// Whose.
+        party: PartyNumber,
+    },
+    /// A session or connection was closed by us.
+    SessionClosed {
+        /// Where.
+        conn: ConnId,
+        /// Whose certificate.
+        party: String,
+        /// Why.
+        code: GoodbyeCode,
+        /// In words.
+        sentence: String,
+    },
+    /// A submission was refused.
+    Refused {
+        /// Whose.
+        party: PartyNumber,
+        /// Why.
+        code: u16,
+        /// Whether it is a record.
+        recorded: bool,
+    },
+    /// An offered roster was not taken.
+    RosterRefused(String),
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// TLS is up, no Hello yet; a deadline.
+    AwaitsHello { until: Duration },
+    /// Hello is good, its incarnation is being written.
+    Opening,
+    /// Welcome was sent.
+    Open,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Session {
+    id: PartyId,
+    serial: String,
+    /// 0 until Hello.
+    party: PartyNumber,
+    stage: Stage,
+    heard: Duration,
+    pinged: Duration,
+    submits: Grant,
+    delivers: Allowance,
+    queued_bytes: usize,
+    /// The last new submission number of this session: the next is one higher.
+    last_new: Option<SubmissionNumber>,
+    /// Submissions from here on are deferred until this one comes again.
+    deferred_from: Option<SubmissionNumber>,
+    bad_signatures: u32,
+}
+
+/// A record on its way to the disk.
+#[derive(Debug)]
+struct Pending {
+    ticket: Ticket,
+    content: Content,
+    record: Record,
+    /// Connections to answer, with the bytes of credit that the answer gives back.
+    waiters: Vec<(ConnId, u64)>,
+}
+
+/// Pending numbers of one party.
+#[derive(Debug, Default)]
+struct InFlight {
+    submissions: BTreeMap<SubmissionNumber, (EnvelopeHash, Ticket)>,
+    stored: BTreeMap<u64, Ticket>,
+    /// Envelopes being written to its mailbox.
+    to_mailbox: usize,
+}
+
+/// The relay's core. Owned by one task; no lock, no I/O.
+#[derive(Debug)]
+pub struct Exchange {
+    limits: Limits,
+    bundle: TrustBundle,
+    // Lasting: changes only in `apply`.
+    router: Router,
+    roster: Option<Arc<Roster>>,
+    history: RosterHistory,
+    roster_leaves: Vec<(u32, Position, Bytes, Bytes)>,
+    chain: ChainHead,
+    tree: Frontier,
+    last_record_us: u64,
+    clock: LogClock,
+    // Of this process.
+    sessions: BTreeMap<ConnId, Session>,
+    by_party: BTreeMap<PartyNumber, ConnId>,
+    pending: VecDeque<Pending>,
+    in_flight: BTreeMap<PartyNumber, InFlight>,
+    next_ticket: Ticket,
+    administrative: administer::Queue,
+    bodies: Bodies,
+    loading: BTreeSet<Position>,
+    pool_bytes: u64,
+    room: Room,
+    stopping: bool,
+    salts: VecDeque<[u8; SALT_BYTES]>,
+    outputs: VecDeque<Output>,
+    next_tick: Duration,
+}
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(500);
+
+impl Exchange {
+    /// An exchange with no records, which trusts rosters that follow this bundle.
+    pub fn new(limits: Limits, bundle: TrustBundle) -> Exchange {
+        Exchange {
+            bodies: Bodies::new(limits.body_cache_bytes_max),
+            pool_bytes: limits.window_pool_bytes,
+            limits,
+            bundle,
+            router: Router::default(),
+            roster: None,
+            history: RosterHistory::default(),
+            roster_leaves: Vec::new(),
+            chain: ChainHead::START,
+            tree: Frontier::new(),
+            last_record_us: 0,
+            clock: LogClock::new(0),
+            sessions: BTreeMap::new(),
+            by_party: BTreeMap::new(),
+            pending: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            next_ticket: Ticket(0),
+            administrative: administer::Queue::default(),
+            loading: BTreeSet::new(),
+            room: Room::Plenty,
+            stopping: false,
+            salts: VecDeque::new(),
+            outputs: VecDeque::new(),
+            next_tick: Duration::ZERO,
+        }
+    }
+
+    /// How many more salts it wants before the next input: random, 32 bytes each, one for each record.
+    pub fn salts_wanted(&self) -> usize {
+        SALTS_KEPT - self.salts.len().min(SALTS_KEPT)
+    }
+
+    /// Hands in salts; see [`Exchange::salts_wanted`].
+    pub fn add_salts(&mut self, salts: &[u8]) {
+        self.salts.extend(salts.as_chunks::<SALT_BYTES>().0);
+    }
+
+    /// Takes one input. Drain [`Exchange::poll_output`] before the next.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        self.clock.advance(now, &self.limits);
+        match input {
+            Input::Connected { conn, party, serial } => self.connected(conn, party, serial, now),
+            Input::Received { conn, frame } => self.received(conn, frame, now),
+            Input::Written { conn, bytes } => self.written(conn, bytes),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Durable { ticket, position } => self.durable(ticket, position),
+            Input::Loaded { position, body } => self.loaded(position, body),
+            Input::RosterOffered { note } => self.roster_offered(&note),
+            Input::Room(room) => self.room = room,
+            Input::Started { software } => self.administer_started(software),
+            Input::Stopping => self.stop(),
+        }
+    }
+
+    /// Looks at deadlines; call it when [`Exchange::poll_timeout`] is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.clock.advance(now, &self.limits);
+        self.next_tick = now.mono + TICK;
+        let due: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in due {
+            self.check_deadlines(conn, now);
+        }
+        self.administer_counts();
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Exchange::handle_timeout`].
+    pub fn poll_timeout(&self) -> Duration {
+        self.next_tick
+    }
+
+    /// The roster in force.
+    pub fn roster(&self) -> Option<&Arc<Roster>> {
+        self.roster.as_ref()
+    }
+
+    /// Size and root of the audit tree over all durable records.
+    pub fn tree(&self) -> &Frontier {
+        &self.tree
+    }
+
+    /// Whether every record that was appended is durable and answered.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty() && self.administrative.is_empty()
+    }
+
+    fn received(&mut self, conn: ConnId, frame: Inbound, now: Now) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.heard = now.mono;
+        match (session.stage, frame) {
+            (_, Inbound::Goodbye) => self.close_quietly(conn),
+            (_, Inbound::Violation(words)) => self.goodbye(conn, GoodbyeCode::Protocol, words),
+            (Stage::AwaitsHello { .. }, Inbound::Hello(hello)) => self.hello(conn, &hello, now),
+            (Stage::AwaitsHello { .. }, Inbound::BadHello(words)) => self.bad_hello(conn, words),
+            (Stage::Open, Inbound::Submit(envelope, bytes)) => self.submit(conn, *envelope, bytes),
+            (Stage::Open, Inbound::BadSubmit(bad, bytes)) => self.bad_submit(conn, &bad, bytes),
+            (Stage::Open, Inbound::Stored(receipts)) => self.stored(conn, *receipts),
+            (Stage::Open, Inbound::Confirm(position)) => self.confirm(conn, position),
+            (Stage::Open, Inbound::Credit(credit)) => {
+                session.delivers.raise(credit);
+                self.deliver(conn);
+            }
+            (Stage::Open, Inbound::Ping(token)) => {
+                let time_us = self.clock.time_us();
+                self.send(conn, Outbound::Pong { token, time_us });
+            }
+            (Stage::Open, Inbound::Pong) => {}
+            (Stage::Open, Inbound::Hello(_) | Inbound::BadHello(_)) => {
+                self.goodbye(conn, GoodbyeCode::Protocol, "a second Hello".to_owned());
+            }
+            (Stage::AwaitsHello { .. } | Stage::Opening, _) => {
+                self.goodbye(conn, GoodbyeCode::Protocol, "a frame before the session is open".to_owned());
+            }
+        }
+    }
+
+    fn written(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.queued_bytes = session.queued_bytes.saturating_sub(bytes);
+            self.deliver(conn);
+        }
+    }
+
+    fn durable(&mut self, ticket: Ticket, position: Position) {
+        let pending = self.pending.pop_front().expect("nothing is durable that was not appended");
+        assert_eq!(pending.ticket, ticket, "tickets come back in order");
+        self.finish(pending, position);
+    }
+
+    fn send(&mut self, conn: ConnId, frame: Outbound) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.queued_bytes += frame.bytes();
+            self.outputs.push_back(Output::Send { conn, frame });
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+
+    fn append(&mut self, content: Content, urgent: bool, waiters: Vec<(ConnId, u64)>) -> Ticket {
+        let ticket = self.next_ticket;
+        self.next_ticket = Ticket(ticket.0 + 1);
+        let record = content.to_record();
+        self.outputs.push_back(Output::Append { ticket, record: record.clone(), urgent });
+        self.pending.push_back(Pending { ticket, content, record, waiters });
+        ticket
+    }
+
+    fn salt(&mut self) -> [u8; SALT_BYTES] {
+        self.salts.pop_front().expect("the edge hands in the salts wanted before each input")
+    }
+}
+
+/// No input makes more records than this.
+const SALTS_KEPT: usize = 64;

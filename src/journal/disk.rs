@@ -50,7 +50,8 @@ pub trait SegmentFile: Send + Sync {
 pub struct FileDisk {
     directory: PathBuf,
     handle: File,
-    _lock: File,
+    /// Absent where the directory is only observed: then nothing can be written.
+    lock: Option<File>,
 }
 
 const LOCK_NAME: &str = "lock";
@@ -107,7 +108,19 @@ impl FileDisk {
             Err(TryLockError::Error(error)) => return Err(refuse(format!("cannot be locked ({error})"))),
         }
         let handle = File::open(directory).map_err(|error| refuse(format!("cannot be opened ({error})")))?;
-        Ok(FileDisk { directory: directory.to_owned(), handle, _lock: lock })
+        Ok(FileDisk { directory: directory.to_owned(), handle, lock: Some(lock) })
+    }
+
+    /// Opens a directory that another process may hold, for reading alone.
+    ///
+    /// # Errors
+    /// [`JournalError::Configuration`] if it cannot be read.
+    pub fn observe(directory: &Path) -> Result<FileDisk, JournalError> {
+        let handle = File::open(directory).map_err(|error| JournalError::Configuration {
+            directory: directory.display().to_string(),
+            problem: format!("cannot be read ({error}): name the folder of a journal, as its owner"),
+        })?;
+        Ok(FileDisk { directory: directory.to_owned(), handle, lock: None })
     }
 }
 
@@ -130,7 +143,8 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(self.directory.join(name))?))
+        let writable = self.lock.is_some();
+        Ok(Arc::new(OpenOptions::new().read(true).write(writable).open(self.directory.join(name))?))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use disk::{Disk, FileDisk, SegmentFile};
 pub use handle::{Append, AppendError, Event, Journal, Urgency};
 pub use reader::Reader;
-pub use recover::{Recovered, Replayed, recover};
+pub use recover::{Recovered, Replayed, observe, recover};
 pub use segment::SegmentId;
 pub use writer::Writer;
 

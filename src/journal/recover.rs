@@ -1,5 +1,6 @@
 //! Reads a journal back, tells a torn tail from damage, and makes it ready to go on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -10,7 +11,7 @@ use super::segment::{
     open_batch, parse_segment_name,
 };
 use super::spares::Spares;
-use super::{Disk, JournalError, Options, Writer};
+use super::{Disk, FileDisk, JournalError, Options, Writer};
 use crate::record::Record;
 use crate::wire::Position;
 
@@ -56,10 +57,8 @@ pub fn recover<E: From<JournalError>>(
     let names = disk.list().map_err(JournalError::disk("list", "the directory"))?;
     let mut segments = open_segments(&*disk, &names)?;
     let reader = Reader::default();
-    let mut walk = Walk { head: Head::START, held: None, reader: &reader, replay };
-    for (index, segment) in segments.iter().enumerate() {
-        walk.segment(segment, segments.get(index + 1).map(|next| next.header.first))?;
-    }
+    let mut walk = Walk { head: Head::START, held: None, reader: &reader, replay, scans: true };
+    walk.segments(&segments)?;
     let Walk { mut head, held, .. } = walk;
     let mut unconfirmed = Vec::new();
     if let Some(Held { batch, .. }) = held {
@@ -74,6 +73,24 @@ pub fn recover<E: From<JournalError>>(
     }
     let spares = Spares::adopt(&disk, &names, options.segment_bytes, options.spare_segments)?;
     Ok(Recovered { disk, options, reader, head, unconfirmed, newest: segments.pop(), spares })
+}
+
+/// Streams every confirmed record of a journal that another process may be writing, and changes
+/// nothing. It ends before the first batch that is not whole yet, and cannot tell that from damage.
+///
+/// # Errors
+/// As [`recover`], but for damage at the end.
+pub fn observe<E: From<JournalError>>(
+    directory: &Path,
+    replay: &mut dyn FnMut(Replayed) -> Result<(), E>,
+) -> Result<(), E> {
+    let disk = FileDisk::observe(directory)?;
+    let names = disk.list().map_err(JournalError::disk("list", "the directory"))?;
+    let segments = open_segments(&disk, &names)?;
+    let reader = Reader::default();
+    let mut walk = Walk { head: Head::START, held: None, reader: &reader, replay, scans: false };
+    walk.segments(&segments)?;
+    walk.release()
 }
 
 impl Recovered {
@@ -163,6 +180,8 @@ struct Walk<'a, E> {
     held: Option<Held>,
     reader: &'a Reader,
     replay: &'a mut dyn FnMut(Replayed) -> Result<(), E>,
+    /// Whether what lies behind the end is looked at: not while it is being written.
+    scans: bool,
 }
 
 struct Held {
@@ -171,6 +190,13 @@ struct Held {
 }
 
 impl<E: From<JournalError>> Walk<'_, E> {
+    fn segments(&mut self, segments: &[OpenSegment]) -> Result<(), E> {
+        for (index, segment) in segments.iter().enumerate() {
+            self.segment(segment, segments.get(index + 1).map(|next| next.header.first))?;
+        }
+        Ok(())
+    }
+
     /// Reads one segment up to `end`, where the next one begins, or to the end of the log.
     fn segment(&mut self, segment: &OpenSegment, end: Option<Head>) -> Result<(), E> {
         if segment.header.first != self.head {
@@ -183,7 +209,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
                 if end.is_some() {
                     return Err(corrupt(segment, offset, self.head, "no valid batch").into());
                 }
-                return Ok(scan_behind(segment, offset, self.head)?);
+                return if self.scans { Ok(scan_behind(segment, offset, self.head)?) } else { Ok(()) };
             };
             if batch.kind == Kind::Base {
                 return Err(corrupt(segment, offset, self.head, "a base among records").into());

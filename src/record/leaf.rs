@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     limits,
     merkle::{self, Hash},
+    record::SALT_BYTES,
     wire::Malformed,
 };
 
@@ -12,8 +13,6 @@ use crate::{
 pub const TRAFFIC_LEAF_BYTES: usize = 2 + limits::HASH_BYTES;
 /// Bytes of an opening.
 pub const OPENING_BYTES: usize = 1 + 8 + 4 + limits::HASH_BYTES;
-/// Bytes of a salt.
-pub const SALT_BYTES: usize = 32;
 
 pub(super) const LEAF_VERSION: u8 = 1;
 const TRAFFIC: u8 = 1;

@@ -16,6 +16,8 @@
 //! The journal keeps each record's end beside it, so a record does not say its own length. A
 //! layout byte that is not known is refused, never skipped.
 
+pub mod administrative;
+pub mod content;
 pub mod leaf;
 
 use bytes::Bytes;

@@ -1,1 +1,236 @@
-//! See `docs/ARCHITECTURE.md`.
+//! The relay process: everything that carries the exchange's outputs out.
+//!
+//! [`listener`] accepts and shakes hands, [`connection`] checks what one desk says and encodes what it is
+//! told, [`engine`] owns the exchange and the journal. The relay holds no CA key and cannot name the
+//! functions that open a seal.
+
+mod connection;
+mod engine;
+mod listener;
+pub mod log;
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    config::{self, ConfigError, RelayConfig},
+    exchange::{Exchange, ReplayError},
+    identity::Kind,
+    journal::{self, FileDisk, JournalError, Options, Reader, Replayed, Writer},
+    keys::{KeyError, SigningKey},
+    limits::Limits,
+    roster::{Roster, TrustBundle},
+    tls::{self, Credentials, KeyExchange, TlsError},
+};
+
+/// Name and version as peers and the log see it.
+pub(crate) const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
+/// Where the journal lies in the relay's folder.
+pub(crate) const JOURNAL_FOLDER: &str = "journal";
+/// How long a stop may take (issue and unit files agree on it).
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Why the relay did not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal's content.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// The trust bundle.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Certificate or TLS key.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The sign key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The certificate is not a relay's.
+    #[error(
+        "the certificate in {folder} is for {id}, not for a relay of {trust_domain}: give the relay its own PKI folder"
+    )]
+    NotARelay {
+        /// The PKI folder.
+        folder: PathBuf,
+        /// Whose certificate it is.
+        id: String,
+        /// The trust bundle's.
+        trust_domain: String,
+    },
+    /// Example keys outside demo and bench.
+    #[error(
+        "trust domain {0} holds example keys that others may have too: make your own PKI with `pouch pki init`"
+    )]
+    ExampleKeys(String),
+    /// The roster file.
+    #[error(
+        "cannot read roster {path}: {source}; give the path of a signed roster, or of none once the journal holds one"
+    )]
+    RosterFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The address.
+    #[error("cannot listen on {address}: {source}; is another relay running, or is the port taken?")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder.
+    #[error("cannot make folder {path}: {source}; make it and give it to the relay's user")]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system's random numbers.
+    #[error("the system gives no random numbers; the relay cannot work without")]
+    Random,
+}
+
+impl RelayError {
+    /// The process's exit code (DESIGN 8).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            RelayError::Journal(error) => error.exit_code(),
+            RelayError::Replay(_) => 71,
+            RelayError::Random => 70,
+            RelayError::Config(_)
+            | RelayError::Tls(_)
+            | RelayError::Key(_)
+            | RelayError::NotARelay { .. }
+            | RelayError::ExampleKeys(_)
+            | RelayError::RosterFile { .. }
+            | RelayError::Listen { .. }
+            | RelayError::Folder { .. } => 78,
+        }
+    }
+}
+
+/// What all connections share. The roster is the one in force, swapped by the engine.
+struct Shared {
+    acceptor: TlsAcceptor,
+    trust_domain: String,
+    sign: SigningKey,
+    instance: [u8; 16],
+    roster: Arc<ArcSwapOption<Roster>>,
+    limits: Limits,
+}
+
+/// Runs a relay until it is told to stop, or fails. Where an example's keys are allowed, say so.
+///
+/// # Errors
+/// [`RelayError`], with the exit code of the process. Nothing that was accepted is lost by any of them.
+pub async fn run(
+    config: RelayConfig,
+    example: bool,
+    mut shutdown: watch::Receiver<bool>,
+) -> Result<(), RelayError> {
+    let bundle = config::trust_bundle(&config.trust)?;
+    let shared = shared(&config, &bundle, example)?;
+    let offered = read_roster(&config)?;
+    let opened = open_journal(&config, bundle)?;
+    if opened.exchange.roster().is_none() && offered.is_none() {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(RelayError::RosterFile { path: config.roster, source });
+    }
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| RelayError::Listen { address: config.listen, source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(%address, trust_domain = %shared.trust_domain, "relay listens");
+    }
+    if config.allow_x25519 {
+        tracing::warn!(
+            "plain X25519 is allowed: what is recorded today may be read when quantum computers come"
+        );
+    }
+    let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
+    let shared = Arc::new(shared);
+    let roster = shared.roster.clone();
+    let accepting = tokio::spawn(listener::accept(listener, shared, to_engine.clone()));
+    let engine = engine::Engine::start(opened, roster, to_engine, inputs)?;
+    let ended = engine.run(offered, &mut shutdown, DRAIN_TIME_MAX).await;
+    accepting.abort();
+    ended
+}
+
+fn shared(config: &RelayConfig, bundle: &TrustBundle, example: bool) -> Result<Shared, RelayError> {
+    if config::is_example(&bundle.trust_domain) && !example {
+        return Err(RelayError::ExampleKeys(bundle.trust_domain.clone()));
+    }
+    let credentials = Credentials::load(&config.pki)?;
+    let id = credentials.party_id()?;
+    if id.spiffe().kind() != Kind::Relay || id.spiffe().trust_domain() != bundle.trust_domain {
+        return Err(RelayError::NotARelay {
+            folder: config.pki.clone(),
+            id: id.spiffe().to_string(),
+            trust_domain: bundle.trust_domain.clone(),
+        });
+    }
+    let root = tls::load_root(&config.root, &bundle.root_key_sha256)?;
+    let key_exchange = if config.allow_x25519 { KeyExchange::HybridOrClassical } else { KeyExchange::Hybrid };
+    let tls_config = tls::server_config(&credentials, &root, &bundle.trust_domain, key_exchange)?;
+    let mut instance = [0; 16];
+    SystemRandom::new().fill(&mut instance).map_err(|_| RelayError::Random)?;
+    Ok(Shared {
+        acceptor: TlsAcceptor::from(tls_config),
+        trust_domain: bundle.trust_domain.clone(),
+        sign: SigningKey::load(&config.pki.join("sign.key"))?,
+        instance,
+        roster: Arc::new(ArcSwapOption::empty()),
+        limits: Limits::DEFAULT,
+    })
+}
+
+/// The roster file's note, where there is a file.
+fn read_roster(config: &RelayConfig) -> Result<Option<Bytes>, RelayError> {
+    match std::fs::read(&config.roster) {
+        Ok(note) => Ok(Some(note.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RelayError::RosterFile { path: config.roster.clone(), source }),
+    }
+}
+
+/// A journal that was read back, and the exchange that its records make.
+struct Opened {
+    exchange: Exchange,
+    writer: Writer,
+    reader: Reader,
+}
+
+/// Reads the whole journal back before anything listens.
+fn open_journal(config: &RelayConfig, bundle: TrustBundle) -> Result<Opened, RelayError> {
+    std::fs::create_dir_all(&config.dir)
+        .map_err(|source| RelayError::Folder { path: config.dir.clone(), source })?;
+    let disk = Arc::new(FileDisk::open(&config.dir.join(JOURNAL_FOLDER))?);
+    let mut exchange = Exchange::new(Limits::DEFAULT, bundle);
+    let replay = |exchange: &mut Exchange, replayed: Replayed| -> Result<(), RelayError> {
+        match replayed {
+            Replayed::Base(base) => Ok(exchange.replay_base(&base)?),
+            Replayed::Record(position, record) => Ok(exchange.replay(position, &record)?),
+        }
+    };
+    let recovered =
+        journal::recover(disk, Options::DEFAULT, &mut |replayed| replay(&mut exchange, replayed))?;
+    let base = exchange.base();
+    let (writer, reader) = recovered.open(&base, &mut |replayed| replay(&mut exchange, replayed))?;
+    tracing::info!(records = exchange.tree().size(), "journal read back");
+    Ok(Opened { exchange, writer, reader })
+}

@@ -1,1 +1,189 @@
-//! See `docs/ARCHITECTURE.md`.
+//! Who gets what, in which order: submission numbers, mailboxes, and what the roster allows.
+//!
+//! The router is lasting state only: everything in it changes in `exchange::apply` and nowhere else,
+//! but for what one session has already been sent, which the [`mailbox`] forgets with the session.
+
+pub mod mailbox;
+pub mod policy;
+pub mod submissions;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    limits::Limits,
+    record::content::{AcceptedEnvelope, AcceptedReceipts, Traffic},
+    roster::PartyNumber,
+    wire::{EnvelopeHash, Position, Precedence, envelope::Addressee, receipt::ReceiptItem},
+};
+
+use mailbox::Mailbox;
+use submissions::{Outcome, StoredNumbers, Submissions};
+
+/// Everything that lasts about one party.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartyState {
+    /// Incarnation and store in the log; 0 before first contact.
+    pub incarnation: u32,
+    /// See `incarnation`.
+    pub store_id: [u8; 16],
+    /// Its submission numbers.
+    pub submissions: Submissions,
+    /// Numbers of its Stored frames.
+    pub stored: StoredNumbers,
+    /// What waits for it.
+    pub mailbox: Mailbox,
+}
+
+/// An accepted envelope that some addressee has not settled yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its name.
+    pub hash: EnvelopeHash,
+    /// Who sent it.
+    pub sender: PartyNumber,
+    /// Every addressee.
+    pub addressees: BTreeMap<PartyNumber, Waiting>,
+    /// How many of them have not settled.
+    pub unsettled: usize,
+    /// What proves its leaf.
+    pub traffic: Traffic,
+}
+
+/// How an envelope waits for one addressee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Place in the core's list.
+    pub index: usize,
+    /// Precedence towards this addressee.
+    pub precedence: Precedence,
+    /// Whether it is out of the addressee's mailbox.
+    pub settled: bool,
+}
+
+/// A desk settles what is not its own, or not so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a receipt for position {0}, which is not an envelope of that name in this mailbox")]
+pub struct NotYours(pub Position);
+
+/// The lasting state of all parties.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Router {
+    parties: BTreeMap<PartyNumber, PartyState>,
+    held: BTreeMap<Position, Held>,
+}
+
+impl Router {
+    /// A party's state; empty before its first contact.
+    pub fn party(&mut self, number: PartyNumber) -> &mut PartyState {
+        self.parties.entry(number).or_default()
+    }
+
+    /// A party's state, where there is any.
+    pub fn known(&self, number: PartyNumber) -> Option<&PartyState> {
+        self.parties.get(&number)
+    }
+
+    /// All parties that have state, in the order of their numbers.
+    pub fn parties(&self) -> impl Iterator<Item = (PartyNumber, &PartyState)> {
+        self.parties.iter().map(|(number, state)| (*number, state))
+    }
+
+    /// An envelope that somebody has not settled.
+    pub fn held(&self, position: Position) -> Option<&Held> {
+        self.held.get(&position)
+    }
+
+    /// Whether one more envelope fits this party's mailbox, counting `pending` that are being written.
+    pub fn has_room(&self, party: PartyNumber, pending: usize, limits: &Limits) -> bool {
+        self.parties.get(&party).map_or(0, |state| state.mailbox.envelopes()) + pending
+            < limits.mailbox_envelopes_max
+    }
+
+    /// Takes an accepted envelope in: spends its number, and puts it into every addressee's mailbox.
+    pub fn accept(&mut self, accepted: &AcceptedEnvelope, position: Position) {
+        let core = &accepted.core;
+        let outcome = Outcome::Accepted { position, traffic: accepted.traffic };
+        self.party(core.sender).submissions.spend(core.submission, accepted.hash, outcome);
+        let mut addressees = BTreeMap::new();
+        for (index, Addressee { party, role }) in core.addressees.iter().enumerate() {
+            let precedence = core.precedence(*role);
+            addressees.insert(*party, Waiting { index, precedence, settled: false });
+            self.party(*party).mailbox.put(position, precedence);
+        }
+        let unsettled = addressees.len();
+        let held = Held {
+            hash: accepted.hash,
+            sender: core.sender,
+            addressees,
+            unsettled,
+            traffic: accepted.traffic,
+        };
+        let before = self.held.insert(position, held);
+        assert!(before.is_none(), "one record, one position");
+    }
+
+    /// Checks receipts that settle against the mailbox: each names an envelope that is this party's, by its
+    /// true name, or one that is settled already.
+    ///
+    /// # Errors
+    /// [`NotYours`] for an unknown, future or another's position (FAULTS 50).
+    pub fn check_settlement(
+        &self,
+        party: PartyNumber,
+        item: &ReceiptItem,
+        next: Position,
+    ) -> Result<(), NotYours> {
+        for (hash, position) in &item.envelopes {
+            let fits = match self.held.get(position) {
+                Some(held) => {
+                    held.hash == *hash && held.sender == item.sender && held.addressees.contains_key(&party)
+                }
+                None => *position < next,
+            };
+            if !fits {
+                return Err(NotYours(*position));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a desk's receipts in: settles, and puts each item into the mailbox of the sender it is for.
+    /// Returns the envelopes that nobody waits for any more, and the senders that have receipts waiting.
+    pub fn settle(&mut self, receipts: &AcceptedReceipts, position: Position) -> Settled {
+        let mut settled = Settled::default();
+        self.party(receipts.receiptor).stored.take(receipts.batch.number, position, receipts.traffic);
+        for (index, part) in receipts.batch.parts.iter().enumerate() {
+            if part.item.kind.settles() {
+                for (_, envelope) in &part.item.envelopes {
+                    settled.done.extend(self.settle_one(receipts.receiptor, *envelope));
+                }
+            }
+            self.party(part.item.sender).mailbox.put_receipt(position, index);
+            settled.senders.push(part.item.sender);
+        }
+        settled
+    }
+
+    fn settle_one(&mut self, party: PartyNumber, position: Position) -> Option<Position> {
+        let held = self.held.get_mut(&position)?;
+        let waiting = held.addressees.get_mut(&party).filter(|waiting| !waiting.settled)?;
+        waiting.settled = true;
+        let precedence = waiting.precedence;
+        held.unsettled -= 1;
+        let done = held.unsettled == 0;
+        self.party(party).mailbox.settle(position, precedence);
+        if done {
+            self.held.remove(&position);
+        }
+        done.then_some(position)
+    }
+}
+
+/// What [`Router::settle`] changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settled {
+    /// Envelopes that every addressee has settled.
+    pub done: Vec<Position>,
+    /// Senders with a receipt waiting; one may stand here more than once.
+    pub senders: Vec<PartyNumber>,
+}

@@ -89,9 +89,19 @@ impl FrameDecoder {
     /// # Errors
     /// As [`FrameDecoder::next_bytes`], and [`CodecError::Unreadable`].
     pub fn next_frame(&mut self) -> Result<Option<pb::frame::Kind>, CodecError> {
+        Ok(self.next_sized()?.map(|(frame, _)| frame))
+    }
+
+    /// As [`FrameDecoder::next_frame`], with the frame's bytes: what windows count.
+    ///
+    /// # Errors
+    /// As [`FrameDecoder::next_frame`].
+    pub fn next_sized(&mut self) -> Result<Option<(pb::frame::Kind, u64)>, CodecError> {
         let Some(bytes) = self.next_bytes()? else { return Ok(None) };
+        let length = bytes.len() as u64;
         let frame = pb::Frame::decode(bytes).map_err(|_| CodecError::Unreadable)?;
-        frame.kind.map(Some).ok_or(CodecError::Unreadable)
+        let kind = frame.kind.ok_or(CodecError::Unreadable)?;
+        Ok(Some((kind, length)))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::{
@@ -202,11 +202,16 @@ pub fn wrap_leaf(party: PartyNumber, generation: u32, wrap: &[u8]) -> Hash {
 }
 
 /// An envelope as it is stored and relayed: signed bytes and the parts that they name.
+///
+/// Its *stored form* is the body of its journal record: `u8 count || u8 index || u8 n || n x path[32] ||
+/// signature[64] || u32 length || wraps || ciphertext`. All parts are slices of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Header as signed.
     pub header: Bytes,
-    /// The sender's batch signature over it.
+    /// The stored form.
+    pub stored: Bytes,
+    /// The sender's batch signature over the header.
     pub proof: Proof,
     /// The sealed dispatch.
     pub ciphertext: Bytes,
@@ -217,18 +222,36 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Parses and checks header and core: hash of the ciphertext, one wrap per addressee, root of the wraps.
+    /// Takes over a submission, copying its parts once, out of the read buffer that they would pin.
+    ///
+    /// # Errors
+    /// As [`Envelope::from_stored`].
+    pub fn from_submit(submit: &pb::Submit, proof: &Proof) -> Result<(Envelope, Core), Malformed> {
+        let length = 3 + proof.path.len() * limits::HASH_BYTES + proof.signature.len() + 4;
+        let mut stored = BytesMut::with_capacity(length + submit.wraps.len() + submit.ciphertext.len());
+        stored.put_u8(proof.count);
+        stored.put_u8(proof.index);
+        stored.put_u8(u8::try_from(proof.path.len()).expect("at most 6 hashes"));
+        for hash in &proof.path {
+            stored.put_slice(hash.as_bytes());
+        }
+        stored.put_slice(&proof.signature);
+        let wraps = u32::try_from(submit.wraps.len()).map_err(|_| Malformed::new("wraps", "are too long"))?;
+        stored.put_u32(wraps);
+        stored.put_slice(&submit.wraps);
+        stored.put_slice(&submit.ciphertext);
+        Envelope::from_stored(Bytes::copy_from_slice(&submit.header), stored.freeze())
+    }
+
+    /// Parses and checks header, core and stored form: hash of the ciphertext, one wrap per addressee, root
+    /// of the wraps. The signature is not verified here.
     ///
     /// # Errors
     /// [`Malformed`] names the first thing that is wrong.
-    pub fn parse(
-        header: Bytes,
-        proof: Proof,
-        ciphertext: Bytes,
-        wraps: &Bytes,
-    ) -> Result<(Envelope, Core), Malformed> {
+    pub fn from_stored(header: Bytes, stored: Bytes) -> Result<(Envelope, Core), Malformed> {
         let (core, parsed) = parse_header(&header)?;
-        let wraps = split_wraps(wraps, core.addressees.len())?;
+        let (proof, wraps, ciphertext) = split_stored(stored.clone())?;
+        let wraps = split_wraps(&wraps, core.addressees.len())?;
         let leaves: Vec<Hash> = core
             .addressees
             .iter()
@@ -242,18 +265,12 @@ impl Envelope {
         if merkle::sha256(&ciphertext) != hash(&parsed.ciphertext_hash, "hash of the ciphertext")? {
             return Err(Malformed::new("hash of the ciphertext", "does not fit the ciphertext"));
         }
-        Ok((Envelope { header, proof, ciphertext, wraps, wrap_tree }, core))
+        Ok((Envelope { header, stored, proof, ciphertext, wraps, wrap_tree }, core))
     }
 
-    /// The wraps in the layout of a Submit frame.
-    pub fn wraps_bytes(&self) -> Bytes {
-        join_wraps(&self.wraps)
-    }
-
-    /// Bytes that this envelope takes on the wire and in the journal, within a few dozen.
+    /// Bytes that this envelope holds in memory and takes on the wire, within a few dozen.
     pub fn bytes(&self) -> usize {
-        let wraps: usize = self.wraps.iter().map(|wrap| wrap.bytes.len() + WRAP_HEAD_BYTES).sum();
-        self.header.len() + self.ciphertext.len() + wraps + limits::HASH_BYTES * (self.proof.path.len() + 2)
+        self.header.len() + self.stored.len()
     }
 }
 
@@ -283,7 +300,7 @@ impl VerifiedEnvelope {
     /// # Errors
     /// [`EnvelopeError`]; the verifier remembers nothing of a failure.
     pub fn verify(
-        submit: pb::Submit,
+        submit: &pb::Submit,
         trust_domain: &str,
         key: &PublicKey,
         verifier: &mut batch::Verifier,
@@ -291,7 +308,7 @@ impl VerifiedEnvelope {
         let proof = super::convert::proof(submit.proof.as_ref())?;
         let leaf = batch::item_leaf(Tag::Envelope, &submit.header);
         verifier.verify(trust_domain, Tag::Envelope, key, leaf, &proof)?;
-        let (envelope, core) = Envelope::parse(submit.header, proof, submit.ciphertext, &submit.wraps)?;
+        let (envelope, core) = Envelope::from_submit(submit, &proof)?;
         Ok(VerifiedEnvelope { envelope, core, hash: EnvelopeHash(leaf), key: *key })
     }
 
@@ -353,6 +370,25 @@ pub fn join_wraps(wraps: &[Wrap]) -> Bytes {
 }
 
 const WRAP_HEAD_BYTES: usize = 6;
+
+fn split_stored(mut stored: Bytes) -> Result<(Proof, Bytes, Bytes), Malformed> {
+    let cut_off = Malformed::new("envelope", "is cut off");
+    let [count, index, hashes] = *stored.first_chunk::<3>().ok_or(cut_off)?;
+    stored.advance(3);
+    let path_bytes = usize::from(hashes) * limits::HASH_BYTES;
+    if stored.len() < path_bytes + batch::SIGNATURE_BYTES + 4 {
+        return Err(cut_off);
+    }
+    let path = stored.split_to(path_bytes);
+    let signature = stored.split_to(batch::SIGNATURE_BYTES);
+    let proof = Proof::from_parts(count.into(), index.into(), &path, &signature)
+        .map_err(|_| Malformed::new("batch signature", "has parts of the wrong length"))?;
+    let wraps_bytes = usize::try_from(stored.get_u32()).map_err(|_| cut_off)?;
+    if stored.len() < wraps_bytes {
+        return Err(cut_off);
+    }
+    Ok((proof, stored.split_to(wraps_bytes), stored))
+}
 
 fn split_wraps(bytes: &Bytes, count: usize) -> Result<Vec<Wrap>, Malformed> {
     let mut wraps = Vec::with_capacity(count);

@@ -7,9 +7,9 @@
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::{
-    batch::{self, BatchError, PublicKey, Tag},
+    batch::{self, BatchError, Proof, PublicKey, Tag},
     limits,
-    merkle::{self, Hash},
+    merkle::{self, Hash, Tree},
     roster::PartyNumber,
     wire::{EnvelopeHash, Malformed, Position, pb},
 };
@@ -303,12 +303,27 @@ pub struct ReceiptBatch {
     pub parts: Vec<ReceiptPart>,
     /// Over all of them.
     pub signature: [u8; 64],
+    /// The batch's tree, for the path that each sender gets.
+    pub tree: Tree,
 }
 
 impl ReceiptBatch {
-    /// Batch leaves of the items, in order.
-    pub fn leaves(&self) -> Vec<Hash> {
-        self.parts.iter().map(|part| batch::item_leaf(Tag::Receipt, &part.bytes)).collect()
+    /// Puts parts under their signature, which is not verified here.
+    pub fn new(number: u64, parts: Vec<ReceiptPart>, signature: [u8; 64]) -> ReceiptBatch {
+        let leaves: Vec<Hash> =
+            parts.iter().map(|part| batch::item_leaf(Tag::Receipt, &part.bytes)).collect();
+        ReceiptBatch { number, parts, signature, tree: Tree::new(&leaves) }
+    }
+
+    /// What one item carries to prove itself alone.
+    pub fn proof(&self, index: usize) -> Proof {
+        let small = |n: usize| u8::try_from(n).expect("at most 64 items");
+        Proof {
+            count: small(self.parts.len()),
+            index: small(index),
+            path: self.tree.inclusion_path(index),
+            signature: self.signature,
+        }
     }
 }
 
@@ -316,7 +331,6 @@ impl ReceiptBatch {
 #[derive(Clone, Debug)]
 pub struct VerifiedReceipts {
     batch: ReceiptBatch,
-    root: Hash,
     key: PublicKey,
 }
 
@@ -346,14 +360,15 @@ impl VerifiedReceipts {
         let parts = split_parts(stored.items, count)?;
         let signature =
             (&*stored.signature).try_into().map_err(|_| Malformed::new("signature", "is not 64 bytes"))?;
-        let batch = ReceiptBatch { number: stored.number, parts, signature };
-        let root = batch::verify_whole(trust_domain, Tag::Receipt, key, &batch.leaves(), &signature)?;
-        Ok(VerifiedReceipts { batch, root, key: *key })
+        let batch = ReceiptBatch::new(stored.number, parts, signature);
+        let items = u8::try_from(batch.parts.len()).expect("at most 64 items");
+        batch::verify_root(trust_domain, Tag::Receipt, key, items, &batch.tree.root(), &signature)?;
+        Ok(VerifiedReceipts { batch, key: *key })
     }
 
     /// Root of the batch: what the opening of its record names.
     pub fn root(&self) -> Hash {
-        self.root
+        self.batch.tree.root()
     }
 
     /// The key that signed; whether it is the party's is the roster's to say.

@@ -1,0 +1,164 @@
+//! Why a command failed, and the exit code that says so: a contract with scripts.
+
+use crate::cli::safe_text;
+use crate::config::ConfigError;
+use crate::desk::client::ClientError;
+use crate::desk::view::Step;
+
+/// A command's failure. [`Failure::exit_code`] is the contract; the text ends with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What was typed cannot be done as typed.
+    #[error("{0}")]
+    Usage(String),
+    /// A file named on the command line cannot be read or written.
+    #[error("{path}: {source}: check the name and who may read it")]
+    File {
+        /// As typed.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The desk did not answer, or said no.
+    #[error(transparent)]
+    Desk(#[from] ClientError),
+    /// The relay refused the dispatch by its policy.
+    #[error("{short} was refused: {code}: {sentence}: correct it and send it again")]
+    Refused {
+        /// Short id.
+        short: String,
+        /// The relay's code.
+        code: String,
+        /// The relay's words.
+        sentence: String,
+    },
+    /// An addressee's desk set the dispatch aside instead of opening it.
+    #[error("{short} was set aside by {by}: {reason}: ask {by} by telephone what its desk shows")]
+    SetAside {
+        /// Short id.
+        short: String,
+        /// The addressee's code.
+        by: String,
+        /// Its desk's reason.
+        reason: String,
+    },
+    /// The time to wait is over; the dispatch stays in the outbox and goes on by itself.
+    #[error("{short} is not yet {}: it stays queued and goes on by itself: `pouch outbox {short}` shows how far it came", past(*.step))]
+    StillQueued {
+        /// Short id.
+        short: String,
+        /// What was waited for.
+        step: Step,
+    },
+    /// A daemon's configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A daemon met keys that are public.
+    #[error("trust domain {0} is for examples, whose keys are public: make your own with `pouch pki init`")]
+    ExampleDomain(String),
+    /// A daemon ended by itself; with its own exit code.
+    #[error("{sentence}")]
+    Daemon {
+        /// DESIGN 8 and 11.
+        exit_code: u8,
+        /// Why, and what to do.
+        sentence: String,
+    },
+    /// Standard output cannot be written.
+    #[error("standard output: {0}")]
+    Output(#[from] std::io::Error),
+    /// An answer cannot be written as JSON.
+    #[error("json: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The operating system refused what every program needs.
+    #[error("cannot start: {0}: free memory or raise the limits on threads and files")]
+    System(std::io::Error),
+}
+
+/// Exit codes of DESIGN 11 that are made here.
+mod code {
+    pub const OTHER: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const UNREACHABLE: u8 = 3;
+    pub const REFUSED: u8 = 4;
+    pub const STILL_QUEUED: u8 = 5;
+    pub const UNKNOWN_ADDRESSEE: u8 = 6;
+    pub const NOT_PERMITTED: u8 = 7;
+    pub const CONFIGURATION: u8 = 78;
+}
+
+impl Failure {
+    /// The exit code; every one but 1 stands in DESIGN 11.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) | Failure::File { .. } => code::USAGE,
+            Failure::Desk(error) => desk_exit_code(error),
+            Failure::Refused { .. } | Failure::SetAside { .. } => code::REFUSED,
+            Failure::StillQueued { .. } => code::STILL_QUEUED,
+            Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
+            Failure::Daemon { exit_code, .. } => *exit_code,
+            Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
+        }
+    }
+
+    /// One line for standard error, safe for a terminal: a relay's words may be in it.
+    pub fn sentence(&self) -> String {
+        safe_text::line(&self.to_string())
+    }
+}
+
+fn desk_exit_code(error: &ClientError) -> u8 {
+    match error {
+        ClientError::Unreachable { .. } | ClientError::Broken(_) | ClientError::Silent(_) => {
+            code::UNREACHABLE
+        }
+        ClientError::Incomplete(_) | ClientError::NotUnderstood(_) => code::OTHER,
+        ClientError::Refused(error) => match error.code.as_str() {
+            "usage" | "not-found" | "too-large" => code::USAGE,
+            "unknown-addressee" => code::UNKNOWN_ADDRESSEE,
+            "not-permitted" => code::NOT_PERMITTED,
+            _ => code::OTHER,
+        },
+    }
+}
+
+fn past(step: Step) -> &'static str {
+    match step {
+        Step::Accepted => "accepted",
+        Step::Delivered => "delivered",
+        Step::Read => "read",
+        Step::Ack => "acknowledged",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desk::view::ApiError;
+
+    fn refused(code: &str) -> u8 {
+        let error = ApiError { code: code.to_owned(), sentence: String::new() };
+        Failure::Desk(ClientError::Refused(error)).exit_code()
+    }
+
+    #[test]
+    fn exit_codes_are_the_contract_of_the_design() {
+        let unreachable =
+            ClientError::Unreachable { socket: "x".into(), source: std::io::ErrorKind::NotFound.into() };
+        assert_eq!(Failure::Desk(unreachable).exit_code(), 3);
+        assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
+        assert_eq!(["usage", "not-found", "too-large"].map(refused), [2, 2, 2]);
+        assert_eq!(["unknown-addressee", "not-permitted", "internal"].map(refused), [6, 7, 1]);
+        let [short, code, sentence] = ["K7QF", "TOPIC", "no"].map(str::to_owned);
+        assert_eq!(Failure::Refused { short: short.clone(), code, sentence }.exit_code(), 4);
+        assert_eq!(Failure::StillQueued { short, step: Step::Ack }.exit_code(), 5);
+        assert_eq!(Failure::ExampleDomain("bloc.example".to_owned()).exit_code(), 78);
+    }
+
+    #[test]
+    fn a_relays_words_reach_the_terminal_as_one_harmless_line() {
+        let [short, code, sentence] = ["K7QF", "TOPIC", "no\x1b[2J\n"].map(str::to_owned);
+        let text = Failure::Refused { short, code, sentence }.sentence();
+        assert_eq!(text, "K7QF was refused: TOPIC: no␛[2J␊: correct it and send it again");
+    }
+}

@@ -1,0 +1,196 @@
+//! `pouch outbox`: what was sent from here, and how far it came.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::table::{Paint, table};
+use crate::cli::{DeskArgs, safe_text, time};
+use crate::desk::client::DeskClient;
+use crate::desk::view::{AddresseeState, Outgoing, Progress, Step};
+
+/// List what was sent from here, or show how far one dispatch came
+#[derive(Args)]
+pub struct OutboxArgs {
+    /// Short id or UUID of one dispatch
+    #[arg(value_name = "ID")]
+    id: Option<String>,
+    /// The newest so many
+    #[arg(long, value_name = "N", conflicts_with = "id")]
+    limit: Option<u32>,
+    #[command(flatten)]
+    wait: WaitArgs,
+    #[command(flatten)]
+    pub(super) desk: DeskArgs,
+}
+
+/// Waiting for a step of a dispatch's life.
+#[derive(Args)]
+pub struct WaitArgs {
+    /// Return only when it has come this far
+    #[arg(long, value_name = "STEP")]
+    wait: Option<WaitStep>,
+    /// How long to wait; then exit with 5, while the dispatch goes on by itself
+    #[arg(long, value_name = "SPAN", requires = "wait", default_value = "90s", value_parser = time::span)]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WaitStep {
+    Accepted,
+    Delivered,
+    Read,
+    Ack,
+}
+
+impl From<WaitStep> for Step {
+    fn from(step: WaitStep) -> Self {
+        match step {
+            WaitStep::Accepted => Step::Accepted,
+            WaitStep::Delivered => Step::Delivered,
+            WaitStep::Read => Step::Read,
+            WaitStep::Ack => Step::Ack,
+        }
+    }
+}
+
+/// Lists the outbox or shows one dispatch of it.
+pub async fn run(args: &OutboxArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let Some(id) = &args.id else {
+        if args.wait.wait.is_some() {
+            return Err(Failure::Usage("--wait is for one dispatch: give its ID".to_owned()));
+        }
+        return list(&desk.outbox(args.limit).await?, screen);
+    };
+    let outgoing = desk.outgoing(id).await?;
+    if !screen.json && args.wait.wait.is_none() {
+        screen.text(&detail(&outgoing, screen.paint))?;
+    }
+    wait(&args.wait, outgoing, desk, screen).await
+}
+
+/// Ends `send` and `outbox ID`: waits where asked to, prints the dispatch as it then stands, and
+/// fails where the step awaited has not come.
+pub async fn wait(
+    args: &WaitArgs,
+    outgoing: Outgoing,
+    desk: &DeskClient,
+    screen: &mut Screen<'_>,
+) -> Result<(), Failure> {
+    let Some(step) = args.wait.map(Step::from) else {
+        return match screen.json {
+            true => screen.object(&outgoing),
+            false => screen.next(&format!("pouch outbox {} --wait delivered", outgoing.short)),
+        };
+    };
+    let outgoing = desk.wait(&outgoing.id, step, args.timeout).await?;
+    if screen.json {
+        screen.object(&outgoing)?;
+    } else {
+        screen.text(&format!("\n{}", detail(&outgoing, screen.paint)))?;
+        screen.next("pouch outbox")?;
+    }
+    verdict(&outgoing, step)
+}
+
+fn verdict(outgoing: &Outgoing, step: Step) -> Result<(), Failure> {
+    let short = outgoing.short.clone();
+    match (outgoing.progress(step), &outgoing.refusal) {
+        (Progress::Reached, _) => Ok(()),
+        (Progress::Waiting, _) => Err(Failure::StillQueued { short, step }),
+        (Progress::Never, Some(refusal)) => {
+            Err(Failure::Refused { short, code: refusal.code.clone(), sentence: refusal.sentence.clone() })
+        }
+        (Progress::Never, None) => {
+            let by = outgoing.addressees.iter().find(|addressee| addressee.set_aside_at.is_some());
+            let code = by.map(|by| by.code.clone()).unwrap_or_default();
+            let reason = by.and_then(|by| by.set_aside_reason.clone()).unwrap_or_default();
+            Err(Failure::SetAside { short, by: code, reason })
+        }
+    }
+}
+
+fn list(outbox: &[Outgoing], screen: &mut Screen<'_>) -> Result<(), Failure> {
+    if screen.json {
+        return outbox.iter().try_for_each(|outgoing| screen.object(outgoing));
+    }
+    let Some(newest) = outbox.iter().max_by(|a, b| a.queued_at.cmp(&b.queued_at)) else {
+        screen.text("the outbox is empty\n")?;
+        return screen.next("pouch send --to MOD --topic TOPIC \"text\"");
+    };
+    let rows: Vec<[String; 7]> = outbox.iter().map(row).collect();
+    let heading = ["ID", "DTG", "PRECEDENCE", "TOPIC", "TO", "STATE", "SUBJECT"];
+    screen.text(&table(screen.paint, heading, &rows))?;
+    screen.next(&format!("pouch outbox {}", newest.short))
+}
+
+fn row(outgoing: &Outgoing) -> [String; 7] {
+    let codes: Vec<&str> = outgoing.addressees.iter().map(|addressee| addressee.code.as_str()).collect();
+    let subject = safe_text::line(&outgoing.subject);
+    [
+        outgoing.short.clone(),
+        safe_text::line(&outgoing.dtg),
+        outgoing.precedence.to_uppercase(),
+        safe_text::line(&outgoing.topic),
+        safe_text::line(&codes.join(",")),
+        state(outgoing),
+        if outgoing.exercise { format!("EXERCISE {subject}") } else { subject },
+    ]
+}
+
+/// How far it came, in one or two words: the last step that came at every addressee, or a count.
+fn state(outgoing: &Outgoing) -> String {
+    if outgoing.state != "accepted" {
+        return safe_text::line(&outgoing.state);
+    }
+    let count =
+        |came: fn(&AddresseeState) -> bool| outgoing.addressees.iter().filter(|one| came(one)).count();
+    let all = outgoing.addressees.len();
+    let set_aside = count(|one| one.set_aside_at.is_some());
+    let delivered = count(|one| one.delivered_at.is_some());
+    let acknowledged = count(|one| one.acknowledged_at.is_some());
+    match () {
+        () if set_aside > 0 => format!("set aside {set_aside}/{all}"),
+        () if acknowledged > 0 => format!("acknowledged {acknowledged}/{all}"),
+        () if delivered > 0 => format!("delivered {delivered}/{all}"),
+        () => "accepted".to_owned(),
+    }
+}
+
+fn detail(outgoing: &Outgoing, paint: Paint) -> String {
+    let mut text = format!("{}  {}\n", outgoing.short, row(outgoing)[1..5].join("  "));
+    text.push_str(&format!("subject   {}\n", safe_text::line(&outgoing.subject)));
+    text.push_str(&format!("reference {}\n", safe_text::line(&outgoing.reference)));
+    let position =
+        outgoing.position.map(|position| format!(", position {position} in the log")).unwrap_or_default();
+    let since = outgoing.accepted_at.as_ref().unwrap_or(&outgoing.queued_at);
+    let state = safe_text::line(&outgoing.state);
+    text.push_str(&format!("state     {state} since {}{position}\n", time::dtg(since)));
+    if let Some(refusal) = &outgoing.refusal {
+        let sentence = format!("refused   {}: {}", refusal.code, refusal.sentence);
+        text.push_str(&(paint.alarm(&safe_text::line(&sentence)) + "\n"));
+    }
+    let rows: Vec<[String; 6]> = outgoing.addressees.iter().map(addressee).collect();
+    let heading = ["ADDRESSEE", "ROLE", "DELIVERED", "READ", "ACKNOWLEDGED", "REMARK"];
+    text.push('\n');
+    text.push_str(&table(paint, heading, &rows));
+    text
+}
+
+fn addressee(state: &AddresseeState) -> [String; 6] {
+    let at = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
+    let remark = match &state.set_aside_reason {
+        Some(reason) => format!("set aside: {reason}"),
+        None => state.remark.clone().unwrap_or_default(),
+    };
+    [
+        safe_text::line(&state.code),
+        state.role.to_uppercase(),
+        at(&state.delivered_at),
+        at(&state.read_at),
+        at(&state.acknowledged_at),
+        safe_text::line(&remark),
+    ]
+}

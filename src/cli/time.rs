@@ -1,0 +1,100 @@
+//! Times as people write and read them: date-time groups and spans.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::Offset;
+
+use crate::cli::safe_text;
+
+/// An RFC 3339 time as a date-time group, `241015ZNOV26`; text that is no time, made safe.
+pub fn dtg(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(time) => time.strftime("%d%H%MZ%b%y").to_string().to_uppercase(),
+        Err(_) => safe_text::line(time),
+    }
+}
+
+/// Reads a date-time group as RFC 3339 in UTC. The error says how to write one.
+pub fn from_dtg(text: &str) -> Result<String, String> {
+    let malformed = || {
+        format!("`{text}` is no date-time group: write day, hours, minutes, Z, month, year as 241200ZNOV26")
+    };
+    // strptime would also take `4` for a day and spaces; a date-time group has exactly this shape.
+    let (digits, rest) = text.split_at_checked(6).ok_or_else(malformed)?;
+    if text.len() != 12 || !digits.bytes().all(|byte| byte.is_ascii_digit()) || !rest.is_ascii() {
+        return Err(malformed());
+    }
+    let time = DateTime::strptime("%d%H%MZ%b%y", text.to_ascii_uppercase()).map_err(|_| malformed())?;
+    let time = Offset::UTC.to_timestamp(time).map_err(|_| malformed())?;
+    Ok(time.to_string())
+}
+
+/// Reads a span: a whole number and `s`, `m`, `h` or `d`. The error says how to write one.
+pub fn span(text: &str) -> Result<Duration, String> {
+    let malformed =
+        || format!("`{text}` is no span of time: write a whole number and s, m, h or d, as 90s or 6h");
+    let unit = text.chars().next_back().ok_or_else(malformed)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        _ => return Err(malformed()),
+    };
+    let digits = &text[..text.len() - 1];
+    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let number = if all_digits { digits.parse::<u64>().ok() } else { None };
+    let whole = number.and_then(|number| number.checked_mul(seconds)).filter(|whole| *whole <= SPAN_S_MAX);
+    whole.map(Duration::from_secs).ok_or_else(malformed)
+}
+
+/// Seconds of the longest span that can be written: ten years.
+const SPAN_S_MAX: u64 = 3660 * 24 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_shown_as_a_date_time_group() {
+        assert_eq!(dtg("2026-11-24T10:15:59.5Z"), "241015ZNOV26");
+        assert_eq!(dtg("2026-11-24T10:15:00+07:00"), "240315ZNOV26");
+        assert_eq!(dtg("soon\x1b"), "soon␛");
+    }
+
+    #[test]
+    fn a_date_time_group_is_read_in_utc() {
+        assert_eq!(from_dtg("241200ZNOV26").unwrap(), "2026-11-24T12:00:00Z");
+        assert_eq!(from_dtg("010000zJan27").unwrap(), "2027-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn what_is_no_date_time_group_is_refused() {
+        for text in [
+            "",
+            "24ZNOV26",
+            "311200ZNOV26",
+            "242400ZNOV26",
+            "241200JNOV26",
+            " 41200ZNOV26",
+            "241200ZNOV2026",
+            "äääääää",
+        ] {
+            assert!(from_dtg(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn spans_have_a_whole_number_and_a_unit() {
+        assert_eq!(span("90s").unwrap(), Duration::from_secs(90));
+        assert_eq!(span("6h").unwrap(), Duration::from_secs(6 * 3600));
+        assert_eq!(span("2d").unwrap(), Duration::from_secs(2 * 86400));
+        for text in
+            ["", "s", "6", "-6h", "+6h", "6 h", "1.5h", "6ħ", "99999999999999999999d", "999999999999d"]
+        {
+            assert!(span(text).is_err(), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Why the desk does not do what a person or a program asked.
+
+use crate::desk::store::StoreError;
+
+/// A refusal of the desk's API. Each text ends with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskError {
+    /// A field is missing or breaks its bound.
+    #[error("{field} {problem}")]
+    Invalid {
+        /// Field of the request.
+        field: &'static str,
+        /// What is wrong and what to write instead.
+        problem: &'static str,
+    },
+    /// The caller's own registry number stands on another dispatch.
+    #[error("reference {reference} stands on another dispatch; choose another one or leave it out")]
+    ReferenceTaken {
+        /// As given.
+        reference: String,
+    },
+    /// A code that is not in the roster.
+    #[error("{code} is nobody in the roster; known are {}", known.join(", "))]
+    UnknownAddressee {
+        /// As given, in upper case.
+        code: String,
+        /// Codes of all active missions and the hub.
+        known: Vec<String>,
+    },
+    /// A party that the roster has suspended or revoked.
+    #[error("{code} is suspended or revoked in the roster; leave it out or ask the ministry")]
+    Inactive {
+        /// The party's code.
+        code: String,
+    },
+    /// A topic that the roster does not have.
+    #[error("the roster has no topic {topic}; use one of {}", known.join(", "))]
+    UnknownTopic {
+        /// As given.
+        topic: String,
+        /// Ids of all topics.
+        known: Vec<String>,
+    },
+    /// A party may not use the topic.
+    #[error(
+        "{code} is not admitted to the topic {topic}; use another topic, leave {code} out, or ask the ministry"
+    )]
+    Topic {
+        /// The party's code.
+        code: String,
+        /// Topic id.
+        topic: String,
+    },
+    /// A label that the roster's policy does not have.
+    #[error("the roster's policy has no label {label:?}; use one of {}", known.join(", "))]
+    UnknownLabel {
+        /// As given.
+        label: String,
+        /// Labels of the policy, lowest first.
+        known: Vec<String>,
+    },
+    /// A party is not cleared for the label.
+    #[error("{code} is not cleared for {label}; use a lower label, leave {code} out, or ask the ministry")]
+    Clearance {
+        /// The party's code.
+        code: String,
+        /// The label.
+        label: String,
+    },
+    /// Exercise traffic refers to real traffic, or the reverse.
+    #[error("exercise and real dispatches never refer to each other; leave in_reply_to out")]
+    ExerciseMix,
+    /// A text is longer than one dispatch carries.
+    #[error("{field} has {bytes} bytes, at most {bytes_max} are allowed; send it in parts")]
+    TooLarge {
+        /// Field of the request.
+        field: &'static str,
+        /// Its length.
+        bytes: usize,
+        /// The bound.
+        bytes_max: usize,
+    },
+    /// The outbox holds as many unsent dispatches as it may.
+    #[error(
+        "{waiting} dispatches wait in the outbox already; bring the link up (`pouch status`) and try again"
+    )]
+    OutboxFull {
+        /// How many wait.
+        waiting: u64,
+    },
+    /// Nothing here has this id.
+    #[error("nothing here has the id {id}; `pouch inbox` lists what there is")]
+    NotFound {
+        /// As given.
+        id: String,
+    },
+    /// The store failed; the daemon stops.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl DeskError {
+    /// The code of the API's answer: `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`,
+    /// `full` or `internal`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            DeskError::Invalid { .. } | DeskError::ReferenceTaken { .. } => "usage",
+            DeskError::UnknownAddressee { .. } => "unknown-addressee",
+            DeskError::Inactive { .. }
+            | DeskError::UnknownTopic { .. }
+            | DeskError::Topic { .. }
+            | DeskError::UnknownLabel { .. }
+            | DeskError::Clearance { .. }
+            | DeskError::ExerciseMix => "not-permitted",
+            DeskError::TooLarge { .. } => "too-large",
+            DeskError::OutboxFull { .. } => "full",
+            DeskError::NotFound { .. } => "not-found",
+            DeskError::Store(_) => "internal",
+        }
+    }
+
+    /// The store's failure, where that is what went wrong.
+    pub(super) fn failure(&self) -> Option<&StoreError> {
+        match self {
+            DeskError::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<rusqlite::Error> for DeskError {
+    fn from(error: rusqlite::Error) -> DeskError {
+        DeskError::Store(error.into())
+    }
+}

@@ -1,0 +1,113 @@
+//! The desk's one API: the HTTP face, the drop folders and every other face call these methods.
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+pub use crate::desk::error::DeskError;
+
+use crate::desk::{
+    status::LinkStatus,
+    store::StoreThread,
+    view::{Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status},
+};
+
+/// A handle to one desk; clones share it. Whatever a method changed is durable when it returns. A dropped
+/// future may have changed it all the same: repeat with the same idempotency key.
+#[derive(Clone, Debug)]
+pub struct DeskHandle {
+    store: StoreThread,
+    link: watch::Receiver<LinkStatus>,
+}
+
+impl DeskHandle {
+    /// A desk of this store, whose link reports to `link`.
+    pub fn new(store: StoreThread, link: watch::Receiver<LinkStatus>) -> DeskHandle {
+        DeskHandle { store, link }
+    }
+
+    /// Takes a dispatch into the outbox; offline is as good as online.
+    ///
+    /// # Errors
+    /// [`DeskError`] says what to change; nothing was queued.
+    pub async fn send(&self, new: NewDispatch) -> Result<Outgoing, DeskError> {
+        self.store.ask(move |store| store.enqueue(new, Timestamp::now())).await
+    }
+
+    /// The newest `limit` dispatches of the outbox, newest first.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn outbox(&self, limit: u32) -> Result<Vec<Outgoing>, DeskError> {
+        self.store.ask(move |store| store.outbox(limit)).await
+    }
+
+    /// One dispatch of the outbox, by UUID or short id.
+    ///
+    /// # Errors
+    /// [`DeskError::NotFound`].
+    pub async fn outgoing(&self, id: String) -> Result<Outgoing, DeskError> {
+        self.store.ask(move |store| store.outgoing(&id)).await
+    }
+
+    /// The inbox in register order.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn inbox(&self, filter: InboxFilter) -> Result<Vec<Incoming>, DeskError> {
+        self.store.ask(move |store| store.inbox(&filter)).await
+    }
+
+    /// One dispatch of the inbox with its text, by UUID or short id.
+    ///
+    /// # Errors
+    /// [`DeskError::NotFound`].
+    pub async fn incoming(&self, id: String) -> Result<IncomingWhole, DeskError> {
+        self.store.ask(move |store| store.incoming(&id)).await
+    }
+
+    /// A person has read a dispatch: its sender gets a receipt, once.
+    ///
+    /// # Errors
+    /// [`DeskError::NotFound`], [`DeskError::Invalid`] for what was set aside, [`DeskError::TooLarge`].
+    pub async fn read(&self, id: String, mark: Mark) -> Result<Incoming, DeskError> {
+        self.store.ask(move |store| store.mark_read(&id, &mark, Timestamp::now())).await
+    }
+
+    /// A person has acknowledged a dispatch: its sender gets a receipt, once.
+    ///
+    /// # Errors
+    /// As [`DeskHandle::read`].
+    pub async fn acknowledge(&self, id: String, mark: Mark) -> Result<Incoming, DeskError> {
+        self.store.ask(move |store| store.acknowledge(&id, &mark, Timestamp::now())).await
+    }
+
+    /// Where a named reader stands.
+    ///
+    /// # Errors
+    /// [`DeskError::Invalid`] for a bad name.
+    pub async fn cursor(&self, name: String) -> Result<Cursor, DeskError> {
+        self.store.ask(move |store| store.cursor(&name)).await
+    }
+
+    /// Moves a named reader.
+    ///
+    /// # Errors
+    /// [`DeskError::Invalid`] beyond the register's end or for a bad name.
+    pub async fn commit(&self, name: String, cursor: Cursor) -> Result<Cursor, DeskError> {
+        self.store.ask(move |store| store.commit(&name, cursor)).await
+    }
+
+    /// How the desk and its link stand.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn status(&self) -> Result<Status, DeskError> {
+        let link = self.link.borrow().clone();
+        self.store.ask(move |store| Ok(store.status(&link)?)).await
+    }
+
+    /// A counter that rises with every change of the store; it only wakes readers up.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.store.changes()
+    }
+}

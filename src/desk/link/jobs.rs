@@ -1,0 +1,117 @@
+//! What the link asks of the store, and what it gets back. One job is under way at a time, so that
+//! whatever arrives meanwhile is gathered into the next.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::{
+    desk::store::{
+        Delivery, Facts, ReceivedReceipt, Resend, Room, SealedSubmit, Store, StoreError, WelcomeFacts,
+    },
+    keys::SigningKey,
+    roster::Roster,
+    wire::{Position, pb},
+};
+
+/// One visit to the store's thread.
+#[derive(Debug, PartialEq)]
+pub enum StoreJob {
+    /// What Hello says.
+    Facts,
+    /// Take the incarnation after the one that the relay knows.
+    TakeIncarnation(u32),
+    /// A verified roster, its note and the position of its leaf.
+    LearnRoster {
+        /// Of its administrative leaf.
+        position: Position,
+        /// The roster.
+        roster: Arc<Roster>,
+        /// The signed note that it came in.
+        note: Vec<u8>,
+    },
+    /// An administrative leaf that changes nothing here.
+    LearnAdministrative(Position),
+    /// What Welcome says; answered by what must be sent again.
+    Resume(WelcomeFacts),
+    /// Envelopes that are durable at the relay.
+    Accepted(Vec<pb::Accepted>),
+    /// Envelopes that the relay will never accept; its signatures were verified.
+    Refused(Vec<pb::Refused>),
+    /// Envelopes for this desk.
+    Deliver(Vec<Delivery>),
+    /// Receipts for this desk, all verified.
+    Receipts(Vec<ReceivedReceipt>),
+    /// Answers to Stored frames.
+    StoredAt(Vec<pb::StoredAt>),
+    /// Make the next Stored frame, if a receipt waits.
+    MakeStored,
+    /// Seal what waits, as far as there is room.
+    Seal(Room),
+}
+
+/// What the store says to a [`StoreJob`].
+#[derive(Debug)]
+pub enum StoreAnswer {
+    /// To [`StoreJob::Facts`].
+    Facts(Facts),
+    /// To [`StoreJob::Resume`].
+    Resumed(Resend),
+    /// To [`StoreJob::MakeStored`]: the frame, durable.
+    Stored(Option<pb::Stored>),
+    /// To [`StoreJob::Seal`].
+    Sealed {
+        /// The envelopes, durable.
+        submits: Vec<SealedSubmit>,
+        /// Whether more waits.
+        more: bool,
+    },
+    /// To [`StoreJob::Deliver`]: all are durable.
+    Delivered,
+    /// To [`StoreJob::Receipts`]: all are durable.
+    ReceiptsStored,
+    /// To all others.
+    Done,
+}
+
+/// Does one job on the store's thread.
+///
+/// # Errors
+/// [`StoreError`]: the daemon must stop.
+pub fn run(
+    job: StoreJob,
+    store: &mut Store,
+    sign: &SigningKey,
+    now: Timestamp,
+) -> Result<StoreAnswer, StoreError> {
+    match job {
+        StoreJob::Facts => return Ok(StoreAnswer::Facts(store.facts()?)),
+        StoreJob::Resume(facts) => return Ok(StoreAnswer::Resumed(store.welcome(facts, now)?)),
+        StoreJob::MakeStored => return Ok(StoreAnswer::Stored(store.make_stored(sign, now)?)),
+        StoreJob::Seal(room) => {
+            let submits = store.seal_next(sign, room, now)?;
+            return Ok(StoreAnswer::Sealed { submits, more: store.waiting()? });
+        }
+        StoreJob::Deliver(deliveries) => {
+            store.deliver(deliveries, now)?;
+            return Ok(StoreAnswer::Delivered);
+        }
+        StoreJob::Receipts(receipts) => {
+            store.receipts(receipts, now)?;
+            return Ok(StoreAnswer::ReceiptsStored);
+        }
+        StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
+        StoreJob::LearnRoster { position, roster, note } => {
+            store.learn_roster(Some(position), roster, &note)?;
+        }
+        StoreJob::LearnAdministrative(position) => store.learn_administrative(position)?,
+        StoreJob::Accepted(accepted) => store.accepted(accepted, now)?,
+        StoreJob::Refused(refused) => {
+            refused.into_iter().try_for_each(|refused| store.refused(refused, now))?;
+        }
+        StoreJob::StoredAt(answers) => {
+            answers.into_iter().try_for_each(|stored_at| store.stored_at(stored_at))?;
+        }
+    }
+    Ok(StoreAnswer::Done)
+}

@@ -1,0 +1,191 @@
+//! One TLS connection to the relay: frames in and out of it, and why it cannot be made.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    net::{TcpStream, lookup_host},
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    identity::SpiffeId,
+    limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX, Limits},
+    tls,
+    wire::{
+        codec::{self, CodecError, FrameDecoder},
+        pb::frame::Kind,
+    },
+};
+
+/// Resolving, connecting and the TLS handshake may take this long each (FORMATS 4).
+const STEP_TIME_MAX: Duration = Limits::DEFAULT.handshake_time_max;
+/// Room made before each read.
+const READ_BYTES: usize = 32 * 1024;
+
+/// A connection on which the relay has proved who it is.
+pub(super) struct Opened {
+    pub(super) line: Line,
+    /// Binds Hello and Welcome to this connection.
+    pub(super) exporter: [u8; 32],
+    /// From the relay's verified certificate.
+    pub(super) relay: SpiffeId,
+    /// The certificate's serial, in lower hex.
+    pub(super) serial: String,
+}
+
+/// What happened on a line.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum LineEvent {
+    /// Bytes came.
+    Read,
+    /// Everything said so far has left for the kernel.
+    Flushed,
+}
+
+/// The connection. Dropping it closes it.
+pub(super) struct Line {
+    reader: ReadHalf<TlsStream<TcpStream>>,
+    writer: WriteHalf<TlsStream<TcpStream>>,
+    decoder: FrameDecoder,
+    out: BytesMut,
+    flushed: bool,
+    closing: bool,
+}
+
+/// Why there is no line, in words for a clerk: what is wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    #[error(
+        "{address} cannot be resolved ({source}): check the relay address and this machine's name resolution"
+    )]
+    Resolve { address: String, source: io::Error },
+    #[error(
+        "no connection to {address} ({source}): check that the relay runs and that no firewall stands between"
+    )]
+    Connect { address: String, source: io::Error },
+    #[error("{address} did not answer within {} s while {step}: check the line and the relay address", STEP_TIME_MAX.as_secs())]
+    Slow { address: String, step: &'static str },
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    #[error("the connection to the relay broke ({0}): the desk tries again by itself")]
+    Broken(io::Error),
+    #[error("the relay closed the connection: the desk tries again by itself")]
+    Ended,
+    #[error("the relay sent no frames of this protocol ({0}): check the relay address")]
+    Frames(#[from] CodecError),
+}
+
+impl Line {
+    /// Connects, and makes sure that a relay of our trust domain is at the other end.
+    ///
+    /// # Errors
+    /// [`LineError`] of any kind but the last two.
+    pub(super) async fn open(
+        address: String,
+        config: Arc<ClientConfig>,
+        relay_name: ServerName<'static>,
+    ) -> Result<Opened, LineError> {
+        let mut stream = connect(&address, config, relay_name).await?;
+        let (_, connection) = stream.get_mut();
+        tls::raise_buffer_limit(connection);
+        let exporter = tls::channel_binding(connection)?;
+        let (relay, serial) = tls::peer(connection)?;
+        let (reader, writer) = tokio::io::split(stream);
+        let decoder = FrameDecoder::new(FRAME_BEFORE_WELCOME_BYTES_MAX);
+        let line = Line { reader, writer, decoder, out: BytesMut::new(), flushed: true, closing: false };
+        Ok(Opened { line, exporter, relay: relay.spiffe().clone(), serial })
+    }
+
+    /// Queues a frame; [`Line::event`] writes it together with others.
+    pub(super) fn send(&mut self, frame: Kind) {
+        codec::encode(frame, &mut self.out);
+        self.flushed = false;
+    }
+
+    /// Reads or writes some bytes. Dropping the future loses none of them.
+    ///
+    /// # Errors
+    /// [`LineError`]: the line is down. A relay that refuses this desk's certificate says so here, at the
+    /// first read.
+    pub(super) async fn event(&mut self) -> Result<LineEvent, LineError> {
+        let Line { reader, writer, decoder, out, flushed, closing } = self;
+        let buffer = decoder.buffer();
+        buffer.reserve(READ_BYTES);
+        let result = tokio::select! {
+            read = reader.read_buf(buffer), if !*closing => match read {
+                Ok(0) => return Err(LineError::Ended),
+                Ok(_) => Ok(LineEvent::Read),
+                Err(error) => Err(error),
+            },
+            written = write_all(writer, out), if !*flushed => written.map(|()| {
+                *flushed = true;
+                LineEvent::Flushed
+            }),
+            else => std::future::pending().await,
+        };
+        result.map_err(broken)
+    }
+
+    /// The next whole frame of what was read.
+    ///
+    /// # Errors
+    /// [`LineError::Frames`]: the line is to be dropped.
+    pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Kind>, LineError> {
+        self.decoder.allow(frame_bytes_max);
+        let Some((frame, bytes)) = self.decoder.next_sized()? else { return Ok(None) };
+        let is_large = matches!(frame, Kind::Deliver(_) | Kind::Administrative(_));
+        if !is_large && bytes > FRAME_CONTROL_BYTES_MAX as u64 {
+            return Err(CodecError::TooLong { bytes, bytes_max: FRAME_CONTROL_BYTES_MAX }.into());
+        }
+        Ok(Some(frame))
+    }
+
+    /// Reads no more: the line is to be dropped once it is flushed.
+    pub(super) fn close(&mut self) {
+        self.closing = true;
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.flushed
+    }
+}
+
+async fn connect(
+    address: &str,
+    config: Arc<ClientConfig>,
+    relay_name: ServerName<'static>,
+) -> Result<TlsStream<TcpStream>, LineError> {
+    let slow = |step| move |_| LineError::Slow { address: address.to_owned(), step };
+    let resolve = |source| LineError::Resolve { address: address.to_owned(), source };
+    let connect = |source| LineError::Connect { address: address.to_owned(), source };
+
+    let resolving = timeout(STEP_TIME_MAX, lookup_host(address)).await;
+    let places: Vec<SocketAddr> = resolving.map_err(slow("resolving"))?.map_err(resolve)?.collect();
+    let connecting = timeout(STEP_TIME_MAX, TcpStream::connect(&*places)).await;
+    let tcp = connecting.map_err(slow("connecting"))?.map_err(connect)?;
+    tls::set_socket_options(&tcp).map_err(connect)?;
+    let handshake = timeout(STEP_TIME_MAX, TlsConnector::from(config).connect(relay_name, tcp)).await;
+    handshake.map_err(slow("agreeing on TLS"))?.map_err(broken)
+}
+
+/// Writes what is left in `out`, as few TLS records as that takes, and flushes.
+async fn write_all(writer: &mut WriteHalf<TlsStream<TcpStream>>, out: &mut BytesMut) -> io::Result<()> {
+    while !out.is_empty() {
+        if writer.write_buf(out).await? == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+    }
+    writer.flush().await
+}
+
+fn broken(error: io::Error) -> LineError {
+    tls::explain(&error).map_or_else(|| LineError::Broken(error), LineError::Tls)
+}

@@ -1,0 +1,20 @@
+//! The desk's link to the relay: one TLS session, opened again whenever it ends.
+//!
+//! [`machine`] decides, [`shell`] carries out. The machine asks the store for one thing at a time and
+//! gathers what comes meanwhile. It verifies whatever the relay says before the store learns of it:
+//! roster, Welcome, envelopes, receipts and refusals.
+
+mod backoff;
+pub mod end;
+mod greeting;
+mod inbound;
+pub mod jobs;
+mod line;
+pub mod machine;
+mod rosters;
+mod session;
+pub mod shell;
+mod submissions;
+pub mod verify;
+#[cfg(test)]
+mod tests;

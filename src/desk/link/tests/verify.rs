@@ -1,0 +1,143 @@
+use super::*;
+use crate::{
+    batch::Verifier,
+    desk::link::{
+        tests::world::{MOD, MYS, hash_of, item},
+        verify::{Judge, Unproven},
+    },
+    merkle::Hash,
+    wire::{
+        Position, Role,
+        receipt::{ReceiptItem, ReceiptKind, SetAsideReason},
+    },
+};
+use bytes::Bytes;
+
+fn delivery(world: &World, frame: pb::Deliver) -> Result<Result<(), SetAsideReason>, Unproven> {
+    let mut verifier = Verifier::new(4);
+    let mut judge = Judge { roster: &world.roster, own: IDN, verifier: &mut verifier };
+    judge.delivery(frame).map(|delivery| delivery.checked)
+}
+
+fn receipt(world: &World, frame: pb::Receipt) -> Result<(), Unproven> {
+    let mut verifier = Verifier::new(4);
+    Judge { roster: &world.roster, own: IDN, verifier: &mut verifier }.receipt(frame).map(|_| ())
+}
+
+#[test]
+fn a_sound_envelope_comes_with_its_name_and_our_role() {
+    let world = World::new();
+    let core = world.core(MOD, IDN, 1);
+    let frame = world.deliver(MOD, &core, 70);
+    let mut verifier = Verifier::new(4);
+    let delivery = Judge { roster: &world.roster, own: IDN, verifier: &mut verifier }.delivery(frame);
+    let delivery = delivery.expect("an envelope for us");
+    assert_eq!(delivery.checked, Ok(()));
+    assert_eq!((delivery.position, delivery.role), (Position(70), Role::To));
+    assert_eq!(delivery.envelope_hash, hash_of(&world.submits(MOD, &[core])[0]));
+}
+
+#[test]
+fn an_envelope_that_another_key_signed_is_set_aside() {
+    let world = World::new();
+    let core = world.core(MOD, IDN, 1);
+    assert_eq!(delivery(&world, world.deliver(MYS, &core, 70)), Ok(Err(SetAsideReason::BadSignature)));
+    let unsigned = pb::Deliver { proof: None, ..world.deliver(MOD, &core, 70) };
+    assert_eq!(delivery(&world, unsigned), Ok(Err(SetAsideReason::BadSignature)));
+}
+
+#[test]
+fn parts_that_the_header_does_not_name_are_set_aside() {
+    let world = World::new();
+    let sound = || world.deliver(MOD, &world.core(MOD, IDN, 1), 70);
+    let other = |byte: u8| Bytes::from(vec![byte; 32]);
+    for broken in [
+        pb::Deliver { wrap_path: other(1), ..sound() },
+        pb::Deliver { wrap_path: Bytes::new(), ..sound() },
+        pb::Deliver { wrap: other(2), ..sound() },
+        pb::Deliver { wrap_generation: 1, ..sound() },
+        pb::Deliver { wrap_index: 1, ..sound() },
+        pb::Deliver { ciphertext: other(3), ..sound() },
+        pb::Deliver { opening: other(4), ..sound() },
+    ] {
+        assert_eq!(delivery(&world, broken.clone()), Ok(Err(SetAsideReason::Malformed)), "{broken:?}");
+    }
+}
+
+#[test]
+fn a_sender_that_the_same_roster_does_not_allow_is_set_aside() {
+    let world = World::new();
+    let mut core = world.core(MOD, IDN, 1);
+    core.topic = "cyber".into();
+    assert_eq!(delivery(&world, world.deliver(MOD, &core, 70)), Ok(Err(SetAsideReason::NotPermitted)));
+    let mut core = world.core(MOD, IDN, 1);
+    core.label = "RESTRICTED".into();
+    assert_eq!(delivery(&world, world.deliver(MOD, &core, 70)), Ok(Err(SetAsideReason::NotPermitted)));
+    core.roster_version = 7;
+    assert_eq!(
+        delivery(&world, world.deliver(MOD, &core, 70)),
+        Ok(Ok(())),
+        "another roster may have allowed it"
+    );
+    let mut core = world.core(MOD, IDN, 1);
+    core.sender = crate::roster::PartyNumber(99);
+    assert_eq!(delivery(&world, world.deliver(MOD, &core, 70)), Ok(Err(SetAsideReason::NotPermitted)));
+}
+
+#[test]
+fn what_is_not_addressed_to_us_or_cannot_be_read_is_no_delivery() {
+    let world = World::new();
+    let misrouted = world.deliver(MOD, &world.core(MOD, RELAY, 1), 70);
+    assert!(delivery(&world, misrouted).is_err());
+    let unreadable = pb::Deliver {
+        header: Bytes::from_static(b"\xff"),
+        ..world.deliver(MOD, &world.core(MOD, IDN, 1), 70)
+    };
+    assert!(delivery(&world, unreadable).is_err());
+}
+
+#[test]
+fn each_step_is_believed_from_the_one_party_whose_word_counts() {
+    let world = World::new();
+    let refused = ReceiptItem { addressee: IDN, ..item(ReceiptKind::Refused, RELAY, IDN) };
+    for (rightful, item) in [
+        (MOD, item(ReceiptKind::Delivered, MOD, MOD)),
+        (MOD, item(ReceiptKind::SetAside, MOD, MOD)),
+        (MYS, item(ReceiptKind::Read, MYS, MYS)),
+        (MYS, item(ReceiptKind::Acknowledged, MYS, MYS)),
+        (RELAY, item(ReceiptKind::Expired, RELAY, MOD)),
+        (RELAY, refused),
+    ] {
+        assert_eq!(receipt(&world, world.receipt(rightful, &item, 80)), Ok(()), "{item:?}");
+        for wrong in [RELAY, MOD, IDN, MYS] {
+            if wrong != rightful {
+                assert!(receipt(&world, world.receipt(wrong, &item, 80)).is_err(), "{wrong} signed {item:?}");
+                let claimed = ReceiptItem { receiptor: wrong, ..item.clone() };
+                assert!(
+                    receipt(&world, world.receipt(wrong, &claimed, 80)).is_err(),
+                    "{wrong} claims {item:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_receipt_for_another_sender_is_not_ours_but_expiry_concerns_the_addressee_too() {
+    let world = World::new();
+    let of_mys = |kind, receiptor, addressee| ReceiptItem { sender: MYS, ..item(kind, receiptor, addressee) };
+    let delivered = of_mys(ReceiptKind::Delivered, MOD, MOD);
+    assert!(receipt(&world, world.receipt(MOD, &delivered, 80)).is_err());
+    let expired = of_mys(ReceiptKind::Expired, RELAY, IDN);
+    assert_eq!(receipt(&world, world.receipt(RELAY, &expired, 80)), Ok(()));
+}
+
+#[test]
+fn a_receipt_whose_opening_names_another_batch_proves_nothing() {
+    let world = World::new();
+    let sound = world.receipt(MOD, &item(ReceiptKind::Delivered, MOD, MOD), 80);
+    let opening = world::opening(crate::record::leaf::OpeningKind::Receipts, Hash([1; 32]));
+    assert!(receipt(&world, pb::Receipt { opening, ..sound.clone() }).is_err());
+    let details = Bytes::from_static(b"not in the item");
+    assert!(receipt(&world, pb::Receipt { details, ..sound }).is_err());
+}

@@ -1,0 +1,168 @@
+//! What the relay says, held against signatures, the roster and the log's openings. Arithmetic over
+//! bytes: nothing here is kept but by the batch verifier.
+
+use crate::{
+    batch::{self, BatchError, Proof, PublicKey, Tag},
+    desk::store::{Delivery, ReceivedReceipt},
+    merkle::{self, Hash},
+    record::leaf::{Opening, OpeningKind},
+    roster::{PartyNumber, Roster},
+    wire::{
+        EnvelopeHash, Malformed, Position, convert, envelope, pb,
+        receipt::{ReceiptItem, ReceiptKind, ReceiptPart, SetAsideReason},
+    },
+};
+
+/// Why something that the relay said is not believed. The relay is at fault, or whoever it speaks for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unproven {
+    /// It cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The signature does not verify.
+    #[error(transparent)]
+    Signature(#[from] BatchError),
+    /// The signer may not say this, or this desk is not concerned.
+    #[error("{0}")]
+    Wrong(&'static str),
+}
+
+/// What the link verifies by: this desk in the newest roster.
+pub(super) struct Judge<'a> {
+    pub(super) roster: &'a Roster,
+    pub(super) own: PartyNumber,
+    pub(super) verifier: &'a mut batch::Verifier,
+}
+
+impl Judge<'_> {
+    /// Checks an envelope for this desk. One that fails is still a delivery, to be set aside: it
+    /// must neither be lost nor stop later ones.
+    ///
+    /// # Errors
+    /// [`Unproven`] where it is no envelope for this desk at all, so that no receipt could name it.
+    pub(super) fn delivery(&mut self, frame: pb::Deliver) -> Result<Delivery, Unproven> {
+        let (core, _) = envelope::parse_header(&frame.header)?;
+        let addressee = core.addressees.iter().find(|addressee| addressee.party == self.own);
+        let role = addressee.ok_or(Unproven::Wrong("this desk is no addressee of the envelope"))?.role;
+        let envelope_hash = EnvelopeHash(batch::item_leaf(Tag::Envelope, &frame.header));
+        let checked = self.check_delivery(&frame, &core, envelope_hash);
+        Ok(Delivery { position: Position(frame.position), envelope_hash, core, role, checked, frame })
+    }
+
+    fn check_delivery(
+        &mut self,
+        frame: &pb::Deliver,
+        core: &envelope::Core,
+        hash: EnvelopeHash,
+    ) -> Result<(), SetAsideReason> {
+        let sender = self.roster.party(core.sender).ok_or(SetAsideReason::NotPermitted)?;
+        let proof = convert::proof(frame.proof.as_ref()).map_err(|_| SetAsideReason::BadSignature)?;
+        self.signed(Tag::Envelope, &sender.sign, hash.0, &proof).map_err(|_| SetAsideReason::BadSignature)?;
+        let parts = convert::delivered_parts(frame).map_err(|_| SetAsideReason::Malformed)?;
+        let opening = opens(&frame.opening, OpeningKind::Envelope, hash.0);
+        if parts.addressee != self.own || opening.is_err() {
+            return Err(SetAsideReason::Malformed);
+        }
+        // An older roster may have allowed more: then the relay's check at submission stands.
+        let permitted = core.roster_version != self.roster.version()
+            || (self.roster.may_use_topic(sender, &core.topic) && self.roster.cleared(sender, &core.label));
+        if permitted { Ok(()) } else { Err(SetAsideReason::NotPermitted) }
+    }
+
+    /// Checks a receipt: its signer is the only one whose word counts for this step, its signature is
+    /// that signer's, and the log's opening names it.
+    ///
+    /// # Errors
+    /// [`Unproven`]; the receipt proves nothing then.
+    pub(super) fn receipt(&mut self, frame: pb::Receipt) -> Result<ReceivedReceipt, Unproven> {
+        let part = ReceiptPart::parse(frame.item, frame.details)?;
+        self.concerns_us(&part.item)?;
+        let key = self.receiptor_key(&part.item)?;
+        let proof = convert::proof(frame.proof.as_ref())?;
+        let leaf = batch::item_leaf(Tag::Receipt, &part.bytes);
+        self.signed(Tag::Receipt, &key, leaf, &proof)?;
+        opens_receipt(&frame.opening, &part.item, leaf, &proof)?;
+        let position = Position(frame.position);
+        Ok(ReceivedReceipt { position, part, proof, salt: frame.salt, opening: frame.opening })
+    }
+
+    /// Checks a refusal of the envelope with this hash: signed by the relay, for this code.
+    ///
+    /// # Errors
+    /// [`Unproven`]; the envelope is not refused then.
+    pub(super) fn refused(&mut self, frame: &pb::Refused, hash: EnvelopeHash) -> Result<(), Unproven> {
+        let item = ReceiptItem::decode(&frame.item)?;
+        let names_it = matches!(*item.envelopes, [(named, _)] if named == hash);
+        let says_so = item.kind == ReceiptKind::Refused && u32::from(item.reason) == frame.code;
+        if !names_it || !says_so || item.sender != self.own {
+            return Err(Unproven::Wrong("the refusal's signed item says something else"));
+        }
+        let key = self.receiptor_key(&item)?;
+        let proof = convert::proof(frame.proof.as_ref())?;
+        self.signed(Tag::Receipt, &key, batch::item_leaf(Tag::Receipt, &frame.item), &proof)
+    }
+
+    fn signed(&mut self, tag: Tag, key: &PublicKey, leaf: Hash, proof: &Proof) -> Result<(), Unproven> {
+        Ok(self.verifier.verify(self.roster.trust_domain(), tag, key, leaf, proof)?)
+    }
+
+    fn concerns_us(&self, item: &ReceiptItem) -> Result<(), Unproven> {
+        let concerned = match item.kind {
+            ReceiptKind::Delivered
+            | ReceiptKind::SetAside
+            | ReceiptKind::Read
+            | ReceiptKind::Acknowledged
+            | ReceiptKind::Refused => item.sender == self.own,
+            ReceiptKind::Withdrawn | ReceiptKind::Expired => {
+                item.sender == self.own || item.addressee == self.own
+            }
+        };
+        if concerned { Ok(()) } else { Err(Unproven::Wrong("the receipt is not for this desk")) }
+    }
+
+    /// The key of the one party whose word counts for this step (FORMATS 7).
+    fn receiptor_key(&self, item: &ReceiptItem) -> Result<PublicKey, Unproven> {
+        let relay = self.roster.relay();
+        let rightful = match item.kind {
+            ReceiptKind::Delivered
+            | ReceiptKind::SetAside
+            | ReceiptKind::Read
+            | ReceiptKind::Acknowledged => Some(item.addressee),
+            ReceiptKind::Withdrawn => Some(item.sender),
+            ReceiptKind::Refused | ReceiptKind::Expired => relay.map(|relay| relay.number),
+        };
+        if rightful != Some(item.receiptor) {
+            return Err(Unproven::Wrong("the receiptor may not say this"));
+        }
+        let party = self.roster.party(item.receiptor);
+        Ok(party.ok_or(Unproven::Wrong("the receiptor is not in the roster"))?.sign)
+    }
+}
+
+/// Checks that Accepted is about the envelope with this hash, and that its opening names it.
+///
+/// # Errors
+/// [`Unproven`]; the envelope is not accepted then.
+pub(super) fn accepted(frame: &pb::Accepted, hash: EnvelopeHash) -> Result<(), Unproven> {
+    if *frame.envelope_hash != *hash.0.as_bytes() {
+        return Err(Unproven::Wrong("another envelope was accepted under this number"));
+    }
+    opens(&frame.opening, OpeningKind::Envelope, hash.0)
+}
+
+fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<(), Unproven> {
+    let opening = Opening::decode(opening)?;
+    let fits = opening.kind == kind && opening.hash == hash;
+    if fits { Ok(()) } else { Err(Unproven::Wrong("the log's opening names something else")) }
+}
+
+/// The opening of receipts names their batch's root, that of a refusal the envelope.
+fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) -> Result<(), Unproven> {
+    if item.kind == ReceiptKind::Refused {
+        return opens(opening, OpeningKind::Refusal, item.envelopes[0].0.0);
+    }
+    let (index, count) = (u64::from(proof.index), u64::from(proof.count));
+    let root =
+        merkle::root_from_inclusion(leaf, index, count, &proof.path).map_err(|_| BatchError::PathLength)?;
+    opens(opening, OpeningKind::Receipts, root)
+}

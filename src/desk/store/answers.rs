@@ -1,0 +1,204 @@
+//! What the relay says to what was sealed: Welcome, Accepted, Refused.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{
+    Store, StoreError, Tx, alarms,
+    columns::{integer, micros},
+    naming::new_id,
+    receipts,
+    sealing::{SealedSubmit, give_back, unanswered},
+    streams,
+};
+use crate::wire::{EnvelopeHash, Position, SubmissionNumber, pb};
+
+/// Highest number that the relay is believed to have seen: far above any that was used, and far enough from
+/// the end of 63 bits that a lie leaves numbers to go on with.
+const NUMBER_MAX: u64 = 1 << 62;
+
+/// What Welcome says of this desk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WelcomeFacts {
+    /// Last submission number that the relay has spent.
+    pub last_accepted: u64,
+    /// Last Stored number in the log.
+    pub last_stored: u64,
+    /// This desk's incarnation as the log has it.
+    pub incarnation_known: u32,
+}
+
+/// What a desk sends again when a session has opened, in this order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resend {
+    /// Receipts signed and unanswered, in the order of their numbers.
+    pub stored: Vec<pb::Stored>,
+    /// Sealed and unanswered, in the order of their numbers.
+    pub submits: Vec<SealedSubmit>,
+}
+
+impl Store {
+    /// Compares what the relay knows of this desk with the store, and gives what must be sent again. A relay
+    /// that is ahead means that the store was restored, one that is behind that the relay was; either raises
+    /// an alarm. Numbers that the relay has spent are never used again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn welcome(&mut self, facts: WelcomeFacts, now: Timestamp) -> Result<Resend, StoreError> {
+        self.write(|tx| {
+            if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
+                let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
+                alarms::raise(tx, now, "relay-numbers", sentence)?;
+                return resend(tx);
+            }
+            if store_is_behind(tx, &facts)? {
+                let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
+                    store was restored from a backup; compare the register with the log (`pouch relay log`)";
+                alarms::raise(tx, now, "store-restored", sentence)?;
+            }
+            if relay_is_behind(tx, &facts)? {
+                let sentence = "the relay has lost dispatches or receipts that it had accepted: tell the ministry \
+                    to stop it and to compare its log";
+                alarms::raise(tx, now, "relay-behind", sentence)?;
+            }
+            let sql = "UPDATE desk SET last_submission = max(last_submission, ?1), last_stored = max(last_stored, ?2)";
+            tx.db.execute(sql, params![integer(facts.last_accepted), integer(facts.last_stored)])?;
+            resend(tx)
+        })
+    }
+
+    /// Notes what the relay has accepted. A repetition changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn accepted(&mut self, accepted: Vec<pb::Accepted>, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| accepted.iter().try_for_each(|accepted| accept(tx, accepted, now)))
+    }
+
+    /// Notes a refusal. Where another seal can mend it (the roster, the number), the dispatch waits again;
+    /// any other refusal is for a person. Its stream numbers are given up either way.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn refused(&mut self, refused: pb::Refused, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| refuse(tx, &refused, now))
+    }
+}
+
+fn resend(tx: &Tx<'_>) -> Result<Resend, StoreError> {
+    Ok(Resend { stored: receipts::unanswered(tx)?, submits: unanswered(tx)? })
+}
+
+fn store_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError> {
+    let sql = "SELECT last_submission, last_stored, incarnation FROM desk";
+    let behind = tx.db.query_row(sql, [], |row| {
+        Ok(facts.last_accepted > row.get(0)?
+            || facts.last_stored > row.get(1)?
+            || facts.incarnation_known > row.get(2)?)
+    })?;
+    Ok(behind)
+}
+
+fn relay_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError> {
+    let sql = "SELECT max(number) FROM submissions WHERE state = 1";
+    let accepted: Option<u64> = tx.db.query_row(sql, [], |row| row.get(0))?;
+    let sql = "SELECT max(number) FROM stored WHERE position IS NOT NULL";
+    let stored: Option<u64> = tx.db.query_row(sql, [], |row| row.get(0))?;
+    Ok(accepted > Some(facts.last_accepted) || stored > Some(facts.last_stored))
+}
+
+/// Whether the relay has answered a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    None,
+    Accepted,
+    Refused,
+}
+
+/// A submission as Accepted and Refused name it.
+struct Submission {
+    dispatch: i64,
+    answer: Answer,
+    roster_version: u32,
+    hash: EnvelopeHash,
+}
+
+fn submission(tx: &Tx<'_>, number: SubmissionNumber) -> Result<Option<Submission>, StoreError> {
+    let sql = "SELECT dispatch, state, roster_version, hash FROM submissions WHERE number = ?1";
+    let found = tx.db.prepare_cached(sql)?.query_row([number], |row| {
+        let answer = match row.get(1)? {
+            0 => Answer::None,
+            1 => Answer::Accepted,
+            _ => Answer::Refused,
+        };
+        Ok(Submission { dispatch: row.get(0)?, answer, roster_version: row.get(2)?, hash: row.get(3)? })
+    });
+    Ok(found.optional()?)
+}
+
+fn accept(tx: &Tx<'_>, accepted: &pb::Accepted, now: Timestamp) -> Result<(), StoreError> {
+    let number = SubmissionNumber(accepted.submission);
+    let Some(known) = submission(tx, number)? else {
+        return contradiction(tx, number, "accepted a submission that this desk never made", now);
+    };
+    if known.hash.0.as_bytes()[..] != accepted.envelope_hash {
+        return contradiction(tx, number, "accepted another envelope under this desk's number", now);
+    }
+    match known.answer {
+        Answer::None => {}
+        Answer::Accepted => return Ok(()),
+        Answer::Refused => return contradiction(tx, number, "accepted what it had refused", now),
+    }
+    let (position, salt, opening) = (Position(accepted.position), &accepted.salt[..], &accepted.opening[..]);
+    let sql = "UPDATE submissions SET state = 1, position = ?2, salt = ?3, opening = ?4 WHERE number = ?1";
+    tx.db.prepare_cached(sql)?.execute(params![number, position, salt, opening])?;
+    let sql = "UPDATE outbox SET state = 2, position = ?2, accepted_at = ?3, hash = ?4 WHERE seq = ?1";
+    tx.db.prepare_cached(sql)?.execute(params![known.dispatch, position, micros(now), known.hash])?;
+    Ok(())
+}
+
+fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), StoreError> {
+    let number = SubmissionNumber(refused.submission);
+    let Some(known) = submission(tx, number)? else {
+        return contradiction(tx, number, "refused a submission that this desk never made", now);
+    };
+    let named = &refused.envelope_hash;
+    if known.answer == Answer::Refused || (!named.is_empty() && known.hash.0.as_bytes()[..] != named[..]) {
+        return Ok(());
+    }
+    if known.answer == Answer::Accepted {
+        contradiction(tx, number, "refused what it had accepted", now)?;
+    }
+    tx.db.prepare_cached("UPDATE submissions SET state = 2 WHERE number = ?1")?.execute([number])?;
+    streams::void(tx, number)?;
+    let code = i32::try_from(refused.code).ok().and_then(|code| pb::RefusalCode::try_from(code).ok());
+    let code = code.unwrap_or(pb::RefusalCode::Unspecified);
+    match code {
+        pb::RefusalCode::RosterStale => wait_again(tx, &known, known.roster_version + 1),
+        pb::RefusalCode::NumberReused | pb::RefusalCode::OldNumber => wait_again(tx, &known, 0),
+        _ => {
+            let name = code.as_str_name().trim_start_matches("REFUSAL_CODE_");
+            give_back(tx, known.dispatch, name, &refused.sentence)
+        }
+    }
+}
+
+/// Puts a dispatch back among those that wait, until a roster of at least that version is held. It keeps its
+/// id until it was accepted once; after that a new id names the first one as superseded.
+fn wait_again(tx: &Tx<'_>, known: &Submission, roster_min: u32) -> Result<(), StoreError> {
+    let accepted = known.answer == Answer::Accepted;
+    let sql = "UPDATE outbox SET state = 0, roster_min = ?2, wire_id = iif(?3, ?4, wire_id) WHERE seq = ?1";
+    tx.db.prepare_cached(sql)?.execute(params![known.dispatch, roster_min, accepted, new_id()])?;
+    Ok(())
+}
+
+/// The relay says what cannot be: nothing changes, and a person hears of it.
+fn contradiction(
+    tx: &Tx<'_>,
+    number: SubmissionNumber,
+    what: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let sentence = format!("submission {}: the relay {what}; tell the ministry to check the relay", number.0);
+    alarms::raise(tx, now, &format!("relay-answer-{}", number.0), &sentence)
+}

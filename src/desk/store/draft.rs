@@ -1,0 +1,241 @@
+//! From what a person or a program hands in to a draft that keeps every bound, and what the roster says
+//! of it.
+
+use std::collections::BTreeSet;
+
+use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
+
+use crate::{
+    desk::{error::DeskError, view::NewDispatch},
+    limits,
+    roster::{Party, PartyKind, Roster, Status},
+    seal,
+    wire::{Precedence, Role, pb::DispatchType},
+};
+
+/// Bytes of a caller's own key.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
+/// A dispatch lives at least so many seconds: long enough to reach a desk that is in contact.
+const EXPIRES_S_MIN: u64 = 60;
+const DAY_S: u64 = 24 * 3600;
+
+/// A dispatch as handed in, checked but for the roster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Draft {
+    /// Codes in upper case, TO first, nobody twice.
+    pub addressees: Vec<(String, Role)>,
+    pub topic: String,
+    /// Empty: the roster's lowest.
+    pub label: String,
+    pub precedence: Precedence,
+    pub kind: DispatchType,
+    pub subject: String,
+    pub body: String,
+    pub language: String,
+    pub reference: Option<String>,
+    /// As typed.
+    pub in_reply_to: Option<String>,
+    pub acknowledgement: bool,
+    /// Seconds since 1970, or 0.
+    pub answer_due_s: u64,
+    /// Seconds since 1970.
+    pub expires_s: u64,
+    pub exercise: bool,
+    pub office: String,
+    pub person: String,
+    pub idempotency_key: Option<String>,
+}
+
+impl Draft {
+    /// Checks everything that needs no roster.
+    pub fn check(new: NewDispatch, now: Timestamp) -> Result<Draft, DeskError> {
+        let precedence = Precedence::from_name(&new.precedence)
+            .ok_or(invalid("precedence", "is none of routine, priority, immediate, flash"))?;
+        let body_max = seal::BODY_BYTES_MAX;
+        if new.body.len() > body_max {
+            return Err(DeskError::TooLarge { field: "body", bytes: new.body.len(), bytes_max: body_max });
+        }
+        if new.subject.is_empty() {
+            return Err(invalid("subject", "is empty; write one line that says what it is about"));
+        }
+        let mut reference = line("reference", new.reference, seal::REFERENCE_BYTES_MAX)?;
+        reference.truncate(reference.trim_end().len());
+        let key = new.idempotency_key.map(|key| line("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX));
+        Ok(Draft {
+            addressees: addressees(&new.to, &new.info)?,
+            topic: word("topic", new.topic)?,
+            label: line("label", new.label, limits::TOPIC_BYTES_MAX)?,
+            precedence,
+            kind: kind_from_name(&new.kind)?,
+            subject: line("subject", new.subject, seal::SUBJECT_BYTES_MAX)?,
+            body: new.body,
+            language: language(new.language)?,
+            reference: (!reference.is_empty()).then_some(reference),
+            in_reply_to: new.in_reply_to.filter(|id| !id.trim().is_empty()),
+            acknowledgement: new.acknowledgement_required,
+            answer_due_s: new.answer_due.as_deref().map_or(Ok(0), answer_due)?,
+            expires_s: expires(new.expires_s, precedence, now)?,
+            exercise: new.exercise,
+            office: line("office", new.office, seal::ORIGINATOR_BYTES_MAX)?,
+            person: line("person", new.person, seal::ORIGINATOR_BYTES_MAX)?,
+            idempotency_key: key.transpose()?,
+        })
+    }
+
+    /// Checks it against the roster as the relay and the addressees will.
+    pub fn check_roster(&self, roster: &Roster, own: &Party) -> Result<(), DeskError> {
+        let mut parties = vec![own];
+        for (code, _) in &self.addressees {
+            parties.push(addressee(roster, own, code)?);
+        }
+        permitted(roster, &parties, &self.topic, label(roster, &self.label))
+    }
+}
+
+/// The active desk behind a code, which is not this desk itself.
+pub(super) fn addressee<'a>(roster: &'a Roster, own: &Party, code: &str) -> Result<&'a Party, DeskError> {
+    let is_desk = |party: &&Party| matches!(party.kind, PartyKind::Mission | PartyKind::Hub);
+    let Some(party) = roster.party_by_code(code).filter(is_desk) else {
+        let others = roster.parties().filter(is_desk).filter(|party| party.number != own.number);
+        let active = others.filter(|party| party.status == Status::Active);
+        let known = active.map(|party| party.code.clone()).collect();
+        return Err(DeskError::UnknownAddressee { code: code.to_owned(), known });
+    };
+    if party.number == own.number {
+        return Err(invalid("to", "names this desk itself; leave it out"));
+    }
+    match party.status {
+        Status::Active => Ok(party),
+        Status::Suspended | Status::Revoked => Err(DeskError::Inactive { code: party.code.clone() }),
+    }
+}
+
+/// The label to send under: the roster's lowest where the sender names none.
+pub(super) fn label<'a>(roster: &'a Roster, label: &'a str) -> &'a str {
+    let lowest = || roster.content().labels.classifications.first().map_or("", String::as_str);
+    if label.is_empty() { lowest() } else { label }
+}
+
+/// Checks that all parties may use the topic and are cleared for the label.
+pub(super) fn permitted(
+    roster: &Roster,
+    parties: &[&Party],
+    topic: &str,
+    label: &str,
+) -> Result<(), DeskError> {
+    if roster.topic(topic).is_none() {
+        let known = roster.content().topics.iter().map(|topic| topic.id.clone()).collect();
+        return Err(DeskError::UnknownTopic { topic: topic.to_owned(), known });
+    }
+    if roster.label_rank(label).is_none() {
+        let known = roster.content().labels.classifications.clone();
+        return Err(DeskError::UnknownLabel { label: label.to_owned(), known });
+    }
+    for party in parties {
+        if !roster.may_use_topic(party, topic) {
+            return Err(DeskError::Topic { code: party.code.clone(), topic: topic.to_owned() });
+        }
+        if !roster.cleared(party, label) {
+            return Err(DeskError::Clearance { code: party.code.clone(), label: label.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// Names of the dispatch types, as the API writes them.
+const KINDS: [(DispatchType, &str); 8] = [
+    (DispatchType::NoteVerbale, "note-verbale"),
+    (DispatchType::AideMemoire, "aide-memoire"),
+    (DispatchType::CircularNote, "circular-note"),
+    (DispatchType::Request, "request"),
+    (DispatchType::Report, "report"),
+    (DispatchType::CheckIn, "check-in"),
+    (DispatchType::Contact, "contact"),
+    (DispatchType::Cancellation, "cancellation"),
+];
+
+/// A type's name; `unknown` for what was set aside unread.
+pub(super) fn kind_name(code: i32) -> &'static str {
+    let found = KINDS.iter().find(|(kind, _)| i32::from(*kind) == code);
+    found.map_or("unknown", |(_, name)| name)
+}
+
+fn kind_from_name(name: &str) -> Result<DispatchType, DeskError> {
+    let name = if name.is_empty() { "report" } else { name };
+    let found = KINDS.iter().find(|(_, known)| *known == name);
+    found.map(|(kind, _)| *kind).ok_or(invalid(
+        "kind",
+        "is none of note-verbale, aide-memoire, circular-note, request, report, check-in, contact, cancellation",
+    ))
+}
+
+fn addressees(to: &[String], info: &[String]) -> Result<Vec<(String, Role)>, DeskError> {
+    if to.is_empty() {
+        return Err(invalid("to", "names nobody; give at least one addressee for action"));
+    }
+    if to.len() + info.len() > limits::ADDRESSEES_MAX {
+        return Err(invalid("to", "and info name more than 128 parties; send it in parts"));
+    }
+    let mut seen = BTreeSet::new();
+    let roles = to.iter().map(|code| (code, Role::To)).chain(info.iter().map(|code| (code, Role::Info)));
+    let mut addressees = Vec::new();
+    for (code, role) in roles {
+        let code = word("to", code.trim().to_uppercase())?;
+        if !seen.insert(code.clone()) {
+            return Err(invalid("to", "and info name a party twice; name it once"));
+        }
+        addressees.push((code, role));
+    }
+    Ok(addressees)
+}
+
+/// How long a dispatch lives where its sender does not say: what is urgent is soon worth nothing.
+fn expires(expires_s: Option<u64>, precedence: Precedence, now: Timestamp) -> Result<u64, DeskError> {
+    let life = expires_s.unwrap_or(match precedence {
+        Precedence::Routine => 30 * DAY_S,
+        Precedence::Priority => 7 * DAY_S,
+        Precedence::Immediate => 3 * DAY_S,
+        Precedence::Flash => DAY_S,
+    });
+    if !(EXPIRES_S_MIN..=limits::EXPIRY_MAX.as_secs()).contains(&life) {
+        return Err(invalid("expires_s", "is not between 60 seconds and 60 days; choose a time between"));
+    }
+    let now = u64::try_from(now.as_second()).unwrap_or_default();
+    Ok(now + life)
+}
+
+/// Reads RFC 3339, or a date-time group as it stands on a formal note.
+fn answer_due(text: &str) -> Result<u64, DeskError> {
+    let by_dtg = || {
+        let civil = DateTime::strptime("%d%H%MZ%b%y", text).ok()?;
+        Some(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
+    };
+    let due = text.parse::<Timestamp>().ok().or_else(by_dtg);
+    due.and_then(|due| u64::try_from(due.as_second()).ok())
+        .ok_or(invalid("answer_due", "is no time; write 2026-11-24T12:00:00Z or 241200ZNOV26"))
+}
+
+fn language(tag: String) -> Result<String, DeskError> {
+    if tag.is_empty() { Ok("en".to_owned()) } else { line("language", tag, seal::LANGUAGE_BYTES_MAX) }
+}
+
+fn word(field: &'static str, text: String) -> Result<String, DeskError> {
+    if text.is_empty() {
+        return Err(invalid(field, "is empty; give one word of the roster"));
+    }
+    line(field, text, limits::TOPIC_BYTES_MAX)
+}
+
+fn line(field: &'static str, text: String, bytes_max: usize) -> Result<String, DeskError> {
+    if text.len() > bytes_max {
+        return Err(DeskError::TooLarge { field, bytes: text.len(), bytes_max });
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(field, "holds a line break or a control character; write one plain line"));
+    }
+    Ok(text)
+}
+
+fn invalid(field: &'static str, problem: &'static str) -> DeskError {
+    DeskError::Invalid { field, problem }
+}

@@ -1,0 +1,271 @@
+//! Receipts that this desk owes: queued with each step, then grouped and signed, one frame at a time.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message;
+use rusqlite::params;
+
+use super::{
+    Store, StoreError, Tx,
+    columns::{integer, micros},
+    naming::random,
+};
+use crate::{
+    batch::{Tag, item_leaf},
+    desk::{error::DeskError, view::Mark},
+    keys::SigningKey,
+    limits,
+    merkle::{self, Hash},
+    roster::{Party, PartyNumber, Roster},
+    wire::{
+        EnvelopeHash, Position, pb,
+        receipt::{ReceiptItem, ReceiptKind, ReceiptPart, join_parts},
+    },
+};
+
+/// Bytes of the items of one Stored frame: a control frame with room for what stands around them.
+const STORED_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a person's name in a receipt.
+const WHO_BYTES_MAX: usize = 200;
+/// Bytes of a remark in a receipt.
+const REMARK_BYTES_MAX: usize = 3 * 1024;
+const DETAILS_SALT_BYTES: usize = 32;
+const _: () = assert!(DETAILS_SALT_BYTES + WHO_BYTES_MAX + REMARK_BYTES_MAX + 16 < limits::DETAILS_BYTES_MAX);
+
+/// A step that this desk owes a receipt for.
+pub(super) struct Due {
+    pub kind: ReceiptKind,
+    pub reason: u16,
+    pub sender: PartyNumber,
+    pub at: i64,
+    pub hash: EnvelopeHash,
+    pub position: Position,
+    /// Empty, or `salt[32] || Details`.
+    pub details: Bytes,
+}
+
+impl Store {
+    /// Whether a receipt waits to be signed.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn receipts_waiting(&self) -> Result<bool, StoreError> {
+        Ok(super::schema::exists(&self.connection, "SELECT 1 FROM receipts_due LIMIT 1", [])?)
+    }
+
+    /// Signs the receipts that wait, oldest first, as far as one frame goes: grouped by sender, kind and
+    /// reason, one batch signature over all groups. The very frame is durable when this returns. `None`
+    /// where nothing waits, or no roster knows this desk.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn make_stored(
+        &mut self,
+        sign: &SigningKey,
+        now: Timestamp,
+    ) -> Result<Option<pb::Stored>, StoreError> {
+        self.write(|tx| match (tx.roster, tx.own()) {
+            (Some(roster), Some(own)) => make(tx, roster, own, sign, now),
+            _ => Ok(None),
+        })
+    }
+
+    /// Frames that the relay has not answered, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unanswered_stored(&self) -> Result<Vec<pb::Stored>, StoreError> {
+        unanswered(&self.read())
+    }
+
+    /// Notes that a frame's record is durable at the relay. A repetition changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn stored_at(&mut self, stored_at: pb::StoredAt) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let sql = "UPDATE stored SET position = ?2, salt = ?3, opening = ?4
+                WHERE number = ?1 AND position IS NULL";
+            let pb::StoredAt { number, position, salt, opening } = &stored_at;
+            let position = Position(*position);
+            tx.db.prepare_cached(sql)?.execute(params![
+                integer(*number),
+                position,
+                &salt[..],
+                &opening[..]
+            ])?;
+            Ok(())
+        })
+    }
+}
+
+/// Queues a receipt; one for the same step of the same envelope that waits already is enough.
+pub(super) fn queue(tx: &Tx<'_>, due: &Due) -> Result<(), StoreError> {
+    let sql = "INSERT OR IGNORE INTO receipts_due (kind, reason, sender, at, hash, position, details)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    tx.db.prepare_cached(sql)?.execute(params![
+        due.kind.code(),
+        due.reason,
+        due.sender,
+        due.at,
+        due.hash,
+        due.position,
+        &due.details[..]
+    ])?;
+    Ok(())
+}
+
+/// Lays out who did a step and the remark, behind a salt that nobody can guess.
+pub(super) fn details(mark: &Mark) -> Result<Bytes, DeskError> {
+    for (field, text, bytes_max) in
+        [("who", &mark.who, WHO_BYTES_MAX), ("remark", &mark.remark, REMARK_BYTES_MAX)]
+    {
+        if text.len() > bytes_max {
+            return Err(DeskError::TooLarge { field, bytes: text.len(), bytes_max });
+        }
+    }
+    let mut details = random::<DETAILS_SALT_BYTES>()?.to_vec();
+    details.extend(pb::Details { who: mark.who.clone(), remark: mark.remark.clone() }.encode_to_vec());
+    Ok(details.into())
+}
+
+pub(super) fn unanswered(tx: &Tx<'_>) -> Result<Vec<pb::Stored>, StoreError> {
+    let mut statement =
+        tx.db.prepare_cached("SELECT frame FROM stored WHERE position IS NULL ORDER BY number")?;
+    let mut rows = statement.query([])?;
+    let mut frames = Vec::new();
+    while let Some(row) = rows.next()? {
+        let frame = Bytes::from(row.get::<_, Vec<u8>>(0)?);
+        frames.push(pb::Stored::decode(frame).map_err(|_| StoreError::Corrupt { what: "a receipt frame" })?);
+    }
+    Ok(frames)
+}
+
+fn make(
+    tx: &Tx<'_>,
+    roster: &Roster,
+    own: &Party,
+    sign: &SigningKey,
+    now: Timestamp,
+) -> Result<Option<pb::Stored>, StoreError> {
+    let mut groups =
+        Groups { own: own.number, roster_version: roster.version(), now, parts: Vec::new(), bytes: 0 };
+    let sql = "SELECT kind, reason, sender, at, hash, position, details, seq FROM receipts_due ORDER BY seq";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut through: i64 = 0;
+    while let Some(row) = rows.next()? {
+        let kind =
+            ReceiptKind::from_code(row.get(0)?).ok_or(StoreError::Corrupt { what: "a receipt's kind" })?;
+        let due = Due {
+            kind,
+            reason: row.get(1)?,
+            sender: row.get(2)?,
+            at: row.get(3)?,
+            hash: row.get(4)?,
+            position: row.get(5)?,
+            details: row.get::<_, Vec<u8>>(6)?.into(),
+        };
+        if !groups.add(due) {
+            break;
+        }
+        through = row.get(7)?;
+    }
+    drop(rows);
+    if groups.parts.is_empty() {
+        return Ok(None);
+    }
+    tx.db.prepare_cached("DELETE FROM receipts_due WHERE seq <= ?1")?.execute([through])?;
+    sign_groups(tx, roster, groups, sign).map(Some)
+}
+
+fn sign_groups(
+    tx: &Tx<'_>,
+    roster: &Roster,
+    groups: Groups,
+    sign: &SigningKey,
+) -> Result<pb::Stored, StoreError> {
+    let parts: Vec<ReceiptPart> = groups
+        .parts
+        .into_iter()
+        .map(|(item, details)| ReceiptPart { bytes: item.encode(), details, item })
+        .collect();
+    let sql = "UPDATE desk SET last_stored = last_stored + 1 RETURNING last_stored";
+    let number: u64 = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+    let leaves: Vec<Hash> = parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect();
+    let proofs = sign.sign_batch(roster.trust_domain(), Tag::Receipt, &leaves);
+    let signature = proofs.first().expect("a proof for each of at least one item").signature;
+    let frame = pb::Stored {
+        number,
+        count: u32::try_from(parts.len()).expect("at most 64 groups"),
+        items: join_parts(&parts),
+        signature: Bytes::copy_from_slice(&signature),
+    };
+    let receipts: usize = parts.iter().map(|part| part.item.envelopes.len()).sum();
+    let sql = "INSERT INTO stored (number, receipts, frame) VALUES (?1, ?2, ?3)";
+    tx.db.prepare_cached(sql)?.execute(params![
+        integer(number),
+        integer(receipts as u64),
+        frame.encode_to_vec()
+    ])?;
+    Ok(frame)
+}
+
+/// The items of one frame while it fills.
+struct Groups {
+    own: PartyNumber,
+    roster_version: u32,
+    now: Timestamp,
+    parts: Vec<(ReceiptItem, Bytes)>,
+    bytes: usize,
+}
+
+/// Bytes of an item without envelopes, with the lengths around it, rounded up; and of one envelope in it.
+const ITEM_BYTES: usize = 128;
+const ENVELOPE_BYTES: usize = limits::HASH_BYTES + 8;
+
+impl Groups {
+    /// Adds one step; false where it does not fit any more.
+    fn add(&mut self, due: Due) -> bool {
+        let fits = |item: &ReceiptItem| {
+            (item.kind, item.reason, item.sender) == (due.kind, due.reason, due.sender)
+                && item.details_hash == Hash::ZERO
+                && item.envelopes.len() < limits::RECEIPT_ENVELOPES_MAX
+        };
+        let open = self.parts.iter().rposition(|(item, _)| due.details.is_empty() && fits(item));
+        let head = if open.is_some() { 0 } else { ITEM_BYTES };
+        let bytes = self.bytes + head + ENVELOPE_BYTES + due.details.len();
+        if bytes > STORED_BYTES_MAX || (open.is_none() && self.parts.len() == limits::BATCH_ITEMS_MAX) {
+            return false;
+        }
+        self.bytes = bytes;
+        let envelope = (due.hash, due.position);
+        match open {
+            Some(at) => self.parts[at].0.envelopes.push(envelope),
+            None => self.parts.push(self.item(due, envelope)),
+        }
+        true
+    }
+
+    fn item(&self, due: Due, envelope: (EnvelopeHash, Position)) -> (ReceiptItem, Bytes) {
+        // What a person did carries its own time; what the desk did is dated by its signature.
+        let (at, details_hash) = match due.details.is_empty() {
+            true => (micros(self.now), Hash::ZERO),
+            false => (due.at, merkle::sha256(&due.details)),
+        };
+        let item = ReceiptItem {
+            kind: due.kind,
+            reason: due.reason,
+            receiptor: self.own,
+            sender: due.sender,
+            addressee: self.own,
+            time_us: u64::try_from(at).unwrap_or_default(),
+            roster_version: self.roster_version,
+            checkpoint_size: 0,
+            checkpoint_root: merkle::empty_root(),
+            details_hash,
+            envelopes: vec![envelope],
+        };
+        (item, due.details)
+    }
+}

@@ -1,0 +1,340 @@
+//! From waiting dispatches to sealed envelopes: numbered, signed and durable before a byte is sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message;
+use rusqlite::params;
+
+use super::{Store, StoreError, Tx, columns::integer, draft, streams};
+use crate::{
+    batch::Tag,
+    desk::error::DeskError,
+    keys::SigningKey,
+    limits,
+    merkle::{self, Hash},
+    roster::{Party, Roster},
+    seal::{self, Sealed, Slip},
+    wire::{
+        DispatchId, Precedence, Role, SubmissionNumber,
+        envelope::{Addressee, Core, Sealing},
+        pb,
+    },
+};
+
+/// Times that one dispatch is sealed. Reached: it is given back to a person as refused.
+const ATTEMPTS_MAX: u32 = 16;
+
+/// What the relay's window still takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Envelopes.
+    pub envelopes: u64,
+    /// Bytes; the last envelope may go over (FORMATS 4).
+    pub bytes: u64,
+}
+
+/// An envelope that is sealed and durable, with its number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SealedSubmit {
+    /// Its submission number.
+    pub number: u64,
+    /// Its precedence towards TO.
+    pub precedence: Precedence,
+    /// The frame, the same bytes each time.
+    pub submit: pb::Submit,
+}
+
+impl Store {
+    /// Whether anything waits to be sealed under the roster that is held.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn waiting(&self) -> Result<bool, StoreError> {
+        let Some(roster) = &self.roster else { return Ok(false) };
+        Ok(!waiting(&self.read(), roster.version(), 1)?.is_empty())
+    }
+
+    /// Envelopes that are sealed and unanswered, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn unanswered(&self) -> Result<Vec<SealedSubmit>, StoreError> {
+        unanswered(&self.read())
+    }
+
+    /// Seals what waits, highest precedence first, then oldest first, as far as `room` goes: at most
+    /// [`limits::BATCH_ITEMS_MAX`] under one signature, durable when this returns. What cannot be sealed
+    /// (expired, an addressee that the roster does not know) becomes refused. Empty without a roster.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn seal_next(
+        &mut self,
+        sign: &SigningKey,
+        room: Room,
+        now: Timestamp,
+    ) -> Result<Vec<SealedSubmit>, StoreError> {
+        let Some(roster) = self.roster.clone() else { return Ok(Vec::new()) };
+        self.write(|tx| match tx.own() {
+            Some(own) => Sealer::start(tx, roster, own, now)?.run(sign, room),
+            None => Ok(Vec::new()),
+        })
+    }
+}
+
+fn waiting(tx: &Tx<'_>, roster_version: u32, most: u64) -> Result<Vec<i64>, StoreError> {
+    let sql =
+        "SELECT seq FROM outbox WHERE state = 0 AND roster_min <= ?1 ORDER BY precedence DESC, seq LIMIT ?2";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let rows = statement.query_map(params![roster_version, integer(most)], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn unanswered(tx: &Tx<'_>) -> Result<Vec<SealedSubmit>, StoreError> {
+    let sql = "SELECT number, precedence, frame FROM submissions JOIN outbox ON dispatch = seq
+        WHERE submissions.state = 0 ORDER BY number";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let mut rows = statement.query([])?;
+    let mut submits = Vec::new();
+    while let Some(row) = rows.next()? {
+        let frame = Bytes::from(row.get::<_, Vec<u8>>(2)?);
+        let submit =
+            pb::Submit::decode(frame).map_err(|_| StoreError::Corrupt { what: "a sealed envelope" })?;
+        submits.push(SealedSubmit { number: row.get(0)?, precedence: row.get(1)?, submit });
+    }
+    Ok(submits)
+}
+
+/// A dispatch of the outbox, ready to be sealed.
+struct Waiting {
+    seq: i64,
+    id: DispatchId,
+    wire_id: DispatchId,
+    precedence: Precedence,
+    attempts: u32,
+    topic: String,
+    label: String,
+    expires_s: u64,
+    reference: String,
+    dtg: String,
+    /// Without sender and addressees.
+    draft: pb::Draft,
+    addressees: Vec<(String, Role)>,
+}
+
+/// A sealed envelope of the batch under way.
+struct Batched {
+    seq: i64,
+    number: SubmissionNumber,
+    precedence: Precedence,
+    sealed: Sealed,
+}
+
+/// Seals one batch inside one transaction.
+struct Sealer<'a> {
+    tx: &'a Tx<'a>,
+    roster: Arc<Roster>,
+    own: &'a Party,
+    now: Timestamp,
+    epoch: u32,
+    last: SubmissionNumber,
+}
+
+impl<'a> Sealer<'a> {
+    fn start(
+        tx: &'a Tx<'a>,
+        roster: Arc<Roster>,
+        own: &'a Party,
+        now: Timestamp,
+    ) -> Result<Self, StoreError> {
+        let sql = "SELECT incarnation, last_submission FROM desk";
+        let (epoch, last) = tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Sealer { tx, roster, own, now, epoch, last })
+    }
+
+    fn run(mut self, sign: &SigningKey, room: Room) -> Result<Vec<SealedSubmit>, StoreError> {
+        let most = room.envelopes.min(limits::BATCH_ITEMS_MAX as u64);
+        let mut bytes_left = room.bytes;
+        let mut batch = Vec::new();
+        for seq in waiting(self.tx, self.roster.version(), most)? {
+            if bytes_left == 0 {
+                break;
+            }
+            let dispatch = load(self.tx, seq)?;
+            match self.addressed(&dispatch) {
+                Ok(addressees) => {
+                    let batched = self.seal(dispatch, addressees)?;
+                    bytes_left = bytes_left.saturating_sub(batched.sealed.bytes() as u64);
+                    batch.push(batched);
+                }
+                Err((code, sentence)) => give_back(self.tx, seq, &code, &sentence)?,
+            }
+        }
+        self.finish(sign, batch)
+    }
+
+    /// The addressees by number; or code and sentence of why this dispatch cannot go.
+    fn addressed(&self, dispatch: &Waiting) -> Result<Vec<Addressee>, (String, String)> {
+        let refusal = |code: &str, sentence: &str| Err((code.to_owned(), sentence.to_owned()));
+        if i64::try_from(dispatch.expires_s).is_ok_and(|expires_s| expires_s <= self.now.as_second()) {
+            return refusal(
+                "EXPIRY",
+                "it expired before it could be sent; send it again if it still matters",
+            );
+        }
+        if dispatch.attempts >= ATTEMPTS_MAX {
+            return refusal(
+                "ATTEMPTS",
+                "the relay refused it 16 times; look at `pouch status` and send it again",
+            );
+        }
+        let by_roster = || -> Result<Vec<Addressee>, DeskError> {
+            let mut parties = vec![self.own];
+            let mut addressees = Vec::with_capacity(dispatch.addressees.len());
+            for (code, role) in &dispatch.addressees {
+                let party = draft::addressee(&self.roster, self.own, code)?;
+                parties.push(party);
+                addressees.push(Addressee { party: party.number, role: *role });
+            }
+            let label = draft::label(&self.roster, &dispatch.label);
+            draft::permitted(&self.roster, &parties, &dispatch.topic, label)?;
+            Ok(addressees)
+        };
+        by_roster().map_err(|error| (error.code().to_uppercase().replace('-', "_"), error.to_string()))
+    }
+
+    fn seal(&mut self, dispatch: Waiting, addressees: Vec<Addressee>) -> Result<Batched, StoreError> {
+        self.last = SubmissionNumber(self.last.0 + 1);
+        let (number, precedence) = (self.last, dispatch.precedence);
+        let slips = addressees
+            .iter()
+            .map(|addressee| streams::next(self.tx, addressee.party, precedence, self.epoch))
+            .collect::<Result<Vec<Slip>, _>>()?;
+        let content = self.compose(&dispatch, &addressees);
+        let core = self.core(&dispatch, addressees);
+        let sealed = seal::seal(&core, content, &slips);
+        let sql = "UPDATE addressees SET party = ?3 WHERE dispatch = ?1 AND ordinal = ?2";
+        let mut statement = self.tx.db.prepare_cached(sql)?;
+        for ((ordinal, addressee), slip) in (0_i64..).zip(&core.addressees).zip(&slips) {
+            statement.execute(params![dispatch.seq, ordinal, addressee.party])?;
+            streams::sent(self.tx, addressee.party, precedence, slip, number, sealed.hash())?;
+        }
+        Ok(Batched { seq: dispatch.seq, number, precedence, sealed })
+    }
+
+    fn compose(&self, dispatch: &Waiting, addressees: &[Addressee]) -> Bytes {
+        let numbers = |role: Role| {
+            addressees
+                .iter()
+                .filter(|addressee| addressee.role == role)
+                .map(|addressee| addressee.party.0)
+                .collect()
+        };
+        let mut draft = dispatch.draft.clone();
+        draft.to = numbers(Role::To);
+        draft.info = numbers(Role::Info);
+        if let Some(from) = &mut draft.from {
+            from.party = self.own.number.0;
+        }
+        seal::compose(&draft, &dispatch.reference, &dispatch.dtg)
+    }
+
+    fn core(&self, dispatch: &Waiting, addressees: Vec<Addressee>) -> Core {
+        Core {
+            trust_domain: self.roster.trust_domain().to_owned(),
+            id: dispatch.wire_id,
+            sender: self.own.number,
+            submission: self.last,
+            roster_version: self.roster.version(),
+            roster_hash: self.roster.hash(),
+            addressees,
+            precedence_action: dispatch.precedence,
+            precedence_info: dispatch.precedence,
+            topic: dispatch.topic.clone(),
+            label: draft::label(&self.roster, &dispatch.label).to_owned(),
+            exercise: dispatch.draft.exercise,
+            expires_s: dispatch.expires_s,
+            size_bucket: 0,
+            commitment: None,
+            attachments: Vec::new(),
+            supersedes: (dispatch.wire_id != dispatch.id).then_some(dispatch.id),
+            checkpoint_size: 0,
+            checkpoint_root: merkle::empty_root(),
+            sealing: Sealing::Clear,
+        }
+    }
+
+    fn finish(self, sign: &SigningKey, batch: Vec<Batched>) -> Result<Vec<SealedSubmit>, StoreError> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let leaves: Vec<Hash> = batch.iter().map(|batched| batched.sealed.hash().0).collect();
+        let proofs = sign.sign_batch(self.roster.trust_domain(), Tag::Envelope, &leaves);
+        let mut submits = Vec::with_capacity(batch.len());
+        for (batched, proof) in batch.into_iter().zip(&proofs) {
+            let Batched { seq, number, precedence, sealed } = batched;
+            let hash = sealed.hash();
+            let submit = sealed.submit(proof);
+            let sql = "INSERT INTO submissions (number, dispatch, state, roster_version, hash, frame)
+                VALUES (?1, ?2, 0, ?3, ?4, ?5)";
+            let (roster, frame) = (self.roster.version(), submit.encode_to_vec());
+            self.tx.db.prepare_cached(sql)?.execute(params![number, seq, roster, hash, frame])?;
+            let sql = "UPDATE outbox SET state = 1, hash = ?2, attempts = attempts + 1 WHERE seq = ?1";
+            self.tx.db.prepare_cached(sql)?.execute(params![seq, hash])?;
+            submits.push(SealedSubmit { number: number.0, precedence, submit });
+        }
+        let sql = "UPDATE desk SET last_submission = ?1";
+        self.tx.db.prepare_cached(sql)?.execute([self.last])?;
+        Ok(submits)
+    }
+}
+
+fn load(tx: &Tx<'_>, seq: i64) -> Result<Waiting, StoreError> {
+    let sql =
+        "SELECT id, wire_id, precedence, attempts, topic, label, expires_s, reference, dtg, kind, exercise,
+        acknowledgement, answer_due_s, language, office, person, in_reply_to, salt, subject, body
+        FROM outbox WHERE seq = ?1";
+    let waiting = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
+        let in_reply_to: Option<Vec<u8>> = row.get(16)?;
+        let draft = pb::Draft {
+            r#type: row.get(9)?,
+            exercise: row.get(10)?,
+            acknowledgement_required: row.get(11)?,
+            answer_due_s: row.get(12)?,
+            language: row.get(13)?,
+            from: Some(pb::Originator { party: 0, office: row.get(14)?, person: row.get(15)? }),
+            in_reply_to: in_reply_to.unwrap_or_default().into(),
+            salt: row.get::<_, Vec<u8>>(17)?.into(),
+            subject: row.get(18)?,
+            body: row.get(19)?,
+            ..pb::Draft::default()
+        };
+        Ok(Waiting {
+            seq,
+            id: row.get(0)?,
+            wire_id: row.get(1)?,
+            precedence: row.get(2)?,
+            attempts: row.get(3)?,
+            topic: row.get(4)?,
+            label: row.get(5)?,
+            expires_s: row.get(6)?,
+            reference: row.get(7)?,
+            dtg: row.get(8)?,
+            draft,
+            addressees: Vec::new(),
+        })
+    })?;
+    let sql = "SELECT code, role FROM addressees WHERE dispatch = ?1 ORDER BY ordinal";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let rows = statement.query_map([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Waiting { addressees: rows.collect::<Result<_, _>>()?, ..waiting })
+}
+
+/// Ends a dispatch's way out: a person has to decide.
+pub(super) fn give_back(tx: &Tx<'_>, seq: i64, code: &str, sentence: &str) -> Result<(), StoreError> {
+    let sql = "UPDATE outbox SET state = 3, refusal_code = ?2, refusal = ?3 WHERE seq = ?1";
+    tx.db.prepare_cached(sql)?.execute(params![seq, code, sentence])?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Counts and alarms: what `pouch status` says of the store.
+
+use super::{Store, StoreError, alarms, daemon_name, streams};
+use crate::desk::{
+    status::{LinkState, LinkStatus},
+    view::Status,
+};
+
+/// Open gaps listed among the alarms; the newest.
+const GAP_ALARMS_MAX: u32 = 50;
+
+impl Store {
+    /// The desk's status, with what the link says of itself.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub(in crate::desk) fn status(&self, link: &LinkStatus) -> Result<Status, StoreError> {
+        let tx = self.read();
+        let count = |sql: &str| tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0));
+        let queued = count("SELECT count(*) FROM outbox WHERE state <> 2 AND state < 2")?;
+        Ok(Status {
+            daemon: daemon_name(self.me.kind()).to_owned(),
+            code: tx.own_code(),
+            trust_domain: self.me.trust_domain().to_owned(),
+            link: link.state.name().to_owned(),
+            link_reason: link.reason.clone().filter(|_| link.state != LinkState::InContact),
+            relay: link.relay.clone(),
+            since: link.since.to_string(),
+            last_contact: link.last_contact.map(|at| at.to_string()),
+            roster_version: tx.roster.map_or(0, |roster| roster.version()),
+            queued,
+            undelivered: count(
+                "SELECT count(DISTINCT dispatch) FROM addressees JOIN outbox ON dispatch = seq
+                 WHERE party IS NOT NULL AND delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
+            )?,
+            refused: count("SELECT count(*) FROM outbox WHERE state <> 2 AND state = 3")?,
+            inbox: count("SELECT coalesce(max(register), 0) FROM inbox")?,
+            unread: count("SELECT count(*) FROM inbox WHERE read_at IS NULL AND set_aside IS NULL")?,
+            unacknowledged: count(
+                "SELECT count(*) FROM inbox
+                 WHERE acknowledgement = 1 AND acknowledged_at IS NULL AND set_aside IS NULL",
+            )?,
+            set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
+            receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
+            alarms: self.alarms(link, queued)?,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
+
+    /// Receipts in frames that the relay has not answered.
+    fn receipts_unanswered(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(sum(receipts), 0) FROM stored WHERE position IS NULL";
+        Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
+    fn alarms(&self, link: &LinkStatus, queued: u64) -> Result<Vec<String>, StoreError> {
+        let tx = self.read();
+        let mut dated = alarms::all(&tx)?;
+        dated.extend(streams::gap_alarms(&tx, GAP_ALARMS_MAX)?);
+        dated.extend(link.alarms.iter().map(|(at, sentence)| (at.as_microsecond(), sentence.clone())));
+        dated.sort();
+        let mut sentences: Vec<String> = dated.into_iter().map(|(_, sentence)| sentence).collect();
+        if tx.own().is_none() && queued > 0 {
+            let why = "no roster that names this desk is held yet: what waits is checked and sealed once one came; \
+                bring the link up or name a roster in the configuration";
+            sentences.push(why.to_owned());
+        }
+        Ok(sentences)
+    }
+}

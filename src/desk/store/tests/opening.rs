@@ -1,0 +1,160 @@
+use std::os::unix::fs::PermissionsExt;
+
+use tokio::sync::watch;
+
+use super::*;
+use crate::desk::{error::DeskError, handle::DeskHandle, status::LinkStatus, view::InboxFilter};
+
+#[test]
+fn a_second_daemon_is_kept_out_with_its_own_exit_code() {
+    let bloc = Bloc::new();
+    let desk = bloc.desk("IDN");
+    let second = Store::open(desk.folder.path(), id("IDN"), &bloc.bundle).unwrap_err();
+    assert_eq!(second.exit_code(), 73);
+    assert!(second.to_string().contains("stop it first"));
+    drop(desk.store);
+    Store::open(desk.folder.path(), id("IDN"), &bloc.bundle).unwrap();
+}
+
+#[test]
+fn nobody_else_can_read_the_store() {
+    let bloc = Bloc::new();
+    let parent = TempDir::new().unwrap();
+    let folder = parent.path().join("a/desk");
+    let _store = Store::open(&folder, id("IDN"), &bloc.bundle).unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&folder), 0o700);
+    for file in std::fs::read_dir(&folder).unwrap() {
+        let path = file.unwrap().path();
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[test]
+fn every_commit_is_synced() {
+    let bloc = Bloc::new();
+    let desk = bloc.desk("IDN");
+    let pragma = |name: &str| -> String {
+        let sql = format!("SELECT CAST({name} AS TEXT) FROM pragma_{name}");
+        desk.store.connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!((pragma("journal_mode").as_str(), pragma("synchronous").as_str()), ("wal", "2"));
+}
+
+#[test]
+fn a_store_of_another_version_is_refused() {
+    let bloc = Bloc::new();
+    let desk = bloc.desk("IDN");
+    desk.store.connection.pragma_update(None, "user_version", 99).unwrap();
+    drop(desk.store);
+    let error = Store::open(desk.folder.path(), id("IDN"), &bloc.bundle).unwrap_err();
+    assert!(matches!(error, StoreError::Version { found: 99, .. }));
+    assert_eq!(error.exit_code(), 78);
+}
+
+#[test]
+fn a_file_that_is_no_database_is_corrupt() {
+    let bloc = Bloc::new();
+    let folder = TempDir::new().unwrap();
+    std::fs::write(folder.path().join("desk.sqlite"), [b'x'; 4096]).unwrap();
+    assert_eq!(Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap_err().exit_code(), 71);
+}
+
+#[test]
+fn rosters_are_verified_from_the_trust_bundle_on_at_each_start() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let (roster, note) = bloc.next(|draft| draft.parties[1].name = "Ministry".to_owned());
+    desk.store.learn_roster(Some(Position(5)), roster.clone(), &note).unwrap();
+    desk.store.learn_roster(Some(Position(6)), bloc.roster.clone(), &bloc.note).unwrap();
+    let desk = desk.killed(&bloc);
+    let facts = desk.store.facts().unwrap();
+    assert_eq!((facts.position, facts.roster), (7, Some(roster)), "the older one is seen and not taken");
+    let folder = desk.folder;
+    drop(desk.store);
+    let error = Store::open(folder.path(), id("IDN"), &Bloc::new().bundle).unwrap_err();
+    assert_eq!(error.exit_code(), 78, "{error}");
+}
+
+#[test]
+fn a_store_keeps_its_id() {
+    let bloc = Bloc::new();
+    let desk = bloc.desk("IDN");
+    let before = desk.store.facts().unwrap().store_id;
+    assert_ne!(before, bloc.desk("IDN").store.facts().unwrap().store_id);
+    assert_eq!(desk.killed(&bloc).store.facts().unwrap().store_id, before);
+}
+
+#[tokio::test]
+async fn the_handle_answers_and_wakes_readers_up() {
+    let bloc = Bloc::new();
+    let desk = bloc.desk("IDN");
+    let (store, thread) = StoreThread::start(desk.store).unwrap();
+    let (_link, status) = watch::channel(LinkStatus::starting(now()));
+    let handle = DeskHandle::new(store, status);
+    let mut changes = handle.changes();
+    let sent = handle.send(dispatch("MOD", "flash", "x")).await.unwrap();
+    changes.changed().await.unwrap();
+    assert_eq!(handle.outgoing(sent.short).await.unwrap().id, sent.id);
+    assert_eq!(handle.status().await.unwrap().queued, 1);
+    assert!(handle.inbox(InboxFilter::default()).await.unwrap().is_empty());
+    let unknown = handle.incoming("QQQQ".to_owned()).await.unwrap_err();
+    assert_eq!(unknown.code(), "not-found");
+    drop(handle);
+    thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn after_a_failure_of_the_store_nothing_is_answered_any_more() {
+    let bloc = Bloc::new();
+    let (store, _) = StoreThread::start(bloc.desk("IDN").store).unwrap();
+    let refused: Result<(), DeskError> = store.ask(|_| Err(DeskError::ExerciseMix)).await;
+    assert!(matches!(refused, Err(DeskError::ExerciseMix)), "a refusal is no failure");
+    store.call(|store| store.facts()).await.unwrap();
+    let failed: Result<(), StoreError> = store.call(|_| Err(StoreError::Random)).await;
+    assert!(matches!(failed, Err(StoreError::Random)));
+    store.stopped().await;
+    assert!(matches!(store.call(|store| store.facts()).await, Err(StoreError::Stopped)));
+}
+
+#[tokio::test]
+async fn jobs_that_wait_together_are_committed_together_and_refused_alone() {
+    let bloc = Bloc::new();
+    let (store, _) = StoreThread::start(bloc.desk("IDN").store).unwrap();
+    let (_link, status) = watch::channel(LinkStatus::starting(now()));
+    let handle = DeskHandle::new(store.clone(), status);
+    let before = *handle.changes().borrow();
+    let (let_go, held) = std::sync::mpsc::channel();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let holding = tokio::spawn(async move {
+        let hold = move |_: &mut Store| {
+            started.send(()).unwrap();
+            held.recv().unwrap();
+            Ok(())
+        };
+        store.call(hold).await
+    });
+    running.await.unwrap();
+    let sends = ["MOD", "ITA", "MYS", "MOD"].map(|to| {
+        let handle = handle.clone();
+        let mut send = Box::pin(async move { handle.send(dispatch(to, "routine", to)).await });
+        // The first poll puts the job into the queue.
+        assert!(futures_poll(&mut send));
+        send
+    });
+    let_go.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    let mut results = Vec::new();
+    for send in sends {
+        results.push(send.await.map(|outgoing| outgoing.reference).map_err(|error| error.code()));
+    }
+    let reference = |n: u32| Ok(format!("IDN/2026/000{n}"));
+    assert_eq!(results, [reference(1), Err("unknown-addressee"), reference(2), reference(3)]);
+    assert_eq!(*handle.changes().borrow(), before + 1);
+}
+
+/// Polls once; true while the future waits.
+fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut context).is_pending()
+}

@@ -1,0 +1,130 @@
+//! Administrative acts: rosters, starts and stops, incarnations, and counted refusals.
+//!
+//! Their leaves are chained, so one is in flight at a time: the next is formed after its Durable.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{ConnId, Exchange, Notice};
+use crate::{
+    merkle,
+    record::{
+        administrative::{Act, AdministrativeLeaf},
+        content::{AdministrativeRecord, Content},
+    },
+    roster::{self, PartyNumber, Roster, RosterError},
+};
+
+/// Pairs of party and code that are counted apart within a minute; beyond, one more pair is shared by all.
+const COUNTS_MAX: usize = 1_024;
+
+/// Acts that wait for their turn, and refusals that are counted.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<(Act, Vec<u8>, Option<ConnId>)>,
+    in_flight: bool,
+    counts: BTreeMap<(PartyNumber, u16), u32>,
+    counted_minute: u64,
+    recorded: BTreeMap<PartyNumber, (u64, u32)>,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && !self.in_flight
+    }
+
+    /// Whether one more refusal of this party may be a record in this second.
+    pub(super) fn may_record_refusal(&mut self, party: PartyNumber, second: u64, max: u32) -> bool {
+        let entry = self.recorded.entry(party).or_insert((second, 0));
+        if entry.0 != second {
+            *entry = (second, 0);
+        }
+        entry.1 += 1;
+        entry.1 <= max
+    }
+
+    pub(super) fn count_refusal(&mut self, party: PartyNumber, code: u16, time_us: u64) {
+        if self.counts.is_empty() {
+            self.counted_minute = minute(time_us);
+        }
+        let known = self.counts.contains_key(&(party, code)) || self.counts.len() < COUNTS_MAX;
+        let key = if known { (party, code) } else { (PartyNumber(0), 0) };
+        let count = self.counts.entry(key).or_default();
+        *count = count.saturating_add(1);
+    }
+}
+
+impl Exchange {
+    pub(super) fn administer_started(&mut self, software: String) {
+        self.administer(Act::Started { software }, Vec::new(), None);
+    }
+
+    /// Checks an offered roster note, and makes it a record; it is in force once that is durable.
+    pub(super) fn roster_offered(&mut self, note: &Bytes) {
+        let hash = merkle::sha256(note);
+        if self.roster.as_ref().is_some_and(|roster| roster.hash() == hash) {
+            return;
+        }
+        match self.verify_roster(note) {
+            Ok(roster) => {
+                let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
+                let act = Act::Roster { version: roster.version(), hash, length };
+                self.administer(act, note.to_vec(), None);
+            }
+            Err(error) => self.notice(Notice::RosterRefused(error.to_string())),
+        }
+    }
+
+    pub(super) fn verify_roster(&self, note: &[u8]) -> Result<Arc<Roster>, RosterError> {
+        let roster = match &self.roster {
+            None => roster::verify_first(note, &self.bundle)?,
+            Some(current) => roster::verify_next(note, current)?,
+        };
+        Ok(Arc::new(roster))
+    }
+
+    /// Puts an act in line; `opening` is the session that waits for it.
+    pub(super) fn administer(&mut self, act: Act, beside: Vec<u8>, opening: Option<ConnId>) {
+        self.administrative.waiting.push_back((act, beside, opening));
+        self.administer_next();
+    }
+
+    /// The act in flight is durable.
+    pub(super) fn administered(&mut self) {
+        self.administrative.in_flight = false;
+        self.administer_next();
+    }
+
+    /// Turns the refusals counted in a past minute into acts.
+    pub(super) fn administer_counts(&mut self) {
+        let this_minute = minute(self.clock.time_us());
+        if self.administrative.counts.is_empty() || self.administrative.counted_minute == this_minute {
+            return;
+        }
+        let minute = self.administrative.counted_minute;
+        for ((party, code), count) in std::mem::take(&mut self.administrative.counts) {
+            self.administer(Act::Refusals { party, code, minute, count }, Vec::new(), None);
+        }
+        self.administrative.recorded.clear();
+    }
+
+    fn administer_next(&mut self) {
+        if self.administrative.in_flight {
+            return;
+        }
+        let Some((act, beside, opening)) = self.administrative.waiting.pop_front() else { return };
+        self.administrative.in_flight = true;
+        let leaf = AdministrativeLeaf { log_time_us: self.clock.time_us(), previous: self.chain, act };
+        let record = AdministrativeRecord { leaf, beside: beside.into() };
+        let waiters = opening.into_iter().map(|conn| (conn, 0)).collect();
+        self.append(Content::Administrative(record), true, waiters);
+    }
+}
+
+fn minute(time_us: u64) -> u64 {
+    time_us / 60_000_000
+}

@@ -1,0 +1,182 @@
+//! The only place where lasting state changes: live when a record is durable, and at replay.
+
+use super::{Body, Exchange, Output, Pending, Stage};
+use crate::{
+    merkle,
+    record::{
+        Record,
+        administrative::{Act, AdministrativeLeaf},
+        content::{AdministrativeRecord, Content},
+    },
+    roster::RosterError,
+    router::submissions::Outcome,
+    session::outbound::Outbound,
+    wire::{Malformed, Position},
+};
+
+/// A journaled record cannot be applied. The journal is damaged in a way that its checksums do not show, or
+/// belongs to another relay: the process refuses to start.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It cannot be read.
+    #[error(
+        "record at position {position}: {source}; restore the journal from a backup, or call the maintainers"
+    )]
+    Malformed {
+        /// Where.
+        position: Position,
+        /// What is wrong.
+        source: Malformed,
+    },
+    /// A roster in it does not follow the chain from the trust bundle.
+    #[error(
+        "roster at position {position}: {source}; is this the trust bundle that the relay was started with?"
+    )]
+    Roster {
+        /// Where.
+        position: Position,
+        /// What is wrong.
+        source: Box<RosterError>,
+    },
+    /// Positions are not in order.
+    #[error("record at position {position} came where {expected} is due; restore the journal from a backup")]
+    Order {
+        /// Where it says it is.
+        position: Position,
+        /// Where it should be.
+        expected: Position,
+    },
+    /// A base does not say what the records before it say.
+    #[error(
+        "the base before position {0} does not fit the records before it; restore the journal from a backup"
+    )]
+    Base(Position),
+}
+
+impl Exchange {
+    /// Applies a record of the journal, before any input.
+    ///
+    /// # Errors
+    /// [`ReplayError`]; the exchange is of no use after it.
+    pub fn replay(&mut self, position: Position, record: &Record) -> Result<(), ReplayError> {
+        let expected = Position(self.tree.size());
+        if position != expected {
+            return Err(ReplayError::Order { position, expected });
+        }
+        let content =
+            Content::from_record(record).map_err(|source| ReplayError::Malformed { position, source })?;
+        if let Content::Administrative(AdministrativeRecord { leaf, beside }) = &content
+            && matches!(leaf.act, Act::Roster { .. })
+        {
+            self.verify_roster(beside)
+                .map_err(|source| ReplayError::Roster { position, source: Box::new(source) })?;
+        }
+        self.apply(&content, record, position);
+        self.outputs.clear();
+        Ok(())
+    }
+
+    pub(super) fn finish(&mut self, pending: Pending, position: Position) {
+        self.apply(&pending.content, &pending.record, position);
+        match &pending.content {
+            Content::Envelope(accepted) => {
+                self.bodies.keep(position, Body::Envelope(accepted.envelope.clone()));
+                for addressee in &accepted.core.addressees {
+                    self.in_flight.entry(addressee.party).or_default().to_mailbox -= 1;
+                }
+                self.answer_submission(&pending, accepted.core.sender, accepted.core.submission);
+                for addressee in &accepted.core.addressees {
+                    self.deliver_to(addressee.party);
+                }
+            }
+            Content::Receipts(receipts) => {
+                self.answer_stored(&pending, receipts.receiptor, receipts.batch.number);
+                for part in &receipts.batch.parts {
+                    self.deliver_to(part.item.sender);
+                }
+            }
+            Content::Refusal(refusal) => self.answer_submission(&pending, refusal.sender, refusal.submission),
+            Content::Administrative(record) => {
+                self.administered();
+                if let Act::Incarnation { .. } = record.leaf.act {
+                    for (conn, _) in &pending.waiters {
+                        self.welcome(*conn);
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, content: &Content, record: &Record, position: Position) {
+        assert_eq!(
+            position,
+            Position(self.tree.size()),
+            "records are applied in the order of their positions"
+        );
+        self.tree.append(merkle::leaf_hash(&record.leaf));
+        self.last_record_us = content.log_time_us();
+        self.clock.replay(content.log_time_us());
+        match content {
+            Content::Envelope(accepted) => self.router.accept(accepted, position),
+            Content::Receipts(receipts) => {
+                let settled = self.router.settle(receipts, position);
+                for done in settled.done {
+                    self.bodies.drop(done);
+                }
+                self.bodies.keep(position, Body::Receipts(std::sync::Arc::new(receipts.clone())));
+            }
+            Content::Refusal(refusal) => {
+                let outcome = Outcome::Refused { position, code: refusal.code, traffic: refusal.traffic };
+                self.router.party(refusal.sender).submissions.spend(
+                    refusal.submission,
+                    refusal.hash,
+                    outcome,
+                );
+            }
+            Content::Administrative(administrative) => {
+                self.apply_administrative(administrative, record, position)
+            }
+        }
+    }
+
+    fn apply_administrative(
+        &mut self,
+        administrative: &AdministrativeRecord,
+        record: &Record,
+        position: Position,
+    ) {
+        let AdministrativeRecord { leaf: AdministrativeLeaf { act, .. }, beside } = administrative;
+        self.chain = administrative.leaf.head_at(position);
+        match act {
+            Act::Roster { version, .. } => {
+                let roster =
+                    self.verify_roster(beside).expect("verified before it was journaled or replayed");
+                let before = self.roster.replace(roster.clone());
+                self.history.push(before.as_deref(), &roster);
+                self.roster_leaves.push((*version, position, record.leaf.clone(), beside.clone()));
+                self.outputs.push_back(Output::RosterInForce(roster.clone()));
+                self.recheck_sessions(before.as_deref(), &roster);
+                self.send_to_open_sessions(position, record);
+            }
+            Act::Incarnation { party, incarnation, store_id } => {
+                let state = self.router.party(*party);
+                state.incarnation = *incarnation;
+                state.store_id = *store_id;
+            }
+            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {}
+        }
+    }
+
+    fn send_to_open_sessions(&mut self, position: Position, record: &Record) {
+        let open: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.stage == Stage::Open)
+            .map(|(conn, _)| *conn)
+            .collect();
+        for conn in open {
+            let (leaf, beside) = (record.leaf.clone(), record.body.clone());
+            self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: false });
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What waits in a mailbox goes out: FLASH first, then receipts, then by precedence and position, as
+//! far as the desk's credit and the connection's queue allow.
+
+use super::{Body, ConnId, Exchange, Output, Stage};
+use crate::{
+    roster::PartyNumber,
+    session::outbound::Outbound,
+    wire::{Position, Precedence},
+};
+
+/// Bodies asked for ahead of the one that is due, per mailbox and precedence.
+const LOADS_AHEAD: usize = 16;
+
+/// One kind of thing in a mailbox, in the order of service.
+#[derive(Clone, Copy)]
+enum Lane {
+    Envelopes(Precedence),
+    Receipts,
+}
+
+const LANES: [Lane; 5] = [
+    Lane::Envelopes(Precedence::Flash),
+    Lane::Receipts,
+    Lane::Envelopes(Precedence::Immediate),
+    Lane::Envelopes(Precedence::Priority),
+    Lane::Envelopes(Precedence::Routine),
+];
+
+impl Exchange {
+    /// Sends what may be sent now to one connection.
+    pub(super) fn deliver(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn).filter(|session| session.stage == Stage::Open) else {
+            return;
+        };
+        let party = session.party;
+        for lane in LANES {
+            let send_next = match lane {
+                Lane::Envelopes(precedence) => self.deliver_lane(conn, party, precedence),
+                Lane::Receipts => self.deliver_receipts(conn, party),
+            };
+            if !send_next {
+                return;
+            }
+        }
+    }
+
+    /// Delivers to a party where it is connected.
+    pub(super) fn deliver_to(&mut self, party: PartyNumber) {
+        if let Some(conn) = self.by_party.get(&party).copied() {
+            self.deliver(conn);
+        }
+    }
+
+    pub(super) fn loaded(&mut self, position: Position, body: Body) {
+        self.loading.remove(&position);
+        let waiting: Vec<PartyNumber> = match &body {
+            Body::Envelope(_) => {
+                let addressees =
+                    self.router.held(position).map(|held| held.addressees.keys().copied().collect());
+                addressees.unwrap_or_default()
+            }
+            Body::Receipts(receipts) => receipts.batch.parts.iter().map(|part| part.item.sender).collect(),
+        };
+        self.bodies.keep(position, body);
+        for party in waiting {
+            self.deliver_to(party);
+        }
+    }
+
+    /// Sends one precedence in order; a body that is not here yet holds back what follows it in its lane
+    /// alone. Returns whether lower lanes may be looked at.
+    fn deliver_lane(&mut self, conn: ConnId, party: PartyNumber, precedence: Precedence) -> bool {
+        loop {
+            let Some(position) = self.router.party(party).mailbox.due(precedence).next() else { return true };
+            if !self.has_queue_room(conn) || !self.sessions[&conn].delivers.is_open() {
+                return false;
+            }
+            let Some(Body::Envelope(envelope)) = self.bodies.find(position).cloned() else {
+                let due = self.router.party(party).mailbox.due(precedence).take(LOADS_AHEAD).collect();
+                self.load(due);
+                return true;
+            };
+            let held = self.router.held(position).expect("what waits in a mailbox is held");
+            let (index, traffic) = (held.addressees[&party].index, held.traffic);
+            self.router.party(party).mailbox.mark_sent(position, precedence);
+            let frame = Outbound::Deliver { position, envelope, index, traffic };
+            let session = self.sessions.get_mut(&conn).expect("checked by the caller");
+            session.delivers.spend(frame.bytes() as u64);
+            self.send(conn, frame);
+        }
+    }
+
+    fn deliver_receipts(&mut self, conn: ConnId, party: PartyNumber) -> bool {
+        loop {
+            let mailbox = &self.router.party(party).mailbox;
+            let Some((position, items)) = mailbox.receipts_due().next() else { return true };
+            let items = items.to_vec();
+            if mailbox.receipts_in_flight() >= self.limits.receipts_in_flight_max {
+                return true;
+            }
+            if !self.has_queue_room(conn) {
+                return false;
+            }
+            let Some(Body::Receipts(receipts)) = self.bodies.find(position).cloned() else {
+                let due = self.router.party(party).mailbox.receipts_due();
+                let due = due.map(|(position, _)| position).take(LOADS_AHEAD).collect();
+                self.load(due);
+                return true;
+            };
+            self.router.party(party).mailbox.mark_receipts_sent(position);
+            for index in items {
+                self.send(conn, Outbound::Receipt { position, receipts: receipts.clone(), index });
+            }
+        }
+    }
+
+    fn load(&mut self, positions: Vec<Position>) {
+        for position in positions {
+            if self.bodies.find(position).is_none() && self.loading.insert(position) {
+                self.outputs.push_back(Output::Load { position });
+            }
+        }
+    }
+
+    fn has_queue_room(&self, conn: ConnId) -> bool {
+        self.sessions
+            .get(&conn)
+            .is_some_and(|session| session.queued_bytes < self.limits.connection_queue_bytes_max)
+    }
+}

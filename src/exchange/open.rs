@@ -1,0 +1,229 @@
+//! Opening and closing sessions: who connects, what a Hello must say, deadlines, the last word.
+
+use std::sync::Arc;
+
+use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage};
+use crate::{
+    identity::PartyId,
+    record::administrative::Act,
+    roster::{PartyNumber, Roster},
+    router::policy,
+    session::{
+        hello::VerifiedHello,
+        outbound::{Outbound, Welcome},
+        window::{Allowance, Grant},
+    },
+    wire::{Position, SubmissionNumber, pb::GoodbyeCode},
+};
+
+impl Exchange {
+    pub(super) fn connected(&mut self, conn: ConnId, id: PartyId, serial: String, now: Now) {
+        let session = Session {
+            id,
+            serial,
+            party: PartyNumber(0),
+            stage: Stage::AwaitsHello { until: now.mono + self.limits.hello_time_max },
+            heard: now.mono,
+            pinged: now.mono,
+            submits: Grant::new(&self.limits),
+            delivers: Allowance::default(),
+            queued_bytes: 0,
+            last_new: None,
+            deferred_from: None,
+            bad_signatures: 0,
+        };
+        self.sessions.insert(conn, session);
+        if self.stopping {
+            self.goodbye(conn, GoodbyeCode::Shutdown, "the relay is stopping; come again".to_owned());
+        }
+    }
+
+    pub(super) fn hello(&mut self, conn: ConnId, hello: &VerifiedHello, now: Now) {
+        let Some((roster, number)) = self.admit(conn) else { return };
+        let party = roster.party(number).expect("admitted a moment ago");
+        if party.sign != *hello.key() {
+            return self.bad_hello(conn, "signed by a key that is no longer the roster's".to_owned());
+        }
+        let fields = hello.fields();
+        let state = self.router.party(number);
+        let (known, store_known) = (state.incarnation, state.store_id == hello.store_id());
+        if fields.incarnation < known || (fields.incarnation == known && !store_known) {
+            return self.goodbye_incarnation(conn, known);
+        }
+        self.take_over(number, conn);
+        self.send_rosters(conn, &roster, fields.roster_version);
+        let session = self.sessions.get_mut(&conn).expect("admitted a moment ago");
+        session.party = number;
+        session.heard = now.mono;
+        session.stage = Stage::Opening;
+        self.by_party.insert(number, conn);
+        if fields.confirmed > 0 {
+            self.confirm_through(number, Position(fields.confirmed - 1));
+        }
+        if fields.incarnation > known {
+            let store_id = hello.store_id();
+            let act = Act::Incarnation { party: number, incarnation: fields.incarnation, store_id };
+            self.administer(act, Vec::new(), Some(conn));
+        } else {
+            self.welcome(conn);
+        }
+    }
+
+    pub(super) fn bad_hello(&mut self, conn: ConnId, words: String) {
+        if self.admit(conn).is_some() {
+            self.goodbye(conn, GoodbyeCode::BadSignature, format!("Hello refused: {words}"));
+        }
+    }
+
+    /// Sends Welcome and what waits. The session is open from here.
+    pub(super) fn welcome(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(&conn).filter(|session| session.stage == Stage::Opening)
+        else {
+            return;
+        };
+        session.stage = Stage::Open;
+        let (party, credit) = (session.party, session.submits.granted());
+        let roster = self.roster.as_ref().expect("a session opens under a roster");
+        let state = self.router.party(party);
+        state.mailbox.session_ended();
+        let welcome = Welcome {
+            time_us: self.clock.time_us(),
+            roster_version: roster.version(),
+            roster_hash: roster.hash(),
+            incarnation_known: state.incarnation,
+            last_accepted: state.submissions.last(),
+            last_stored: state.stored.last(),
+            credit,
+        };
+        self.send(conn, Outbound::Welcome(Box::new(welcome)));
+        self.notice(Notice::SessionOpened { conn, party });
+        self.deliver(conn);
+    }
+
+    /// The roster and the party that a connection's certificate names, or the connection is closed.
+    fn admit(&mut self, conn: ConnId) -> Option<(Arc<Roster>, PartyNumber)> {
+        let session = self.sessions.get(&conn)?;
+        let Some(roster) = self.roster.clone() else {
+            self.goodbye(conn, GoodbyeCode::NotReady, "the relay has no roster yet; come again".to_owned());
+            return None;
+        };
+        match policy::admit(&roster, session.id.spiffe(), &session.serial) {
+            Ok(party) => {
+                let number = party.number;
+                Some((roster, number))
+            }
+            Err(code) => {
+                self.goodbye(conn, code, policy::admission_words(code).to_owned());
+                None
+            }
+        }
+    }
+
+    /// The newest session of a party is the one that counts.
+    fn take_over(&mut self, party: PartyNumber, by: ConnId) {
+        if let Some(older) = self.by_party.get(&party).copied().filter(|older| *older != by) {
+            self.goodbye(older, GoodbyeCode::TakenOver, "a newer session of this party took over".to_owned());
+        }
+    }
+
+    fn send_rosters(&mut self, conn: ConnId, roster: &Roster, seen: u32) {
+        if seen >= roster.version() {
+            return;
+        }
+        for (version, position, leaf, beside) in self.roster_leaves.clone() {
+            if version > seen {
+                self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: true });
+            }
+        }
+    }
+
+    /// Says why, and closes once that is out.
+    pub(super) fn goodbye(&mut self, conn: ConnId, code: GoodbyeCode, sentence: String) {
+        self.last_word(conn, code, sentence, 0);
+    }
+
+    fn goodbye_incarnation(&mut self, conn: ConnId, current: u32) {
+        let sentence =
+            format!("the log knows incarnation {current} of this party; take the next and resynchronise");
+        self.last_word(conn, GoodbyeCode::IncarnationOld, sentence, current);
+    }
+
+    fn last_word(&mut self, conn: ConnId, code: GoodbyeCode, sentence: String, incarnation: u32) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let party = session.id.spiffe().to_string();
+        self.send(conn, Outbound::Goodbye { code, sentence: sentence.clone(), incarnation });
+        self.notice(Notice::SessionClosed { conn, party, code, sentence });
+        self.close_quietly(conn);
+    }
+
+    pub(super) fn close_quietly(&mut self, conn: ConnId) {
+        self.outputs.push_back(Output::Close { conn });
+        self.closed(conn);
+    }
+
+    /// Forgets a connection: what it was sent and did not settle is due again.
+    pub(super) fn closed(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.remove(&conn) else { return };
+        self.pool_bytes += session.submits.pool_share(&self.limits);
+        if self.by_party.get(&session.party) == Some(&conn) {
+            self.by_party.remove(&session.party);
+            self.router.party(session.party).mailbox.session_ended();
+        }
+    }
+
+    pub(super) fn check_deadlines(&mut self, conn: ConnId, now: Now) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let silent = now.mono.saturating_sub(session.heard);
+        if let Stage::AwaitsHello { until } = session.stage
+            && now.mono >= until
+        {
+            return self.goodbye(conn, GoodbyeCode::Silent, "no Hello came in time".to_owned());
+        }
+        if silent >= self.limits.silence_max {
+            return self.goodbye(conn, GoodbyeCode::Silent, "nothing was heard for too long".to_owned());
+        }
+        if silent >= self.limits.ping_every
+            && session.stage == Stage::Open
+            && now.mono.saturating_sub(session.pinged) >= self.limits.ping_every
+        {
+            session.pinged = now.mono;
+            let token = u64::try_from(now.mono.as_micros()).unwrap_or_default();
+            self.send(conn, Outbound::Ping(token));
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        let all: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in all {
+            self.goodbye(conn, GoodbyeCode::Shutdown, "the relay is stopping; come again".to_owned());
+        }
+        self.administer(Act::Stopped, Vec::new(), None);
+    }
+
+    /// A new roster is in force: whoever it no longer admits, or whose key changed, is closed at once.
+    pub(super) fn recheck_sessions(&mut self, before: Option<&Roster>, roster: &Roster) {
+        let open: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in open {
+            let session = &self.sessions[&conn];
+            match policy::admit(roster, session.id.spiffe(), &session.serial) {
+                Err(code) => self.goodbye(conn, code, policy::admission_words(code).to_owned()),
+                Ok(party) => {
+                    let was = before.and_then(|before| before.party(party.number));
+                    if was.is_some_and(|was| was.sign != party.sign) {
+                        self.goodbye(
+                            conn,
+                            GoodbyeCode::BadSignature,
+                            "this party's sign key was changed".to_owned(),
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a number jumps within its session: it may only at the first one after Welcome.
+    pub(super) fn is_dense(session: &Session, number: SubmissionNumber) -> bool {
+        session.last_new.is_none_or(|last| number.0 == last.0 + 1)
+    }
+}

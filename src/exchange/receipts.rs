@@ -1,0 +1,109 @@
+//! Receipts come in from desks, and go out to the senders that they concern.
+
+use std::sync::Arc;
+
+use super::{ConnId, Exchange, Pending};
+use crate::{
+    record::{
+        content::{AcceptedReceipts, Content},
+        leaf::OpeningKind,
+    },
+    roster::PartyNumber,
+    session::outbound::Outbound,
+    wire::{
+        Position,
+        pb::GoodbyeCode,
+        receipt::{ReceiptItem, ReceiptKind, VerifiedReceipts},
+    },
+};
+
+impl Exchange {
+    pub(super) fn stored(&mut self, conn: ConnId, receipts: VerifiedReceipts) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let party = session.party;
+        let number = receipts.batch().number;
+        let state = self.router.party(party);
+        if let Some((position, traffic)) = state.stored.find(number) {
+            return self.send(conn, Outbound::StoredAt { number, position, traffic });
+        }
+        let last = state.stored.last();
+        let flying = self.in_flight.entry(party).or_default();
+        if let Some(ticket) = flying.stored.get(&number).copied() {
+            let pending = self.pending.iter_mut().find(|pending| pending.ticket == ticket);
+            pending.expect("in flight means pending").waiters.push((conn, 0));
+            return;
+        }
+        let next = flying.stored.keys().next_back().copied().unwrap_or(last) + 1;
+        if number != next {
+            let words = format!("Stored frame {number} came where {next} is due");
+            return self.goodbye(conn, GoodbyeCode::Protocol, words);
+        }
+        if let Err(words) = self.check_receipts(party, &receipts) {
+            return self.goodbye(conn, GoodbyeCode::Protocol, words);
+        }
+        let traffic = self.traffic(OpeningKind::Receipts, receipts.root());
+        let accepted = AcceptedReceipts { traffic, receiptor: party, batch: Arc::new(receipts.into_batch()) };
+        let ticket = self.append(Content::Receipts(accepted), false, vec![(conn, 0)]);
+        self.in_flight.entry(party).or_default().stored.insert(number, ticket);
+    }
+
+    fn check_receipts(&self, party: PartyNumber, receipts: &VerifiedReceipts) -> Result<(), String> {
+        let roster = self.roster.as_ref().ok_or("no roster is in force")?;
+        if roster.party(party).is_none_or(|party| party.sign != *receipts.key()) {
+            return Err("receipts signed by a key that is no longer the roster's".to_owned());
+        }
+        let next = Position(self.tree.size());
+        for part in &receipts.batch().parts {
+            check_item(party, &part.item)?;
+            if roster.party(part.item.sender).is_none() {
+                return Err("a receipt for a sender that the roster does not list".to_owned());
+            }
+            if part.item.kind.settles() {
+                self.router.check_settlement(party, &part.item, next).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a desk whose receipts have just become durable.
+    pub(super) fn answer_stored(&mut self, pending: &Pending, party: PartyNumber, number: u64) {
+        self.in_flight.entry(party).or_default().stored.remove(&number);
+        let (position, traffic) =
+            self.router.party(party).stored.find(number).expect("apply took the number a moment ago");
+        for (conn, _) in &pending.waiters {
+            self.send(*conn, Outbound::StoredAt { number, position, traffic });
+        }
+    }
+
+    pub(super) fn confirm(&mut self, conn: ConnId, through: Position) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let party = session.party;
+        if through >= Position(self.tree.size()) {
+            return self.goodbye(
+                conn,
+                GoodbyeCode::Protocol,
+                "Confirm of a position that does not exist".to_owned(),
+            );
+        }
+        self.confirm_through(party, through);
+        self.deliver(conn);
+    }
+
+    /// Takes a desk's word for what it has stored. Unsigned and no record: said again with every Hello.
+    pub(super) fn confirm_through(&mut self, party: PartyNumber, through: Position) {
+        if through < Position(self.tree.size()) {
+            self.router.party(party).mailbox.confirm(through);
+        }
+    }
+}
+
+/// What a desk may say in a receipt: its own steps.
+fn check_item(party: PartyNumber, item: &ReceiptItem) -> Result<(), String> {
+    let own_step = match item.kind {
+        ReceiptKind::Delivered | ReceiptKind::SetAside | ReceiptKind::Read | ReceiptKind::Acknowledged => {
+            item.receiptor == party && item.addressee == party
+        }
+        ReceiptKind::Withdrawn | ReceiptKind::Refused | ReceiptKind::Expired => false,
+    };
+    if own_step { Ok(()) } else { Err(format!("a receipt {:?} that this desk may not give", item.kind)) }
+}

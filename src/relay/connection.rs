@@ -1,0 +1,201 @@
+//! One desk's connection: bytes to checked frames on the way in, frames to coalesced writes on the way
+//! out. Costly proofs are made here, off the engine's task.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    sync::mpsc,
+};
+
+use super::{
+    SOFTWARE, Shared,
+    engine::{Message, frames_channel},
+    listener::TlsStream,
+};
+use crate::{
+    batch::{Proof, Tag},
+    exchange::ConnId,
+    identity::PartyId,
+    limits,
+    merkle::Hash,
+    session::{
+        inbound::{Inbound, Intake},
+        outbound::{Outbound, Signer},
+    },
+    tls,
+    wire::{
+        codec::{self, FrameDecoder},
+        pb::frame::Kind,
+    },
+};
+
+/// Room made for a read.
+const READ_BYTES: usize = 64 * 1024;
+/// Frames gathered before a write.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Serves one connection to its end.
+pub(super) async fn run(conn: ConnId, stream: TlsStream, shared: &Shared, to_engine: &mpsc::Sender<Message>) {
+    let tls = stream.get_ref().1;
+    let (party, serial, exporter) = match (tls::peer(tls), tls::channel_binding(tls)) {
+        (Ok((party, serial)), Ok(exporter)) => (party, serial, exporter),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::info!(conn = conn.0, %error, "connection without identity");
+            return;
+        }
+    };
+    let (frames, outbound) = frames_channel();
+    let connected = Message::Connected { conn, party: party.clone(), serial, frames };
+    if to_engine.send(connected).await.is_err() {
+        return;
+    }
+    let (reader, writer) = tokio::io::split(stream);
+    let welcomed = AtomicBool::new(false);
+    let intake = Intake::new(&shared.trust_domain, exporter);
+    let reading = Reading { conn, reader, shared, party, intake, welcomed: &welcomed, to_engine };
+    let writing = Writing { conn, writer, shared, exporter, welcomed: &welcomed, to_engine };
+    // Whichever ends first ends the connection: the peer closed it, or the engine did.
+    tokio::select! {
+        () = reading.run() => {}
+        () = writing.run(outbound) => {}
+    }
+    if to_engine.send(Message::Closed { conn }).await.is_err() {
+        tracing::debug!(conn = conn.0, "connection ended after the engine");
+    }
+}
+
+struct Reading<'a> {
+    conn: ConnId,
+    reader: ReadHalf<TlsStream>,
+    shared: &'a Shared,
+    party: PartyId,
+    intake: Intake,
+    welcomed: &'a AtomicBool,
+    to_engine: &'a mpsc::Sender<Message>,
+}
+
+impl Reading<'_> {
+    async fn run(mut self) {
+        let mut decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
+        loop {
+            decoder.buffer().reserve(READ_BYTES);
+            match self.reader.read_buf(decoder.buffer()).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    let reason =
+                        tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string());
+                    tracing::debug!(conn = self.conn.0, reason, "connection lost");
+                    return;
+                }
+            }
+            let frames = self.check(&mut decoder);
+            if frames.is_empty() {
+                continue;
+            }
+            let ends = matches!(frames.last(), Some(Inbound::Violation(_)));
+            if self.to_engine.send(Message::Received { conn: self.conn, frames }).await.is_err() {
+                return;
+            }
+            if ends {
+                // The engine says Goodbye; the writing side ends the connection once that is out.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Takes every whole frame, checked; a violation is the last.
+    fn check(&mut self, decoder: &mut FrameDecoder) -> Vec<Inbound> {
+        if self.welcomed.load(Ordering::Acquire) {
+            decoder.allow(limits::FRAME_BYTES_MAX);
+        }
+        let roster = self.shared.roster.load();
+        let party = roster.as_ref().and_then(|roster| roster.party_by_id(self.party.spiffe()));
+        let key = party.map(|party| &party.sign);
+        let mut frames = Vec::new();
+        loop {
+            let frame = match decoder.next_sized() {
+                Ok(None) => return frames,
+                Ok(Some((Kind::Submit(submit), bytes))) => {
+                    self.intake.check(Kind::Submit(submit), bytes, key)
+                }
+                Ok(Some((_, bytes))) if bytes > limits::FRAME_CONTROL_BYTES_MAX as u64 => {
+                    Inbound::Violation(format!("a control frame of {bytes} bytes"))
+                }
+                Ok(Some((frame, bytes))) => self.intake.check(frame, bytes, key),
+                Err(error) => Inbound::Violation(error.to_string()),
+            };
+            let ends = matches!(frame, Inbound::Violation(_));
+            frames.push(frame);
+            if ends {
+                return frames;
+            }
+        }
+    }
+}
+
+struct Writing<'a> {
+    conn: ConnId,
+    writer: WriteHalf<TlsStream>,
+    shared: &'a Shared,
+    exporter: [u8; 32],
+    welcomed: &'a AtomicBool,
+    to_engine: &'a mpsc::Sender<Message>,
+}
+
+impl Writing<'_> {
+    async fn run(mut self, mut outbound: mpsc::Receiver<Vec<Outbound>>) {
+        let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
+        while let Some(frames) = outbound.recv().await {
+            let mut bytes = self.encode(frames, &mut buffer);
+            while buffer.len() < WRITE_BYTES
+                && let Ok(frames) = outbound.try_recv()
+            {
+                bytes += self.encode(frames, &mut buffer);
+            }
+            let written = async {
+                self.writer.write_all(&buffer).await?;
+                self.writer.flush().await
+            };
+            if let Err(error) = written.await {
+                tracing::debug!(conn = self.conn.0, %error, "connection lost while writing");
+                return;
+            }
+            buffer.clear();
+            if self.to_engine.send(Message::Written { conn: self.conn, bytes }).await.is_err() {
+                return;
+            }
+        }
+        if let Err(error) = self.writer.shutdown().await {
+            tracing::debug!(conn = self.conn.0, %error, "connection did not end in order");
+        }
+    }
+
+    /// Encodes frames, and returns their bytes as the exchange counts them.
+    fn encode(&self, frames: Vec<Outbound>, buffer: &mut BytesMut) -> usize {
+        let sign = |tag: Tag, leaf: Hash| -> Proof {
+            let mut proofs = self.shared.sign.sign_batch(&self.shared.trust_domain, tag, &[leaf]);
+            proofs.pop().expect("one leaf, one proof")
+        };
+        let signer = Signer {
+            sign: &sign,
+            exporter: self.exporter,
+            instance: self.shared.instance,
+            software: SOFTWARE,
+        };
+        let mut bytes = 0;
+        for frame in frames {
+            bytes += frame.bytes();
+            if matches!(frame, Outbound::Welcome(_)) {
+                // Before the desk can have it, so that what it then sends is met by the larger bound.
+                self.welcomed.store(true, Ordering::Release);
+            }
+            frame.frames(&signer, |kind| {
+                codec::encode(kind, buffer);
+            });
+        }
+        bytes
+    }
+}

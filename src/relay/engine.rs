@@ -1,0 +1,307 @@
+//! The sole owner of exchange and journal: takes inputs from connections and the journal's thread, and
+//! carries the exchange's outputs out.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{mpsc, watch};
+
+use super::{Opened, RelayError, SOFTWARE};
+use crate::{
+    exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output},
+    identity::PartyId,
+    journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency},
+    record::{Record, SALT_BYTES, content::Content},
+    roster::Roster,
+    session::{inbound::Inbound, outbound::Outbound},
+    wire::Position,
+};
+
+/// Messages that wait for the engine; a connection that finds it full waits, and so does its desk.
+pub(super) const INPUTS_MAX: usize = 1_024;
+/// Messages taken up before their outputs are carried out.
+const INPUTS_AT_ONCE: usize = 64;
+/// Events of the journal's thread that wait. More than its queue of appends, so that it never waits.
+const EVENTS_MAX: usize = 4_096;
+/// Batches of frames that wait for one connection. The exchange bounds their bytes; a desk that takes
+/// nothing for so long is dropped.
+const FRAMES_MAX: usize = 1_024;
+
+/// What connections and loaders tell the engine.
+pub(super) enum Message {
+    /// A handshake ended.
+    Connected { conn: ConnId, party: PartyId, serial: String, frames: mpsc::Sender<Vec<Outbound>> },
+    /// Checked frames, in order.
+    Received { conn: ConnId, frames: Vec<Inbound> },
+    /// Frames went out.
+    Written { conn: ConnId, bytes: usize },
+    /// The connection is gone.
+    Closed { conn: ConnId },
+    /// A record was read back for delivery.
+    Loaded { position: Position, record: Result<Record, JournalError> },
+}
+
+/// Makes the channel on which a connection gets its frames.
+pub(super) fn frames_channel() -> (mpsc::Sender<Vec<Outbound>>, mpsc::Receiver<Vec<Outbound>>) {
+    mpsc::channel(FRAMES_MAX)
+}
+
+pub(super) struct Engine {
+    exchange: Exchange,
+    journal: Journal,
+    reader: Reader,
+    events: mpsc::Receiver<Event>,
+    inputs: mpsc::Receiver<Message>,
+    to_self: mpsc::Sender<Message>,
+    roster: Arc<ArcSwapOption<Roster>>,
+    connections: BTreeMap<ConnId, mpsc::Sender<Vec<Outbound>>>,
+    started: Instant,
+    random: SystemRandom,
+    // Gathered over one round of inputs.
+    appends: Vec<Append>,
+    frames: BTreeMap<ConnId, Vec<Outbound>>,
+}
+
+impl Engine {
+    pub(super) fn start(
+        opened: Opened,
+        roster: Arc<ArcSwapOption<Roster>>,
+        to_self: mpsc::Sender<Message>,
+        inputs: mpsc::Receiver<Message>,
+    ) -> Result<Engine, RelayError> {
+        let Opened { exchange, writer, reader } = opened;
+        let (to_engine, events) = mpsc::channel(EVENTS_MAX);
+        let journal = Journal::start(writer, move |event| {
+            // The engine is gone only when the process ends; then nobody waits for the event.
+            if to_engine.blocking_send(event).is_err() {
+                tracing::debug!("the journal's last event came after the engine's end");
+            }
+        })?;
+        roster.store(exchange.roster().cloned());
+        Ok(Engine {
+            exchange,
+            journal,
+            reader,
+            events,
+            inputs,
+            to_self,
+            roster,
+            connections: BTreeMap::new(),
+            started: Instant::now(),
+            random: SystemRandom::new(),
+            appends: Vec::new(),
+            frames: BTreeMap::new(),
+        })
+    }
+
+    /// Runs until told to stop, then tells every desk, waits for what is being written, and seals the journal.
+    pub(super) async fn run(
+        mut self,
+        offered: Option<Bytes>,
+        shutdown: &mut watch::Receiver<bool>,
+        drain_time_max: Duration,
+    ) -> Result<(), RelayError> {
+        self.input(Input::Started { software: SOFTWARE.to_owned() })?;
+        if let Some(note) = offered {
+            self.input(Input::RosterOffered { note })?;
+        }
+        self.carry_out()?;
+        while !*shutdown.borrow() {
+            self.round(Some(shutdown)).await?;
+        }
+        tracing::info!("stopping");
+        self.input(Input::Stopping)?;
+        self.carry_out()?;
+        let deadline = self.started.elapsed() + drain_time_max;
+        while !self.exchange.is_idle() && self.started.elapsed() < deadline {
+            self.round(None).await?;
+        }
+        let Engine { journal, .. } = self;
+        tokio::task::spawn_blocking(move || journal.stop()).await.map_err(|_| JournalError::Stopped)?;
+        Ok(())
+    }
+
+    /// Waits for something to happen, and carries out what follows from it.
+    async fn round(&mut self, shutdown: Option<&mut watch::Receiver<bool>>) -> Result<(), RelayError> {
+        let timeout = tokio::time::Instant::from_std(self.started + self.exchange.poll_timeout());
+        let mut messages = Vec::new();
+        // While the journal's queue is full, desks wait: their messages stay where they are.
+        let takes_inputs = self.appends.is_empty();
+        tokio::select! {
+            biased;
+            event = self.events.recv() => self.journal_event(event.unwrap_or(Event::Failed(JournalError::Stopped)))?,
+            _ = self.inputs.recv_many(&mut messages, INPUTS_AT_ONCE), if takes_inputs => {
+                for message in messages {
+                    self.message(message)?;
+                }
+            }
+            () = tokio::time::sleep_until(timeout) => {
+                let now = self.now();
+                self.exchange.handle_timeout(now);
+                self.drain();
+            }
+            () = told_to_stop(shutdown) => {}
+        }
+        while let Ok(event) = self.events.try_recv() {
+            self.journal_event(event)?;
+        }
+        self.carry_out()
+    }
+
+    fn message(&mut self, message: Message) -> Result<(), RelayError> {
+        match message {
+            Message::Connected { conn, party, serial, frames } => {
+                self.connections.insert(conn, frames);
+                self.input(Input::Connected { conn, party, serial })
+            }
+            Message::Received { conn, frames } => {
+                for frame in frames {
+                    self.input(Input::Received { conn, frame })?;
+                }
+                Ok(())
+            }
+            Message::Written { conn, bytes } => self.input(Input::Written { conn, bytes }),
+            Message::Closed { conn } => {
+                self.connections.remove(&conn);
+                self.input(Input::Closed { conn })
+            }
+            Message::Loaded { position, record } => {
+                let body = body_of(position, &record?)?;
+                self.input(Input::Loaded { position, body })
+            }
+        }
+    }
+
+    fn journal_event(&mut self, event: Event) -> Result<(), RelayError> {
+        match event {
+            Event::Durable(durable) => {
+                for (ticket, position) in durable {
+                    self.input(Input::Durable { ticket, position })?;
+                }
+                Ok(())
+            }
+            Event::BaseWanted => {
+                self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into())
+            }
+            // What the last batch became is unknown: nothing more may be said to anybody (promise 9).
+            Event::Failed(error) => Err(error.into()),
+        }
+    }
+
+    /// Hands one input to the exchange and takes its outputs, before the next.
+    fn input(&mut self, input: Input) -> Result<(), RelayError> {
+        let wanted = self.exchange.salts_wanted();
+        if wanted > 0 {
+            let mut salts = vec![0; wanted * SALT_BYTES];
+            self.random.fill(&mut salts).map_err(|_| RelayError::Random)?;
+            self.exchange.add_salts(&salts);
+        }
+        let now = self.now();
+        self.exchange.handle(input, now);
+        self.drain();
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.exchange.poll_output() {
+            match output {
+                Output::Send { conn, frame } => self.frames.entry(conn).or_default().push(frame),
+                Output::Append { ticket, record, urgent } => {
+                    let urgency = if urgent { Urgency::Now } else { Urgency::Rides };
+                    self.appends.push(Append { ticket, record, urgency });
+                }
+                Output::Load { position } => self.load(position),
+                Output::Close { conn } => {
+                    self.send_frames(conn);
+                    self.connections.remove(&conn);
+                }
+                Output::RosterInForce(roster) => {
+                    tracing::info!(version = roster.version(), "roster in force");
+                    self.roster.store(Some(roster));
+                }
+                Output::Notice(notice) => log_notice(&notice),
+            }
+        }
+    }
+
+    /// Hands what was gathered to the journal and to the connections.
+    fn carry_out(&mut self) -> Result<(), RelayError> {
+        if !self.appends.is_empty() {
+            match self.journal.append(std::mem::take(&mut self.appends)) {
+                Ok(()) => {}
+                Err(AppendError::Full(appends)) => self.appends = appends,
+                Err(AppendError::Stopped) => return Err(JournalError::Stopped.into()),
+            }
+        }
+        while let Some(conn) = self.frames.keys().next().copied() {
+            self.send_frames(conn);
+        }
+        Ok(())
+    }
+
+    fn send_frames(&mut self, conn: ConnId) {
+        let Some(frames) = self.frames.remove(&conn) else { return };
+        let Some(connection) = self.connections.get(&conn) else { return };
+        if connection.try_send(frames).is_err() {
+            tracing::warn!(conn = conn.0, "a desk takes nothing from its connection; dropped");
+            self.connections.remove(&conn);
+        }
+    }
+
+    fn load(&self, position: Position) {
+        let (reader, to_self) = (self.reader.clone(), self.to_self.clone());
+        tokio::task::spawn_blocking(move || {
+            let message = Message::Loaded { position, record: reader.load(position) };
+            if to_self.blocking_send(message).is_err() {
+                tracing::debug!("a body came back after the engine's end");
+            }
+        });
+    }
+
+    fn now(&self) -> Now {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Now { mono: self.started.elapsed(), wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX) }
+    }
+}
+
+async fn told_to_stop(shutdown: Option<&mut watch::Receiver<bool>>) {
+    if let Some(shutdown) = shutdown
+        && shutdown.changed().await.is_ok()
+    {
+        return;
+    }
+    // A sender that is gone can never tell; the process is then stopped by its signal.
+    std::future::pending().await
+}
+
+fn body_of(position: Position, record: &Record) -> Result<Body, RelayError> {
+    let malformed = |source| crate::exchange::ReplayError::Malformed { position, source };
+    match Content::from_record(record).map_err(malformed)? {
+        Content::Envelope(accepted) => Ok(Body::Envelope(accepted.envelope)),
+        Content::Receipts(receipts) => Ok(Body::Receipts(Arc::new(receipts))),
+        Content::Refusal(_) | Content::Administrative(_) => Err(JournalError::NoRecord(position.0).into()),
+    }
+}
+
+fn log_notice(notice: &Notice) {
+    match notice {
+        Notice::SessionOpened { conn, party } => {
+            tracing::info!(conn = conn.0, party = party.0, "session open")
+        }
+        Notice::SessionClosed { conn, party, code, sentence } => {
+            tracing::info!(conn = conn.0, party, code = code.as_str_name(), sentence, "session closed");
+        }
+        Notice::Refused { party, code, recorded } => {
+            tracing::info!(party = party.0, code, recorded, "submission refused");
+        }
+        Notice::RosterRefused(reason) => {
+            tracing::warn!(reason, "roster file not taken; the roster in force stays")
+        }
+    }
+}

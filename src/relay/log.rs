@@ -1,0 +1,143 @@
+//! What happened, read from the journal of a relay that may be running: `pouch relay log`.
+//!
+//! The relay's owner sees here what the relay itself sees: who wrote to whom, when and how much; never
+//! a subject or a text. The log is chained, and not yet witnessed.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::JOURNAL_FOLDER;
+use crate::{
+    exchange::ReplayError,
+    journal::{self, JournalError, Replayed},
+    merkle::Frontier,
+    record::{
+        Record,
+        administrative::Act,
+        content::{self, Content},
+    },
+    wire::Position,
+};
+
+/// One record, as a line of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// Its place.
+    pub position: u64,
+    /// Log time, microseconds since 1970.
+    pub log_time_us: u64,
+    /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`.
+    pub kind: &'static str,
+    /// Party number of the sender, the receiptor or the party concerned; 0 where there is none.
+    pub party: u32,
+    /// Addressees of an envelope; senders that receipts are for.
+    pub to: Vec<u32>,
+    /// In words: precedence and size, steps and counts, codes.
+    pub what: String,
+    /// Envelope hash, batch root or leaf hash, lower hex.
+    pub hash: String,
+}
+
+/// The end of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogHead {
+    /// Records in all.
+    pub size: u64,
+    /// Root of the tree over their leaves, lower hex.
+    pub root: String,
+    /// What this log is worth today.
+    pub standing: &'static str,
+}
+
+/// Why the log cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// A record in it.
+    #[error(transparent)]
+    Record(#[from] ReplayError),
+    /// Where the lines go.
+    #[error("cannot write the log: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Hands every record from a position on to `line`, and returns the head. Streams: one batch at a time.
+///
+/// # Errors
+/// [`LogError`], of which `line` gives [`LogError::Output`].
+pub fn read(
+    dir: &Path,
+    since: Position,
+    mut line: impl FnMut(LogLine) -> Result<(), LogError>,
+) -> Result<LogHead, LogError> {
+    let mut tree = Frontier::new();
+    journal::observe(&dir.join(JOURNAL_FOLDER), &mut |replayed| {
+        let Replayed::Record(position, record) = replayed else { return Ok(()) };
+        tree.append(content::leaf_hash(&record));
+        if position < since {
+            return Ok(());
+        }
+        line(describe(position, &record)?)
+    })?;
+    Ok(LogHead { size: tree.size(), root: tree.root().to_string(), standing: "chained, not yet witnessed" })
+}
+
+fn describe(position: Position, record: &Record) -> Result<LogLine, LogError> {
+    let content =
+        Content::from_record(record).map_err(|source| ReplayError::Malformed { position, source })?;
+    let log_time_us = content.log_time_us();
+    let line = |kind, party, to, what, hash: String| LogLine {
+        position: position.0,
+        log_time_us,
+        kind,
+        party,
+        to,
+        what,
+        hash,
+    };
+    Ok(match content {
+        Content::Envelope(accepted) => {
+            let core = &accepted.core;
+            let to = core.addressees.iter().map(|addressee| addressee.party.0).collect();
+            let (precedence, bytes) = (core.precedence_action.name(), accepted.envelope.bytes());
+            let what = format!("{precedence}, topic {}, {bytes} bytes", core.topic);
+            line("envelope", core.sender.0, to, what, accepted.hash.to_string())
+        }
+        Content::Receipts(receipts) => {
+            let parts = &receipts.batch.parts;
+            let to = parts.iter().map(|part| part.item.sender.0).collect();
+            let steps =
+                parts.iter().map(|part| format!("{} {}", part.item.kind.name(), part.item.envelopes.len()));
+            let what = steps.collect::<Vec<_>>().join(", ");
+            line("receipts", receipts.receiptor.0, to, what, receipts.traffic.opening.hash.to_string())
+        }
+        Content::Refusal(refusal) => line(
+            "refusal",
+            refusal.sender.0,
+            Vec::new(),
+            format!("code {}", refusal.code),
+            refusal.hash.to_string(),
+        ),
+        Content::Administrative(administrative) => {
+            let (kind, party, what) = describe_act(&administrative.leaf.act);
+            line(kind, party, Vec::new(), what, content::leaf_hash(record).to_string())
+        }
+    })
+}
+
+fn describe_act(act: &Act) -> (&'static str, u32, String) {
+    match act {
+        Act::Roster { version, length, .. } => ("roster", 0, format!("version {version}, {length} bytes")),
+        Act::Incarnation { party, incarnation, .. } => {
+            ("incarnation", party.0, format!("incarnation {incarnation}"))
+        }
+        Act::Started { software } => ("started", 0, software.clone()),
+        Act::Stopped => ("stopped", 0, "in order".to_owned()),
+        Act::Refusals { party, code, count, .. } => {
+            ("refusals", party.0, format!("code {code}, {count} times in a minute"))
+        }
+    }
+}

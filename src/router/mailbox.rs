@@ -1,0 +1,151 @@
+//! A party's mailbox: envelopes that it has not settled and receipts that it has not confirmed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::wire::{Position, Precedence};
+
+/// What waits for one party. Positions only: bodies are loaded when they are due.
+#[derive(Clone, Debug, Default)]
+pub struct Mailbox {
+    /// Not yet sent in this session, by precedence.
+    waiting: [BTreeSet<Position>; 4],
+    /// Sent in this session, not settled.
+    sent: BTreeMap<Position, Precedence>,
+    /// Receipts: items of a record, all sent together.
+    receipts: BTreeMap<Position, Vec<usize>>,
+    /// Receipts up to here were sent in this session.
+    receipts_sent: Option<Position>,
+    /// Receipts up to here are confirmed.
+    confirmed: Option<Position>,
+}
+
+/// Two mailboxes are equal when the same things wait in them, whatever one session was sent.
+impl PartialEq for Mailbox {
+    fn eq(&self, other: &Mailbox) -> bool {
+        let lasting = |mailbox: &Mailbox| {
+            let mut mailbox = mailbox.clone();
+            mailbox.session_ended();
+            (mailbox.waiting, mailbox.receipts, mailbox.confirmed)
+        };
+        lasting(self) == lasting(other)
+    }
+}
+
+impl Eq for Mailbox {}
+
+impl Mailbox {
+    /// Envelopes in it, sent or not.
+    pub fn envelopes(&self) -> usize {
+        self.waiting.iter().map(BTreeSet::len).sum::<usize>() + self.sent.len()
+    }
+
+    /// Puts an accepted envelope in.
+    pub fn put(&mut self, position: Position, precedence: Precedence) {
+        self.waiting[precedence.index()].insert(position);
+    }
+
+    /// Puts one item of a receipts record in.
+    pub fn put_receipt(&mut self, position: Position, item: usize) {
+        if self.confirmed < Some(position) {
+            self.receipts.entry(position).or_default().push(item);
+        }
+    }
+
+    /// The next positions to send at a precedence, in order.
+    pub fn due(&self, precedence: Precedence) -> impl Iterator<Item = Position> {
+        self.waiting[precedence.index()].iter().copied()
+    }
+
+    /// Marks an envelope as sent in this session.
+    pub fn mark_sent(&mut self, position: Position, precedence: Precedence) {
+        let was_waiting = self.waiting[precedence.index()].remove(&position);
+        debug_assert!(was_waiting, "only what is due is sent");
+        self.sent.insert(position, precedence);
+    }
+
+    /// Takes a settled envelope out.
+    pub fn settle(&mut self, position: Position, precedence: Precedence) {
+        if self.sent.remove(&position).is_none() {
+            self.waiting[precedence.index()].remove(&position);
+        }
+    }
+
+    /// Receipt records not sent in this session, in order.
+    pub fn receipts_due(&self) -> impl Iterator<Item = (Position, &[usize])> {
+        let after = self.receipts_sent.map_or(Position(0), |sent| Position(sent.0 + 1));
+        self.receipts.range(after..).map(|(position, items)| (*position, items.as_slice()))
+    }
+
+    /// How many receipt records were sent and are not confirmed.
+    pub fn receipts_in_flight(&self) -> usize {
+        self.receipts_sent.map_or(0, |sent| self.receipts.range(..=sent).count())
+    }
+
+    /// Marks receipts up to a position as sent in this session.
+    pub fn mark_receipts_sent(&mut self, position: Position) {
+        self.receipts_sent = Some(position);
+    }
+
+    /// Drops receipts that the desk has stored, and returns their positions.
+    pub fn confirm(&mut self, through: Position) -> Vec<Position> {
+        if self.confirmed >= Some(through) {
+            return Vec::new();
+        }
+        self.confirmed = Some(through);
+        let kept = self.receipts.split_off(&Position(through.0.saturating_add(1)));
+        std::mem::replace(&mut self.receipts, kept).into_keys().collect()
+    }
+
+    /// Receipts up to here are confirmed.
+    pub fn confirmed(&self) -> Option<Position> {
+        self.confirmed
+    }
+
+    /// Forgets what a session was sent: all of it is due again.
+    pub fn session_ended(&mut self) {
+        for (position, precedence) in std::mem::take(&mut self.sent) {
+            self.waiting[precedence.index()].insert(position);
+        }
+        self.receipts_sent = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_sent_and_not_settled_is_due_again_in_order_after_the_session() {
+        let mut mailbox = Mailbox::default();
+        for n in 0..4 {
+            mailbox.put(Position(n), Precedence::Routine);
+        }
+        mailbox.mark_sent(Position(0), Precedence::Routine);
+        mailbox.mark_sent(Position(1), Precedence::Routine);
+        mailbox.settle(Position(0), Precedence::Routine);
+        assert_eq!(mailbox.due(Precedence::Routine).collect::<Vec<_>>(), [Position(2), Position(3)]);
+        mailbox.session_ended();
+        assert_eq!(
+            mailbox.due(Precedence::Routine).collect::<Vec<_>>(),
+            [Position(1), Position(2), Position(3)]
+        );
+        assert_eq!(mailbox.envelopes(), 3);
+    }
+
+    #[test]
+    fn receipts_come_again_until_they_are_confirmed_and_never_after() {
+        let mut mailbox = Mailbox::default();
+        mailbox.put_receipt(Position(5), 0);
+        mailbox.put_receipt(Position(5), 2);
+        mailbox.put_receipt(Position(9), 0);
+        mailbox.mark_receipts_sent(Position(5));
+        assert_eq!(mailbox.receipts_due().map(|due| due.0).collect::<Vec<_>>(), [Position(9)]);
+        assert_eq!(mailbox.receipts_in_flight(), 1);
+        mailbox.session_ended();
+        assert_eq!(mailbox.receipts_due().next(), Some((Position(5), &[0, 2][..])));
+        assert_eq!(mailbox.confirm(Position(5)), [Position(5)]);
+        assert_eq!(mailbox.confirm(Position(4)), [], "a smaller confirmation changes nothing");
+        mailbox.put_receipt(Position(5), 1);
+        assert_eq!(mailbox.receipts_due().map(|due| due.0).collect::<Vec<_>>(), [Position(9)]);
+    }
+}

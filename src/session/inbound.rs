@@ -1,0 +1,135 @@
+//! What a desk said, checked as far as the bytes alone allow.
+//!
+//! The connection's task calls [`Intake::check`]; the exchange then only decides. Signatures are
+//! verified here, off the exchange's thread, and carried as types that only a check can make.
+
+use crate::{
+    batch::{self, PublicKey},
+    session::{hello::VerifiedHello, window::Credit},
+    wire::{
+        EnvelopeHash, Position, SubmissionNumber,
+        envelope::{EnvelopeError, VerifiedEnvelope, parse_header},
+        pb::{self, frame::Kind},
+        receipt::VerifiedReceipts,
+    },
+};
+
+/// A frame of a desk, checked.
+#[derive(Clone, Debug)]
+pub enum Inbound {
+    /// A Hello that this party's key signed for this connection.
+    Hello(Box<VerifiedHello>),
+    /// A Hello that is not believed, for the reason given.
+    BadHello(String),
+    /// An envelope with a good signature, and the bytes of its frame.
+    Submit(Box<VerifiedEnvelope>, u64),
+    /// A submission that can never be accepted, and the bytes of its frame.
+    BadSubmit(BadSubmit, u64),
+    /// Receipts with a good signature.
+    Stored(Box<VerifiedReceipts>),
+    /// Receipts up to here are in the desk's store.
+    Confirm(Position),
+    /// The desk grants in all.
+    Credit(Credit),
+    /// To be answered.
+    Ping(u64),
+    /// An answer to our ping.
+    Pong,
+    /// The desk ends the session.
+    Goodbye,
+    /// The desk broke the protocol, in these words.
+    Violation(String),
+}
+
+/// A submission that failed its checks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadSubmit {
+    /// As far as its header can be read.
+    pub submission: Option<SubmissionNumber>,
+    /// Leaf of the header bytes, whatever they are.
+    pub hash: EnvelopeHash,
+    /// Why.
+    pub code: pb::RefusalCode,
+    /// What exactly.
+    pub detail: String,
+}
+
+/// Checks one connection's frames.
+#[derive(Debug)]
+pub struct Intake {
+    trust_domain: String,
+    exporter: [u8; 32],
+    verifier: batch::Verifier,
+}
+
+/// Batches whose verified nodes one connection remembers: a few senders' worth, for a desk has one key.
+const BATCHES_REMEMBERED: usize = 8;
+
+impl Intake {
+    /// For a connection with this TLS exporter.
+    pub fn new(trust_domain: &str, exporter: [u8; 32]) -> Intake {
+        Intake {
+            trust_domain: trust_domain.to_owned(),
+            exporter,
+            verifier: batch::Verifier::new(BATCHES_REMEMBERED),
+        }
+    }
+
+    /// Checks a frame of `bytes` bytes under the key that the roster lists for the party now, if any.
+    pub fn check(&mut self, frame: Kind, bytes: u64, key: Option<&PublicKey>) -> Inbound {
+        match frame {
+            Kind::Hello(hello) => match key {
+                None => Inbound::BadHello("the roster lists no key for this party".to_owned()),
+                Some(key) => match VerifiedHello::verify(hello, self.exporter, &self.trust_domain, key) {
+                    Ok(hello) => Inbound::Hello(Box::new(hello)),
+                    Err(error) => Inbound::BadHello(error.to_string()),
+                },
+            },
+            Kind::Submit(submit) => self.check_submit(&submit, bytes, key),
+            Kind::Stored(stored) => {
+                match key.map(|key| VerifiedReceipts::verify(stored, &self.trust_domain, key)) {
+                    Some(Ok(receipts)) => Inbound::Stored(Box::new(receipts)),
+                    Some(Err(error)) => Inbound::Violation(format!("receipts: {error}")),
+                    None => Inbound::Violation("receipts of a party without a key".to_owned()),
+                }
+            }
+            Kind::Confirm(confirm) => Inbound::Confirm(Position(confirm.position)),
+            Kind::Credit(credit) => {
+                Inbound::Credit(Credit { envelopes: credit.envelopes, bytes: credit.bytes })
+            }
+            Kind::Ping(ping) => Inbound::Ping(ping.token),
+            Kind::Pong(_) => Inbound::Pong,
+            Kind::Goodbye(_) => Inbound::Goodbye,
+            Kind::Welcome(_)
+            | Kind::Accepted(_)
+            | Kind::Refused(_)
+            | Kind::Deferred(_)
+            | Kind::Deliver(_)
+            | Kind::StoredAt(_)
+            | Kind::Receipt(_)
+            | Kind::Administrative(_) => Inbound::Violation("a frame that only a relay sends".to_owned()),
+        }
+    }
+
+    fn check_submit(&mut self, submit: &pb::Submit, bytes: u64, key: Option<&PublicKey>) -> Inbound {
+        let Some(key) = key else {
+            return Inbound::Violation("a submission of a party without a key".to_owned());
+        };
+        match VerifiedEnvelope::verify(submit, &self.trust_domain, key, &mut self.verifier) {
+            Ok(envelope) => Inbound::Submit(Box::new(envelope), bytes),
+            Err(error) => Inbound::BadSubmit(bad_submit(submit, &error), bytes),
+        }
+    }
+}
+
+fn bad_submit(submit: &pb::Submit, error: &EnvelopeError) -> BadSubmit {
+    BadSubmit {
+        submission: parse_header(&submit.header).ok().map(|(core, _)| core.submission),
+        hash: EnvelopeHash(batch::item_leaf(batch::Tag::Envelope, &submit.header)),
+        code: match error {
+            EnvelopeError::Malformed(_) => pb::RefusalCode::Malformed,
+            EnvelopeError::Signature(_) => pb::RefusalCode::BadSignature,
+        },
+        detail: error.to_string(),
+    }
+}

@@ -1,0 +1,185 @@
+//! A whole site as real processes over loopback, for tests that kill them.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant, SystemTime},
+};
+
+use pouch::{
+    desk::client::DeskClient,
+    pki::{self, Example},
+};
+
+/// An example PKI and roster, and the processes that run under it. Everything ends with it.
+pub struct Site {
+    folder: tempfile::TempDir,
+    example: Example,
+    address: SocketAddr,
+    running: Vec<(String, Child)>,
+}
+
+impl Site {
+    /// Makes the PKI of [`pki::example_parties`]; nothing runs yet.
+    pub fn new() -> Site {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let address = free_address();
+        let pki = folder.path().join("pki");
+        let example =
+            pki::make_example(&pki, &pki::example_parties(), &[address.to_string()], SystemTime::now())
+                .expect("example PKI");
+        Site { folder, example, address, running: Vec::new() }
+    }
+
+    /// Where the relay listens.
+    #[allow(dead_code, reason = "not every test speaks to the relay itself")]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The PKI.
+    #[allow(dead_code, reason = "not every test speaks to the relay itself")]
+    pub fn example(&self) -> &Example {
+        &self.example
+    }
+
+    /// Starts `relay`, `hub` or a mission by its folder's name.
+    pub fn start(&mut self, party: &str) {
+        let pki = self.example.folder.join(party);
+        let dir = self.dir(party);
+        let common = format!(
+            "dir = {dir:?}\npki = {pki:?}\ntrust = {:?}\nroot = {:?}\n",
+            pki.join("trust.toml"),
+            pki.join("root.pem")
+        );
+        let (command, config) = match party {
+            "relay" => {
+                ("relay", format!("listen = \"{}\"\nroster = {:?}\n{common}", self.address, pki.join("roster.note")))
+            }
+            "hub" => ("hub", self.desk_config(party, &common)),
+            _ => ("mission", self.desk_config(party, &common)),
+        };
+        let file = self.folder.path().join(format!("{party}.toml"));
+        fs::write(&file, config).expect("configuration written");
+        let log = fs::File::options().create(true).append(true).open(self.log(party)).expect("log file");
+        let child = Command::new(env!("CARGO_BIN_EXE_pouch"))
+            .args([command, "--example", "--config"])
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("process starts");
+        self.running.push((party.to_owned(), child));
+    }
+
+    fn desk_config(&self, party: &str, common: &str) -> String {
+        format!("relays = [\"{}\"]\nsocket = {:?}\n{common}", self.address, self.socket(party))
+    }
+
+    /// Kills a process with -9 and waits for its end.
+    pub fn kill(&mut self, party: &str) {
+        let mut child = self.take(party);
+        child.kill().expect("killed");
+        let status = child.wait().expect("ended");
+        assert_eq!(status.signal(), Some(9), "{party} ended by itself: {}", self.last_words(party));
+    }
+
+    /// Asks a process to stop with SIGTERM, and returns how it ended and how long that took.
+    #[allow(dead_code, reason = "not every test stops in order")]
+    pub fn stop(&mut self, party: &str) -> (ExitStatus, Duration) {
+        let mut child = self.take(party);
+        let began = Instant::now();
+        let asked = Command::new("kill").arg(child.id().to_string()).status().expect("kill runs");
+        assert!(asked.success());
+        (child.wait().expect("ended"), began.elapsed())
+    }
+
+    fn take(&mut self, party: &str) -> Child {
+        let at = self.running.iter().position(|(name, _)| name == party).expect("it runs");
+        self.running.swap_remove(at).1
+    }
+
+    /// The API of a desk.
+    pub fn desk(&self, party: &str) -> DeskClient {
+        DeskClient::new(self.socket(party))
+    }
+
+    /// Unix socket of a desk.
+    pub fn socket(&self, party: &str) -> PathBuf {
+        self.folder.path().join(format!("{party}.sock"))
+    }
+
+    /// State folder of a process.
+    pub fn dir(&self, party: &str) -> PathBuf {
+        self.folder.path().join(party)
+    }
+
+    fn log(&self, party: &str) -> PathBuf {
+        self.folder.path().join(format!("{party}.log"))
+    }
+
+    /// The end of a process's log, for a failed test.
+    pub fn last_words(&self, party: &str) -> String {
+        let log = fs::read_to_string(self.log(party)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(15).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.running {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+/// An address that nobody listens on now.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    listener.local_addr().expect("address")
+}
+
+/// Text documents of this machine, at most `bytes_max` each, until `count` are found, in a fixed order.
+#[allow(dead_code, reason = "one test's input")]
+pub fn documents(roots: &[&Path], count: usize, bytes_max: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    for root in roots {
+        collect(root, count, bytes_max, &mut found);
+    }
+    found
+}
+
+fn collect(path: &Path, count: usize, bytes_max: usize, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(path) else { return };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        if found.len() == count {
+            return;
+        }
+        if path.is_symlink() {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, count, bytes_max, found);
+        } else if let Some(text) = read_text(&path, bytes_max) {
+            found.push(text);
+        }
+    }
+}
+
+fn read_text(path: &Path, bytes_max: usize) -> Option<String> {
+    let bytes = if path.extension().is_some_and(|extension| extension == "gz") {
+        Command::new("gzip").arg("-dc").arg(path).stderr(Stdio::null()).output().ok()?.stdout
+    } else {
+        fs::read(path).ok()?
+    };
+    let text = String::from_utf8(bytes).ok()?;
+    (!text.is_empty() && text.len() <= bytes_max && !text.contains('\0')).then_some(text)
+}
