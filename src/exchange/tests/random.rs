@@ -77,6 +77,7 @@ struct Peer {
     last_stored: u64,
     // Of its session.
     conn: Option<ConnId>,
+    is_welcome: bool,
     allowance: Allowance,
     next_to_send: u64,
     read: usize,
@@ -96,6 +97,7 @@ impl Peer {
             last_submission: 0,
             last_stored: 0,
             conn: None,
+            is_welcome: false,
             allowance: Allowance::default(),
             next_to_send: 0,
             read: 0,
@@ -104,7 +106,7 @@ impl Peer {
 
     fn connect(&mut self, world: &mut World) {
         let conn = world.connect(self.desk);
-        self.conn = Some(conn);
+        (self.conn, self.is_welcome) = (Some(conn), false);
         self.allowance = Allowance::default();
         self.next_to_send = 0;
         self.read = world.sent.len();
@@ -113,12 +115,8 @@ impl Peer {
         self.take_in(world);
     }
 
-    fn is_welcome(&self, world: &World) -> bool {
-        self.conn.is_some_and(|conn| world.told(conn).iter().any(|line| line.starts_with("Welcome")))
-    }
-
     fn send(&mut self, world: &mut World) {
-        let Some(conn) = self.conn.filter(|_| self.is_welcome(world)) else { return };
+        let Some(conn) = self.conn.filter(|_| self.is_welcome) else { return };
         let due: Vec<Core> = self.outbox.range(self.next_to_send..).map(|(_, core)| core.clone()).collect();
         for core in due {
             if !self.allowance.is_open() || self.next_to_send > core.submission.0 {
@@ -132,7 +130,7 @@ impl Peer {
     }
 
     fn settle(&mut self, world: &mut World) {
-        let Some(conn) = self.conn.filter(|_| self.is_welcome(world)) else { return };
+        let Some(conn) = self.conn.filter(|_| self.is_welcome) else { return };
         for (position, (sender, hash)) in std::mem::take(&mut self.inbox) {
             let sender = DESKS.into_iter().find(|desk| desk.number == sender).expect("a desk sent it");
             let item = self.desk.receipt(ReceiptKind::Delivered, sender, &[(hash, Position(position))]);
@@ -158,11 +156,11 @@ impl Peer {
             .map(|(_, frame)| frame.clone())
             .collect();
         self.read = world.sent.len();
-        let is_welcome = news.iter().any(|frame| matches!(frame, Outbound::Welcome(_)));
+        let was_welcome = self.is_welcome;
         for frame in news {
             self.take(frame);
         }
-        if is_welcome {
+        if self.is_welcome && !was_welcome {
             world.credit(conn, 1_000_000, 1 << 40);
             self.take_in(world);
         }
@@ -174,6 +172,7 @@ impl Peer {
                 assert!(welcome.last_accepted.0 <= self.last_submission);
                 let newest = self.accepted.last_key_value().map_or(0, |(number, _)| *number);
                 assert!(welcome.last_accepted.0 >= newest, "what was accepted is never forgotten");
+                self.is_welcome = true;
                 self.allowance.raise(welcome.credit);
             }
             Outbound::Credit(credit) => self.allowance.raise(credit),

@@ -15,7 +15,7 @@ use crate::{
     record::{
         Record, SALT_BYTES, Ticket,
         administrative::{Act, AdministrativeLeaf},
-        content::{Content, Traffic, envelope_of},
+        content::{Content, Traffic},
     },
     session::{inbound::Intake, outbound::Outbound},
     wire::{
@@ -217,7 +217,7 @@ impl World {
     pub(crate) fn body(&self, position: Position) -> Body {
         let record = &self.durable[usize::try_from(position.0).unwrap()];
         match Content::from_record(record).unwrap() {
-            Content::Envelope(_) => Body::Envelope(envelope_of(record).unwrap()),
+            Content::Envelope(accepted) => Body::Envelope(accepted.envelope),
             Content::Receipts(receipts) => Body::Receipts(receipts.into()),
             Content::Refusal(_) | Content::Administrative(_) => panic!("nothing to deliver at {position}"),
         }
