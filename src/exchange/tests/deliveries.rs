@@ -80,6 +80,23 @@ fn flash_goes_first_then_receipts_then_the_rest_by_precedence_and_age() {
 }
 
 #[test]
+fn flash_overtakes_receipts_and_both_overtake_the_rest_in_a_queue_that_is_full() {
+    let mut world = World::with_limits(Limits { connection_queue_bytes_max: 1, ..Limits::DEFAULT });
+    let (idn, mys) = (world.open(IDN), world.open(MYS));
+    world.submit(idn, &IDN.core(1, &[MYS]));
+    world.holds_writes = true;
+    let routine = world.submit(mys, &MYS.core(1, &[IDN]));
+    assert_eq!(routine[2], "IDN < Deliver 4 \"text 1\" 0", "one frame fits");
+    world.submit(mys, &core_at(Precedence::Immediate, MYS, 2, &[IDN]));
+    store_first(&mut world, mys);
+    world.submit(mys, &core_at(Precedence::Flash, MYS, 3, &[IDN]));
+    for next in ["Deliver 7 \"text 3\" 0", "Receipt 6 delivered [3] by MYS", "Deliver 5 \"text 2\" 0"] {
+        let seen = world.input(Input::Written { conn: idn, bytes: usize::MAX });
+        assert_eq!(seen, [format!("IDN < {next}")]);
+    }
+}
+
+#[test]
 fn flash_overtakes_what_waits_for_credit_and_nothing_is_sent_beyond_it() {
     let (mut world, idn) = idn_and_absent_mys(Limits::DEFAULT);
     for number in 1..=3 {

@@ -29,11 +29,11 @@ enum Step {
     Write { desk: usize, to: u8, precedence: usize },
     /// A desk connects, taking over from its own older session.
     Connect { desk: usize },
-    /// A desk's connection breaks.
+    /// A desk's connection breaks; what it has not read is lost.
     Break { desk: usize },
-    /// A desk sends what its window allows, after Deferred as well.
+    /// A desk reads what came, and sends what its window allows, after Deferred as well.
     Send { desk: usize },
-    /// A desk settles all that it has stored, and confirms its receipts.
+    /// A desk reads what came, settles all that it has stored, and confirms its receipts.
     Settle { desk: usize },
     /// The journal syncs one record.
     Sync,
@@ -116,6 +116,7 @@ impl Peer {
     }
 
     fn send(&mut self, world: &mut World) {
+        self.take_in(world);
         let Some(conn) = self.conn.filter(|_| self.is_welcome) else { return };
         let due: Vec<Core> = self.outbox.range(self.next_to_send..).map(|(_, core)| core.clone()).collect();
         for core in due {
@@ -130,6 +131,7 @@ impl Peer {
     }
 
     fn settle(&mut self, world: &mut World) {
+        self.take_in(world);
         let Some(conn) = self.conn.filter(|_| self.is_welcome) else { return };
         for (position, (sender, hash)) in std::mem::take(&mut self.inbox) {
             let sender = DESKS.into_iter().find(|desk| desk.number == sender).expect("a desk sent it");
@@ -275,9 +277,6 @@ impl Run {
                 world.input(Input::Room(room));
             }
             Step::Crash { survive } => self.crash(survive),
-        }
-        for peer in &mut self.peers {
-            peer.take_in(&mut self.world);
         }
     }
 
