@@ -2,6 +2,7 @@
 
 use crate::cli::safe_text;
 use crate::config::ConfigError;
+use crate::demo::DemoError;
 use crate::desk::client::ClientError;
 use crate::desk::view::Step;
 
@@ -50,6 +51,9 @@ pub enum Failure {
         /// What was waited for.
         step: Step,
     },
+    /// The demo could not be run, found, or did not pass its check.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// A daemon's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -96,6 +100,7 @@ impl Failure {
             Failure::Refused { .. } | Failure::SetAside { .. } => code::REFUSED,
             Failure::StillQueued { .. } => code::STILL_QUEUED,
             Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
+            Failure::Demo(error) => demo_exit_code(error),
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
@@ -104,6 +109,27 @@ impl Failure {
     /// One line for standard error, safe for a terminal: a relay's words may be in it.
     pub fn sentence(&self) -> String {
         safe_text::line(&self.to_string())
+    }
+}
+
+fn demo_exit_code(error: &DemoError) -> u8 {
+    match error {
+        DemoError::NotRunning => code::UNREACHABLE,
+        DemoError::UnknownDesk { .. } | DemoError::NotEmpty(_) | DemoError::PathUnusable(_) => code::USAGE,
+        DemoError::Pki(_)
+        | DemoError::Desk { .. }
+        | DemoError::File { .. }
+        | DemoError::Pointer { .. }
+        | DemoError::PointerNotOurs(_)
+        | DemoError::Port(_)
+        | DemoError::Spawn { .. }
+        | DemoError::Died(_)
+        | DemoError::Late { .. }
+        | DemoError::Journal(_)
+        | DemoError::ChecksFailed(_)
+        | DemoError::Interrupted
+        | DemoError::Output(_)
+        | DemoError::System(_) => code::OTHER,
     }
 }
 

@@ -9,6 +9,7 @@ pub mod time;
 
 mod ack;
 mod config;
+mod demo;
 mod inbox;
 mod outbox;
 mod read;
@@ -43,6 +44,7 @@ enum Command {
     Ack(ack::AckArgs),
     Status(status::StatusArgs),
     Config(config::ConfigArgs),
+    Demo(Box<demo::DemoArgs>),
 }
 
 /// How a command reaches its desk and in which form it answers.
@@ -82,6 +84,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Read(args) => at_desk(&args.desk, async |desk, screen| read::run(&args, desk, screen).await),
         Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
+        Command::Demo(args) => demo::run(*args),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
     }
 }
