@@ -1,10 +1,13 @@
 //! Why a command failed, and the exit code that says so: a contract with scripts.
 
-use crate::cli::safe_text;
+use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
 use crate::demo::DemoError;
 use crate::desk::client::ClientError;
 use crate::desk::view::Step;
+use crate::journal::JournalError;
+use crate::pki::PkiError;
+use crate::relay::log::LogError;
 
 /// A command's failure. [`Failure::exit_code`] is the contract; the text ends with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum Failure {
     /// The demo could not be run, found, or did not pass its check.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// Certificates or rosters could not be made or read.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
     /// A daemon's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -68,6 +74,9 @@ pub enum Failure {
         /// Why, and what to do.
         sentence: String,
     },
+    /// The relay's log cannot be read, or is not what a relay wrote.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -88,6 +97,7 @@ mod code {
     pub const STILL_QUEUED: u8 = 5;
     pub const UNKNOWN_ADDRESSEE: u8 = 6;
     pub const NOT_PERMITTED: u8 = 7;
+    pub const INTEGRITY: u8 = 8;
     pub const CONFIGURATION: u8 = 78;
 }
 
@@ -102,6 +112,9 @@ impl Failure {
             Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
             Failure::Demo(error) => demo_exit_code(error),
             Failure::Daemon { exit_code, .. } => *exit_code,
+            Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
+            Failure::Log(_) => code::INTEGRITY,
+            Failure::Pki(error) => pki::exit_code(error),
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }
