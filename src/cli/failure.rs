@@ -138,7 +138,7 @@ fn demo_exit_code(error: &DemoError) -> u8 {
         | DemoError::Spawn { .. }
         | DemoError::Died(_)
         | DemoError::Late { .. }
-        | DemoError::Journal(_)
+        | DemoError::Log(_)
         | DemoError::ChecksFailed(_)
         | DemoError::Interrupted
         | DemoError::Output(_)

@@ -12,8 +12,8 @@ use crate::demo::stage::{RELAY, Stage, until};
 use crate::demo::verify::{self, Observed};
 use crate::demo::{DESKS, DemoError};
 use crate::desk::view::AddresseeState;
-use crate::journal::{self, JournalError, Replayed};
-use crate::record::content::Content;
+use crate::relay::log::{self, LogError};
+use crate::wire::Position;
 
 /// How long the last receipts may take to reach the log.
 const LOGGED_TIME_MAX: Duration = Duration::from_secs(10);
@@ -24,12 +24,12 @@ pub struct Report {
     dispatches: usize,
     envelopes_to_addressees: usize,
     receipts: [(&'static str, usize); 3],
-    records: usize,
+    records: u64,
     time: Duration,
     failures: Vec<String>,
 }
 
-/// Plays everything and verifies it. Stops the stage at the end, to read the journal as it lies on the disk.
+/// Plays everything and verifies it. Stops the stage at the end, to read the log as it lies on the disk.
 ///
 /// # Errors
 /// [`DemoError`] where the play itself could not go on; what went wrong in it stands in the report.
@@ -61,7 +61,7 @@ pub async fn play_and_verify(stage: &mut Stage) -> Result<Report, DemoError> {
     let observed = observed(stage, &play).await?;
     failures.extend(verify::finished(&observed));
     stage.stop_all().await;
-    let (records, lost) = verify_journal(&stage.journal_folder(), &observed)?;
+    let (records, lost) = verify_log(&stage.relay_folder(), &observed)?;
     failures.extend(lost);
     Ok(report(&observed, records, started.elapsed(), failures))
 }
@@ -141,26 +141,17 @@ async fn observed(stage: &Stage, play: &Play<'_>) -> Result<Observed, DemoError>
     Ok(observed)
 }
 
-/// Reads the stopped relay's journal back: how many records it has, and which accepted envelope is not where
-/// its sender was told it is.
-fn verify_journal(journal_folder: &Path, observed: &Observed) -> Result<(usize, Vec<String>), DemoError> {
-    let mut records = 0;
+/// Reads the stopped relay's log back: how many records it has, and which accepted envelope is not where its
+/// sender was told it is.
+fn verify_log(relay_folder: &Path, observed: &Observed) -> Result<(u64, Vec<String>), DemoError> {
     let mut envelopes = BTreeMap::new();
-    let mut unreadable = Vec::new();
-    journal::observe(journal_folder, &mut |replayed| -> Result<(), JournalError> {
-        if let Replayed::Record(position, record) = replayed {
-            records += 1;
-            match Content::from_record(&record) {
-                Ok(Content::Envelope(accepted)) => {
-                    drop(envelopes.insert(position.0, accepted.hash.0.to_string()))
-                }
-                Ok(Content::Receipts(_) | Content::Refusal(_) | Content::Administrative(_)) => (),
-                Err(error) => unreadable.push(format!("log: record {}: {error}", position.0)),
-            }
+    let head = log::read(relay_folder, Position(0), |line| -> Result<(), LogError> {
+        if line.kind == "envelope" {
+            envelopes.insert(line.position, line.hash);
         }
         Ok(())
     })?;
-    let mut failures = unreadable;
+    let mut failures = Vec::new();
     for (scripted, outgoing) in &observed.sent {
         let logged = outgoing.position.and_then(|position| envelopes.get(&position));
         if logged.is_none() || logged != outgoing.envelope_hash.as_ref() {
@@ -170,10 +161,10 @@ fn verify_journal(journal_folder: &Path, observed: &Observed) -> Result<(usize, 
     if envelopes.len() != observed.sent.len() {
         failures.push(format!("log: {} envelopes for {} dispatches", envelopes.len(), observed.sent.len()));
     }
-    Ok((records, failures))
+    Ok((head.size, failures))
 }
 
-fn report(observed: &Observed, records: usize, time: Duration, failures: Vec<String>) -> Report {
+fn report(observed: &Observed, records: u64, time: Duration, failures: Vec<String>) -> Report {
     let states = || observed.sent.iter().flat_map(|(_, outgoing)| &outgoing.addressees);
     let count =
         |step: fn(&AddresseeState) -> &Option<String>| states().filter(|one| step(one).is_some()).count();

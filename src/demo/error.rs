@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::demo::process::Death;
 use crate::desk::client::ClientError;
-use crate::journal::JournalError;
 use crate::pki::PkiError;
+use crate::relay::log::LogError;
 
 /// Why the demo ended. Each text ends with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -81,9 +81,9 @@ pub enum DemoError {
         /// For how long.
         time_max: Duration,
     },
-    /// The journal does not read back.
+    /// The relay's log does not read back.
     #[error(transparent)]
-    Journal(#[from] JournalError),
+    Log(#[from] LogError),
     /// The play went to its end and these checks failed.
     #[error("{0} checks failed: run it again with --dir DIR and read the logs below DIR")]
     ChecksFailed(usize),

@@ -7,7 +7,7 @@ use crate::demo::DemoError;
 use crate::demo::scenario::{Scenario, Scripted};
 use crate::demo::stage::{Stage, until};
 use crate::desk::client::{ClientError, DeskClient};
-use crate::desk::view::{Incoming, IncomingWhole, Mark, Outgoing};
+use crate::desk::view::{InboxFilter, Incoming, IncomingWhole, LIST_MAX, Mark, Outgoing};
 
 /// How long a step of a dispatch's life may take; a relay may be killed and started again meanwhile.
 const STEP_TIME_MAX: Duration = Duration::from_secs(15);
@@ -125,7 +125,8 @@ impl<'a> Play<'a> {
         step: &str,
         reached: impl Fn(&Outgoing) -> bool,
     ) -> Result<(), DemoError> {
-        for (scripted, id) in self.sent() {
+        // A desk that is down cannot be asked what became of its own dispatches.
+        for (scripted, id) in self.sent().filter(|(scripted, _)| stage.is_up(&scripted.from)) {
             let desk = stage.desk(&scripted.from);
             until(&format!("{} of {} {step}", scripted.key, scripted.from), STEP_TIME_MAX, async || {
                 let outgoing = desk.outgoing(id).await.map_err(DemoError::desk(&scripted.from))?;
@@ -142,8 +143,7 @@ impl<'a> Play<'a> {
 /// # Errors
 /// [`DemoError::Desk`].
 pub async fn inbox(stage: &Stage, code: &str) -> Result<Vec<Incoming>, DemoError> {
-    let filter =
-        crate::desk::view::InboxFilter { limit: Some(crate::desk::view::LIST_MAX), ..Default::default() };
+    let filter = InboxFilter { limit: Some(LIST_MAX), ..InboxFilter::default() };
     stage.desk(code).inbox(&filter).await.map_err(DemoError::desk(code))
 }
 

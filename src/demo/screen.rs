@@ -7,8 +7,9 @@ use crate::demo::place::Place;
 use crate::demo::play;
 use crate::demo::stage::Stage;
 use crate::demo::{DESKS, DemoError, HUB};
-use crate::desk::view::{LIST_MAX, Outgoing};
-use crate::journal::{self, JournalError, Replayed};
+use crate::desk::view::{AddresseeState, LIST_MAX, Outgoing};
+use crate::relay::log::{self, LogError};
+use crate::wire::Position;
 
 /// Certificates of the example's CA itself: root and issuing.
 const CA_CERTIFICATES: usize = 2;
@@ -29,13 +30,13 @@ struct Facts {
     flash_not_acknowledged: usize,
     /// Code of the silent mission, and what is accepted and not delivered to it.
     waiting: Option<(&'static str, usize)>,
-    records: usize,
+    records: u64,
 }
 
 /// Asks everybody and writes the first screen.
 ///
 /// # Errors
-/// [`DemoError::Desk`], [`DemoError::Journal`].
+/// [`DemoError::Desk`], [`DemoError::Log`].
 pub async fn first(stage: &Stage, place: &Place) -> Result<String, DemoError> {
     let mut facts = Facts {
         folder: place.folder().display().to_string(),
@@ -82,7 +83,7 @@ fn silence(stage: &Stage, code: &str) -> String {
 
 /// Receipts that the sender holds of one dispatch.
 fn receipts(outgoing: &Outgoing) -> usize {
-    let of_one = |one: &crate::desk::view::AddresseeState| {
+    let of_one = |one: &AddresseeState| {
         let steps = [&one.delivered_at, &one.set_aside_at, &one.read_at, &one.acknowledged_at];
         steps.into_iter().flatten().count()
     };
@@ -91,21 +92,16 @@ fn receipts(outgoing: &Outgoing) -> usize {
 
 fn waiting(sent: &[Outgoing], code: &str) -> usize {
     let waits = |outgoing: &&Outgoing| {
-        let undelivered =
-            |one: &crate::desk::view::AddresseeState| one.code == code && one.delivered_at.is_none();
+        let undelivered = |one: &AddresseeState| one.code == code && one.delivered_at.is_none();
         outgoing.state == "accepted" && outgoing.addressees.iter().any(undelivered)
     };
     sent.iter().filter(waits).count()
 }
 
-/// Records of the running relay's journal that are confirmed by now.
-fn records(stage: &Stage) -> Result<usize, DemoError> {
-    let mut records = 0;
-    journal::observe(&stage.journal_folder(), &mut |replayed| -> Result<(), JournalError> {
-        records += usize::from(matches!(replayed, Replayed::Record(..)));
-        Ok(())
-    })?;
-    Ok(records)
+/// Records of the running relay's log that are confirmed by now.
+fn records(stage: &Stage) -> Result<u64, DemoError> {
+    let head = log::read(&stage.relay_folder(), Position(0), |_| Ok::<_, LogError>(()))?;
+    Ok(head.size)
 }
 
 impl Facts {

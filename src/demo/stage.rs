@@ -21,7 +21,6 @@ use crate::desk::client::{ClientError, DeskClient};
 use crate::desk::view::Status;
 use crate::identity::Kind;
 use crate::pki::{Example, example_parties, make_example};
-use crate::relay::JOURNAL_FOLDER;
 
 /// The relay's name among the processes; the desks' are their codes.
 pub const RELAY: &str = "relay";
@@ -153,9 +152,9 @@ impl Stage {
         DeskClient::new(socket(&self.folder, code))
     }
 
-    /// The relay's journal.
-    pub fn journal_folder(&self) -> PathBuf {
-        self.party_folder(RELAY).join(JOURNAL_FOLDER)
+    /// The relay's folder, with its journal.
+    pub fn relay_folder(&self) -> PathBuf {
+        self.party_folder(RELAY)
     }
 
     /// Waits until a desk is in contact with the relay.
