@@ -1,7 +1,7 @@
 //! `pouch demo`: everything on this machine, and the normal commands as one of its desks.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -29,13 +29,13 @@ pub struct DemoArgs {
 
 #[derive(Subcommand)]
 enum DemoCommand {
-    Send(As<send::SendArgs>),
+    Send(Box<As<send::SendArgs>>),
     Outbox(As<outbox::OutboxArgs>),
     Inbox(As<inbox::InboxArgs>),
     Read(As<read::ReadArgs>),
     Ack(As<ack::AckArgs>),
     /// Show all desks of the running demo, or one
-    Status(StatusArgs),
+    Status(OverviewArgs),
     /// Become a daemon that ends with the demo
     #[command(hide = true)]
     Daemon(DaemonArgs),
@@ -52,7 +52,7 @@ struct As<A: Args> {
 }
 
 #[derive(Args)]
-struct StatusArgs {
+struct OverviewArgs {
     /// Only this desk, in full
     #[arg(long = "as", value_name = "CODE")]
     code: Option<String>,
@@ -91,7 +91,8 @@ pub fn run(args: DemoArgs) -> Result<(), Failure> {
 
 fn at_a_desk(command: DemoCommand) -> Result<(), Failure> {
     match command {
-        DemoCommand::Send(As { code, mut args }) => {
+        DemoCommand::Send(send) => {
+            let As { code, mut args } = *send;
             name_socket(&mut args.desk, &code)?;
             // The demo's traffic is exercise traffic, which never mixes with the other kind.
             args.exercise = true;
@@ -113,11 +114,11 @@ fn at_a_desk(command: DemoCommand) -> Result<(), Failure> {
             name_socket(&mut args.desk, &code)?;
             at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await)
         }
-        DemoCommand::Status(StatusArgs { code: Some(code), mut args }) => {
+        DemoCommand::Status(OverviewArgs { code: Some(code), mut args }) => {
             name_socket(&mut args.desk, &code)?;
             at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await)
         }
-        DemoCommand::Status(StatusArgs { code: None, args }) => {
+        DemoCommand::Status(OverviewArgs { code: None, args }) => {
             let folder = place::running()?;
             at_desk(&args.desk, async |_, screen| every_status(&folder, screen).await)
         }
@@ -132,11 +133,12 @@ fn name_socket(desk: &mut DeskArgs, code: &str) -> Result<(), DemoError> {
     let known = DESKS.iter().find(|(known, _)| known.eq_ignore_ascii_case(code));
     let (code, _) = known.ok_or_else(|| DemoError::UnknownDesk { code: code.to_owned() })?;
     desk.socket = place::socket(&place::running()?, code);
+    desk.demo = Some(code);
     Ok(())
 }
 
 /// One line for each desk; a silent one has no socket.
-async fn every_status(folder: &std::path::Path, screen: &mut Screen<'_>) -> Result<(), Failure> {
+async fn every_status(folder: &Path, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let mut rows = Vec::new();
     for (code, name) in DESKS {
         match DeskClient::new(place::socket(folder, code)).status().await {

@@ -69,6 +69,9 @@ struct DeskArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// The desk's code, where it is one of the running demo's
+    #[arg(skip)]
+    demo: Option<&'static str>,
 }
 
 /// Runs the command that the process was started with; the exit code is DESIGN 11's.
@@ -116,6 +119,7 @@ fn at_desk(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
     let mut out = std::io::stdout();
     let mut screen = Screen::new(&mut out, args.json, paint());
+    screen.demo = args.demo;
     runtime.block_on(command(&DeskClient::new(&args.socket), &mut screen))
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ pub struct Process {
 pub struct Death {
     name: String,
     status: io::Result<ExitStatus>,
-    log: PathBuf,
+    /// Read at once: the log may be erased before anybody asks.
+    last_lines: io::Result<String>,
 }
 
 impl Process {
@@ -70,7 +71,8 @@ impl Process {
         let (ending, ended) = watch::channel(false);
         let (name, log) = (name.to_owned(), log.to_owned());
         tokio::spawn(async move {
-            let death = attend(child, ordered).await.map(|status| Death { name, status, log });
+            let missed = attend(child, ordered).await;
+            let death = missed.map(|status| Death { name, status, last_lines: last_lines(&log) });
             ending.send_replace(true);
             if let Some(death) = death
                 && deaths.send(death).await.is_err()
@@ -154,9 +156,9 @@ impl fmt::Display for Death {
             Ok(status) => write!(f, "{status}")?,
             Err(error) => write!(f, "and how is unknown: {error}")?,
         }
-        match last_lines(&self.log) {
+        match &self.last_lines {
             Ok(lines) => write!(f, "; its log ends with: {lines}"),
-            Err(error) => write!(f, "; its log {} cannot be read: {error}", self.log.display()),
+            Err(error) => write!(f, "; its log cannot be read: {error}"),
         }
     }
 }
@@ -185,7 +187,7 @@ mod tests {
         let log = folder.path().join("log");
         std::fs::write(&log, "one\ntwo\nthree\n\nfour\n").unwrap();
         let status = Ok(ExitStatus::from_raw(78 << 8));
-        let death = Death { name: "relay".to_owned(), status, log };
+        let death = Death { name: "relay".to_owned(), status, last_lines: last_lines(&log) };
         let expected = "relay ended by itself, exit status: 78; its log ends with: two | three | four";
         assert_eq!(death.to_string(), expected);
     }

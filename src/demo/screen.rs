@@ -27,7 +27,8 @@ struct Facts {
     dispatches: usize,
     topics: usize,
     receipts: usize,
-    flash_not_acknowledged: usize,
+    /// Desk and short id of each FLASH whose acknowledgement is owed.
+    flash_not_acknowledged: Vec<(&'static str, String)>,
     /// Code of the silent mission, and what is accepted and not delivered to it.
     waiting: Option<(&'static str, usize)>,
     records: u64,
@@ -61,7 +62,7 @@ pub async fn first(stage: &Stage, place: &Place) -> Result<String, DemoError> {
         for incoming in play::inbox(stage, code).await? {
             let owed = incoming.acknowledgement_required && incoming.role == "to";
             if owed && incoming.precedence == "flash" && incoming.acknowledged_at.is_none() {
-                facts.flash_not_acknowledged += 1;
+                facts.flash_not_acknowledged.push((code, incoming.short));
             }
             dispatches.insert(incoming.id, incoming.topic);
         }
@@ -110,13 +111,13 @@ impl Facts {
         let version = env!("CARGO_PKG_VERSION");
         let (hub, missions) = (self.links(|code| code == HUB), self.links(|code| code != HUB));
         let mut odd = format!(" · {receipts} receipts");
-        if self.flash_not_acknowledged > 0 {
-            odd.push_str(&format!(" · {} FLASH not acknowledged", self.flash_not_acknowledged));
+        if !self.flash_not_acknowledged.is_empty() {
+            odd.push_str(&format!(" · {} FLASH not acknowledged", self.flash_not_acknowledged.len()));
         }
         if let Some((code, waiting)) = self.waiting {
             odd.push_str(&format!(" · {waiting} wait for {code}"));
         }
-        format!(
+        let mut text = format!(
             "\
 pouch {version} demo   everything runs on this machine and {end}: not for real traffic
 
@@ -126,14 +127,18 @@ pouch {version} demo   everything runs on this machine and {end}: not for real t
   missions  {missions}
   traffic   {dispatches} dispatches on {topics} topics{odd}
   log       {records} records, chained, not yet witnessed
-  sealing   not built yet: the relay could read these dispatches
+  sealing   not built yet: a dispatch travels in clear inside its envelope, the relay could read it
 
 try in a second terminal
   pouch demo send --as IDN --to MOD --precedence flash --topic maritime \"Unlit vessel, 2 nm east of the anchorage\"
-  pouch demo inbox --as MOD     # what the ministry received
-  pouch demo status             # all desks at a glance
+  pouch demo inbox --as MOD          # what the ministry received
 "
-        )
+        );
+        if let Some((code, short)) = self.flash_not_acknowledged.first() {
+            text.push_str(&format!("  pouch demo ack --as {code} {short}       # take the FLASH over\n"));
+        }
+        text.push_str("  pouch demo status                  # all desks at a glance\n");
+        text
     }
 
     /// `Indonesia (IDN) · Malaysia (MYS) in contact · Viet Nam (VNM) silent since 240612Z, on purpose`
@@ -167,7 +172,7 @@ mod tests {
             dispatches: 42,
             topics: 5,
             receipts: 99,
-            flash_not_acknowledged: 1,
+            flash_not_acknowledged: vec![("MOD", "K7QF".to_owned())],
             waiting: Some(("VNM", 9)),
             records: 187,
         };
@@ -178,6 +183,7 @@ mod tests {
             "  missions  Indonesia (IDN) · Malaysia (MYS) · Philippines (PHL) in contact · Viet Nam (VNM) silent since 240612Z, on purpose",
             "  traffic   42 dispatches on 5 topics · 99 receipts · 1 FLASH not acknowledged · 9 wait for VNM",
             "  log       187 records, chained, not yet witnessed",
+            "  pouch demo ack --as MOD K7QF       # take the FLASH over",
         ] {
             assert!(screen.lines().any(|shown| shown == line), "{line}\n{screen}");
         }

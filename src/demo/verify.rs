@@ -127,7 +127,8 @@ fn arrival(observed: &Observed, scripted: &Scripted, sent: &Outgoing, state: &Ad
         ("notices, for there are some", summary.notices.is_empty()),
     ]
     .into_iter()
-    .filter_map(|(what, right)| (!right).then(|| format!("arrived at {code} with another {what}")))
+    .filter(|(_, right)| !right)
+    .map(|(what, _)| format!("arrived at {code} with another {what}"))
     .collect()
 }
 
