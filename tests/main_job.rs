@@ -23,7 +23,13 @@ const TIME_MAX: Duration = Duration::from_secs(120);
 
 #[test]
 fn five_hundred_documents_and_their_answers_survive_five_kills_of_the_relay() {
-    let roots = ["/usr/share/doc", "/usr/share/common-licenses", "/usr/share", env!("CARGO_MANIFEST_DIR"), "/usr/lib"];
+    let roots = [
+        "/usr/share/doc",
+        "/usr/share/common-licenses",
+        "/usr/share",
+        env!("CARGO_MANIFEST_DIR"),
+        "/usr/lib",
+    ];
     let documents = support::documents(&roots.map(Path::new), DOCUMENTS, DOCUMENT_BYTES_MAX);
     assert_eq!(documents.len(), DOCUMENTS, "this machine has too few text documents");
     let mut site = Site::new();
@@ -33,30 +39,46 @@ fn five_hundred_documents_and_their_answers_survive_five_kills_of_the_relay() {
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
     let job = async { tokio::time::timeout(TIME_MAX, run(&mut site, &documents)).await };
     let ended = runtime.block_on(job);
-    assert!(ended.is_ok(), "not done in {TIME_MAX:?}\nrelay: {}\nhub: {}", site.last_words("relay"), site.last_words("hub"));
+    assert!(
+        ended.is_ok(),
+        "not done in {TIME_MAX:?}\nrelay: {}\nhub: {}",
+        site.last_words("relay"),
+        site.last_words("hub")
+    );
 }
 
 async fn run(site: &mut Site, documents: &[String]) {
     for party in ["hub"].into_iter().chain(MISSIONS) {
         wait_until_up(&site.desk(party)).await;
     }
-    let shares: Vec<Vec<String>> =
-        (0..MISSIONS.len()).map(|n| documents.iter().skip(n).step_by(MISSIONS.len()).cloned().collect()).collect();
-    let senders = MISSIONS.iter().zip(shares.clone()).map(|(mission, share)| send_all(site.desk(mission), share));
+    let shares: Vec<Vec<String>> = (0..MISSIONS.len())
+        .map(|n| documents.iter().skip(n).step_by(MISSIONS.len()).cloned().collect())
+        .collect();
+    let senders =
+        MISSIONS.iter().zip(shares.clone()).map(|(mission, share)| send_all(site.desk(mission), share));
     let senders: Vec<_> = senders.map(tokio::spawn).collect();
     let received = receive_and_answer(site, documents.len()).await;
     for sender in senders {
         sender.await.expect("every document was taken into its outbox");
     }
     for (mission, share) in MISSIONS.iter().zip(&shares) {
-        let from: Vec<&String> = received.iter().filter(|(from, _)| from.eq_ignore_ascii_case(mission)).map(|(_, body)| body).collect();
+        let from: Vec<&String> = received
+            .iter()
+            .filter(|(from, _)| from.eq_ignore_ascii_case(mission))
+            .map(|(_, body)| body)
+            .collect();
         assert_eq!(from.len(), share.len(), "documents of {mission}");
         assert!(from.into_iter().eq(share), "documents of {mission} arrive byte for byte, in order");
         let answers = wait_for_answers(&site.desk(mission), share.len()).await;
         let expected: Vec<String> = share.iter().map(|document| answer_to(document)).collect();
         assert_eq!(answers, expected, "answers to {mission}");
         let status = site.desk(mission).status().await.expect("status");
-        assert_eq!((status.queued, status.refused, status.set_aside), (0, 0, 0), "{mission}: {:?}", status.alarms);
+        assert_eq!(
+            (status.queued, status.refused, status.set_aside),
+            (0, 0, 0),
+            "{mission}: {:?}",
+            status.alarms
+        );
     }
 }
 

@@ -1,9 +1,12 @@
 //! Why a command failed, and the exit code that says so: a contract with scripts.
 
-use crate::cli::safe_text;
+use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
 use crate::desk::client::ClientError;
 use crate::desk::view::Step;
+use crate::journal::JournalError;
+use crate::pki::PkiError;
+use crate::relay::log::LogError;
 
 /// A command's failure. [`Failure::exit_code`] is the contract; the text ends with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +53,9 @@ pub enum Failure {
         /// What was waited for.
         step: Step,
     },
+    /// Certificates or rosters could not be made or read.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
     /// A daemon's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -64,6 +70,9 @@ pub enum Failure {
         /// Why, and what to do.
         sentence: String,
     },
+    /// The relay's log cannot be read, or is not what a relay wrote.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -84,6 +93,7 @@ mod code {
     pub const STILL_QUEUED: u8 = 5;
     pub const UNKNOWN_ADDRESSEE: u8 = 6;
     pub const NOT_PERMITTED: u8 = 7;
+    pub const INTEGRITY: u8 = 8;
     pub const CONFIGURATION: u8 = 78;
 }
 
@@ -97,6 +107,9 @@ impl Failure {
             Failure::StillQueued { .. } => code::STILL_QUEUED,
             Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
             Failure::Daemon { exit_code, .. } => *exit_code,
+            Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
+            Failure::Log(_) => code::INTEGRITY,
+            Failure::Pki(error) => pki::exit_code(error),
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }

@@ -9,9 +9,13 @@ pub mod time;
 
 mod ack;
 mod config;
+mod daemon;
 mod inbox;
 mod outbox;
+mod pki;
 mod read;
+mod relay;
+mod roster;
 mod send;
 mod status;
 
@@ -36,6 +40,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Relay(relay::RelayArgs),
+    Mission(daemon::MissionArgs),
+    Hub(daemon::HubArgs),
     Send(Box<send::SendArgs>),
     Outbox(outbox::OutboxArgs),
     Inbox(inbox::InboxArgs),
@@ -43,6 +50,12 @@ enum Command {
     Ack(ack::AckArgs),
     Status(status::StatusArgs),
     Config(config::ConfigArgs),
+    /// Certificates: a ministry's CA, and requests of its parties
+    #[command(subcommand)]
+    Pki(pki::PkiCommand),
+    /// Rosters: who the parties are, signed by the ministry
+    #[command(subcommand)]
+    Roster(roster::RosterCommand),
 }
 
 /// How a command reaches its desk and in which form it answers.
@@ -72,6 +85,9 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Relay(args) => relay::run(args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+        Command::Mission(args) => daemon::mission(&args.daemon),
+        Command::Hub(args) => daemon::hub(&args.daemon),
         Command::Send(args) => at_desk(&args.desk, async |desk, screen| send::run(&args, desk, screen).await),
         Command::Outbox(args) => {
             at_desk(&args.desk, async |desk, screen| outbox::run(&args, desk, screen).await)
@@ -83,6 +99,8 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+        Command::Pki(command) => Ok(pki::run(command)?),
+        Command::Roster(command) => Ok(roster::run(command)?),
     }
 }
 
@@ -98,8 +116,11 @@ fn at_desk(
     runtime.block_on(command(&DeskClient::new(&args.socket), &mut screen))
 }
 
-/// Colours on a terminal, unless `NO_COLOR` is set to anything (no-color.org).
+/// Colours on a terminal, unless `NO_COLOR` holds anything (no-color.org).
 fn paint() -> Paint {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if std::io::stdout().is_terminal() && !refused { Paint::Colour } else { Paint::Plain }
+    if std::io::stdout().is_terminal() && colour_wanted() { Paint::Colour } else { Paint::Plain }
+}
+
+fn colour_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -16,6 +16,12 @@ pub fn dtg(time: &str) -> String {
     }
 }
 
+/// Microseconds since 1970 to the second, `2026-11-24T10:15:00Z`.
+pub fn seconds(time_us: u64) -> String {
+    let time = i64::try_from(time_us).ok().and_then(|us| Timestamp::from_microsecond(us).ok());
+    time.map_or_else(|| "out of range".to_owned(), |time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 /// Reads a date-time group as RFC 3339 in UTC. The error says how to write one.
 pub fn from_dtg(text: &str) -> Result<String, String> {
     let malformed = || {

@@ -8,3 +8,5 @@ pub mod status;
 pub mod store;
 pub mod handle;
 pub mod link;
+pub mod api;
+pub mod run;

@@ -99,7 +99,7 @@ impl Journal {
     /// Hands records in, in ticket order, without waiting. Each comes back in an
     /// [`Event::Durable`], or the journal fails.
     pub fn append(&self, records: Vec<Append>) -> Result<(), AppendError> {
-        let bytes = queue_bytes(&records);
+        let bytes = records.iter().map(|append| queue_bytes(&append.record)).sum();
         let queued = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         // A single call larger than the bound is let through when nothing else waits.
         if queued > 0 && queued + bytes > self.queue_bytes_max {
@@ -245,7 +245,8 @@ impl Committer {
             self.writer.roll(&base)?;
         }
         let first = self.writer.append(&records)?;
-        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let waited: usize = records.iter().map(queue_bytes).sum();
+        self.queued_bytes.fetch_sub(waited, Ordering::Relaxed);
         let positions = (first.0..).map(Position);
         (self.events)(Event::Durable(tickets.into_iter().zip(positions).collect()));
         Ok(true)
@@ -262,8 +263,9 @@ impl Committer {
     }
 }
 
-fn queue_bytes(records: &[Append]) -> usize {
-    records.iter().map(|append| append.record.encoded_len()).sum()
+/// What a record that waits counts for: small ones take more memory than they encode to.
+fn queue_bytes(record: &Record) -> usize {
+    record.encoded_len() + size_of::<Append>()
 }
 
 /// A journal that cannot go on must not leave the rest of the relay running (FAULTS 38).

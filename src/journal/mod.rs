@@ -47,7 +47,7 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Segments made ready ahead of need; without one a roll waits 110 ms and more.
     pub spare_segments: usize,
-    /// Bytes of records handed in and not yet durable. Reached: [`AppendError::Full`].
+    /// Bytes of memory of records handed in and not yet durable. Reached: [`AppendError::Full`].
     pub queue_bytes_max: usize,
     /// Calls of [`Journal::append`] whose records no batch has taken up yet. Reached: the same.
     pub queue_appends_max: usize,

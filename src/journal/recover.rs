@@ -99,6 +99,12 @@ impl Recovered {
         Position(self.head.position)
     }
 
+    /// Records of the last batch, which [`Recovered::open`] makes durable again before it streams
+    /// them; 0 after a clean stop.
+    pub fn unconfirmed(&self) -> usize {
+        self.unconfirmed.len()
+    }
+
     /// Whether nothing was ever recorded here.
     pub fn is_new(&self) -> bool {
         self.newest.is_none() && self.unconfirmed.is_empty()

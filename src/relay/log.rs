@@ -59,30 +59,47 @@ pub enum LogError {
     /// A record in it.
     #[error(transparent)]
     Record(#[from] ReplayError),
-    /// Where the lines go.
-    #[error("cannot write the log: {0}")]
-    Output(#[from] std::io::Error),
+}
+
+/// Why reading ended early: the log, or whoever takes its lines.
+enum Ended<E> {
+    Log(LogError),
+    Line(E),
+}
+
+impl<E> From<JournalError> for Ended<E> {
+    fn from(error: JournalError) -> Ended<E> {
+        Ended::Log(error.into())
+    }
 }
 
 /// Hands every record from a position on to `line`, and returns the head. Streams: one batch at a time.
 ///
 /// # Errors
-/// [`LogError`], of which `line` gives [`LogError::Output`].
-pub fn read(
+/// [`LogError`] as `E`, and whatever `line` answers, at once.
+pub fn read<E: From<LogError>>(
     dir: &Path,
     since: Position,
-    mut line: impl FnMut(LogLine) -> Result<(), LogError>,
-) -> Result<LogHead, LogError> {
+    mut line: impl FnMut(LogLine) -> Result<(), E>,
+) -> Result<LogHead, E> {
     let mut tree = Frontier::new();
-    journal::observe(&dir.join(JOURNAL_FOLDER), &mut |replayed| {
+    let read = journal::observe(&dir.join(JOURNAL_FOLDER), &mut |replayed| {
         let Replayed::Record(position, record) = replayed else { return Ok(()) };
         tree.append(content::leaf_hash(&record));
         if position < since {
             return Ok(());
         }
-        line(describe(position, &record)?)
-    })?;
-    Ok(LogHead { size: tree.size(), root: tree.root().to_string(), standing: "chained, not yet witnessed" })
+        line(describe(position, &record).map_err(Ended::Log)?).map_err(Ended::Line)
+    });
+    match read {
+        Ok(()) => Ok(LogHead {
+            size: tree.size(),
+            root: tree.root().to_string(),
+            standing: "chained, not yet witnessed",
+        }),
+        Err(Ended::Log(error)) => Err(error.into()),
+        Err(Ended::Line(error)) => Err(error),
+    }
 }
 
 fn describe(position: Position, record: &Record) -> Result<LogLine, LogError> {

@@ -68,11 +68,6 @@ pub enum RelayError {
         /// The trust bundle's.
         trust_domain: String,
     },
-    /// Example keys outside demo and bench.
-    #[error(
-        "trust domain {0} holds example keys that others may have too: make your own PKI with `pouch pki init`"
-    )]
-    ExampleKeys(String),
     /// The roster file.
     #[error(
         "cannot read roster {path}: {source}; give the path of a signed roster, or of none once the journal holds one"
@@ -115,7 +110,6 @@ impl RelayError {
             | RelayError::Tls(_)
             | RelayError::Key(_)
             | RelayError::NotARelay { .. }
-            | RelayError::ExampleKeys(_)
             | RelayError::RosterFile { .. }
             | RelayError::Listen { .. }
             | RelayError::Folder { .. } => 78,
@@ -133,17 +127,13 @@ struct Shared {
     limits: Limits,
 }
 
-/// Runs a relay until it is told to stop, or fails. Where an example's keys are allowed, say so.
+/// Runs a relay until it is told to stop, or fails.
 ///
 /// # Errors
 /// [`RelayError`], with the exit code of the process. Nothing that was accepted is lost by any of them.
-pub async fn run(
-    config: RelayConfig,
-    example: bool,
-    mut shutdown: watch::Receiver<bool>,
-) -> Result<(), RelayError> {
+pub async fn run(config: RelayConfig, mut shutdown: watch::Receiver<bool>) -> Result<(), RelayError> {
     let bundle = config::trust_bundle(&config.trust)?;
-    let shared = shared(&config, &bundle, example)?;
+    let shared = shared(&config, &bundle)?;
     let offered = read_roster(&config)?;
     let opened = open_journal(&config, bundle)?;
     if opened.exchange.roster().is_none() && offered.is_none() {
@@ -171,10 +161,7 @@ pub async fn run(
     ended
 }
 
-fn shared(config: &RelayConfig, bundle: &TrustBundle, example: bool) -> Result<Shared, RelayError> {
-    if config::is_example(&bundle.trust_domain) && !example {
-        return Err(RelayError::ExampleKeys(bundle.trust_domain.clone()));
-    }
+fn shared(config: &RelayConfig, bundle: &TrustBundle) -> Result<Shared, RelayError> {
     let credentials = Credentials::load(&config.pki)?;
     let id = credentials.party_id()?;
     if id.spiffe().kind() != Kind::Relay || id.spiffe().trust_domain() != bundle.trust_domain {

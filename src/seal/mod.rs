@@ -6,6 +6,8 @@
 //! to 64 headers at once.
 
 mod open;
+#[cfg(test)]
+mod tests;
 
 pub use open::{
     BODY_BYTES_MAX, LANGUAGE_BYTES_MAX, ORIGINATOR_BYTES_MAX, Opened, OpenedDispatch, REFERENCE_BYTES_MAX,

@@ -56,9 +56,10 @@ impl Site {
             pki.join("root.pem")
         );
         let (command, config) = match party {
-            "relay" => {
-                ("relay", format!("listen = \"{}\"\nroster = {:?}\n{common}", self.address, pki.join("roster.note")))
-            }
+            "relay" => (
+                "relay",
+                format!("listen = \"{}\"\nroster = {:?}\n{common}", self.address, pki.join("roster.note")),
+            ),
             "hub" => ("hub", self.desk_config(party, &common)),
             _ => ("mission", self.desk_config(party, &common)),
         };

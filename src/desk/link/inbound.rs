@@ -31,6 +31,8 @@ pub(super) struct Inbound {
     /// What the deliveries at the store count for, frame by frame.
     storing: Vec<u64>,
     receipts: Vec<ReceivedReceipt>,
+    /// Records that these receipts come from.
+    receipt_records: usize,
     confirm: Confirm,
 }
 
@@ -49,6 +51,7 @@ impl Inbound {
             due: None,
             storing: Vec::new(),
             receipts: Vec::new(),
+            receipt_records: 0,
             confirm: Confirm::default(),
         }
     }
@@ -103,10 +106,12 @@ impl Inbound {
         totals.last()
     }
 
-    /// Queues a receipt; `false` where more wait than a relay sends before any is confirmed.
+    /// Queues a receipt; `false` where those of more records wait than a relay sends before any is confirmed.
     pub(super) fn receipt(&mut self, receipt: ReceivedReceipt) -> bool {
+        let is_same_record = self.receipts.last().is_some_and(|last| last.position == receipt.position);
+        self.receipt_records += usize::from(!is_same_record);
         self.receipts.push(receipt);
-        self.receipts.len() <= self.limits.receipts_in_flight_max
+        self.receipt_records <= self.limits.receipts_in_flight_max
     }
 
     /// The receipts gathered.
@@ -115,6 +120,7 @@ impl Inbound {
             return None;
         }
         self.confirm.begin_storing();
+        self.receipt_records = 0;
         Some(StoreJob::Receipts(mem::take(&mut self.receipts)))
     }
 

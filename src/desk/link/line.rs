@@ -13,7 +13,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     identity::SpiffeId,
-    limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, Limits},
+    limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX, Limits},
     tls,
     wire::{
         codec::{self, CodecError, FrameDecoder},
@@ -136,7 +136,12 @@ impl Line {
     /// [`LineError::Frames`]: the line is to be dropped.
     pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Kind>, LineError> {
         self.decoder.allow(frame_bytes_max);
-        Ok(self.decoder.next_frame()?)
+        let Some((frame, bytes)) = self.decoder.next_sized()? else { return Ok(None) };
+        let is_large = matches!(frame, Kind::Deliver(_) | Kind::Administrative(_));
+        if !is_large && bytes > FRAME_CONTROL_BYTES_MAX as u64 {
+            return Err(CodecError::TooLong { bytes, bytes_max: FRAME_CONTROL_BYTES_MAX }.into());
+        }
+        Ok(Some(frame))
     }
 
     /// Reads no more: the line is to be dropped once it is flushed.

@@ -11,6 +11,7 @@ use crate::{
         link::{
             backoff::Backoff,
             end::{LinkEnd, RelayGoodbye},
+            greeting::Connection,
             jobs::{StoreAnswer, StoreJob},
             session::{Known, Session},
         },
@@ -159,8 +160,8 @@ impl Machine {
             Input::Opened { exporter, relay, serial } => {
                 if !self.stopping {
                     self.session += 1;
-                    self.phase =
-                        Phase::Up(Box::new(Session::new(exporter, (relay, serial), &self.known, now)));
+                    let connection = Connection { exporter, relay, serial };
+                    self.phase = Phase::Up(Box::new(Session::new(connection, &self.known, now)));
                 }
             }
             Input::Heard => self.with_session(now, |session, _| {

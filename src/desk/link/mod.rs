@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod end;
+mod greeting;
 mod inbound;
 pub mod jobs;
 mod line;

@@ -8,31 +8,24 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
-
 use crate::{
     batch::{self, Tag},
     desk::{
         link::{
             end::LinkEnd,
+            greeting::{self, Connection},
             inbound::{self, Inbound},
             jobs::{StoreAnswer, StoreJob},
             machine::{Now, Output, Setup},
-            rosters::{Administrative, Assembly},
+            rosters::Assembly,
             submissions::Submissions,
             verify::{self, Judge},
         },
-        store::{Facts, Resend, WelcomeFacts},
+        store::{Resend, WelcomeFacts},
     },
-    identity::SpiffeId,
-    merkle,
-    record::administrative::{Act, AdministrativeLeaf},
-    roster::{self, PartyNumber, Roster},
-    session::{
-        hello::{self, Binding, End, PROTOCOL},
-        window::Credit,
-    },
-    wire::{EnvelopeHash, Position, convert, pb, pb::frame::Kind},
+    roster::{PartyNumber, Roster},
+    session::window::Credit,
+    wire::{EnvelopeHash, Position, pb, pb::frame::Kind},
 };
 
 /// What outlives a session.
@@ -58,14 +51,10 @@ enum Phase {
 
 /// Stored frames without an answer. Reached: receipts wait in the store.
 const STORED_IN_FLIGHT_MAX: usize = 64;
-/// A clock that differs by more from the relay's is named to a person.
-const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
 
 /// One TLS connection to the relay.
 pub(super) struct Session {
-    exporter: [u8; 32],
-    /// Id and serial of the relay's certificate.
-    relay: (SpiffeId, String),
+    connection: Connection,
     phase: Phase,
     opened: Option<Duration>,
     heard: Duration,
@@ -98,10 +87,9 @@ const TURNS: [fn(&mut Session, Duration) -> Option<StoreJob>; 7] = [
 
 impl Session {
     /// A connection whose TLS handshake is done.
-    pub(super) fn new(exporter: [u8; 32], relay: (SpiffeId, String), known: &Known, now: Now) -> Session {
+    pub(super) fn new(connection: Connection, known: &Known, now: Now) -> Session {
         Session {
-            exporter,
-            relay,
+            connection,
             phase: Phase::Asking,
             opened: None,
             heard: now.mono,
@@ -207,7 +195,11 @@ impl Session {
     /// What the store said to this session's job.
     pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known) {
         match answer {
-            StoreAnswer::Facts(facts) => self.greet(&facts, known),
+            StoreAnswer::Facts(facts) => {
+                known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
+                known.roster = facts.roster;
+                self.phase = Phase::Greeting;
+            }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
             StoreAnswer::Delivered => {
                 if let Some(credit) = self.inbound.delivered() {
@@ -286,44 +278,9 @@ impl Session {
         self.pinged.unwrap_or(self.heard) + known.setup.limits.ping_every
     }
 
-    fn greet(&mut self, facts: &Facts, known: &mut Known) {
-        let setup = &known.setup;
-        let checkpoint = Bytes::new();
-        let binding = Binding {
-            exporter: self.exporter,
-            end: End::Desk,
-            incarnation: facts.incarnation,
-            instance: setup.instance,
-            checkpoint: checkpoint.clone(),
-        };
-        let proof = setup.sign.sign_batch(&setup.trust.trust_domain, Tag::Hello, &[binding.leaf()]).remove(0);
-        let roster = facts.roster.as_deref();
-        let hello = pb::Hello {
-            protocol: PROTOCOL,
-            software: SOFTWARE.to_owned(),
-            role: End::Desk.code().into(),
-            incarnation: facts.incarnation,
-            instance: Bytes::copy_from_slice(&setup.instance),
-            store_id: Bytes::copy_from_slice(&facts.store_id),
-            last_submission: facts.last_submission,
-            position: facts.position,
-            roster_version: roster.map_or(0, |roster| roster.version()),
-            roster_hash: roster
-                .map(|roster| Bytes::copy_from_slice(roster.hash().as_bytes()))
-                .unwrap_or_default(),
-            checkpoint,
-            proof: Some(convert::proof_frame(&proof)),
-            last_stored: facts.last_stored,
-            confirmed: facts.confirmed,
-        };
-        known.roster = facts.roster.clone();
-        known.send(Kind::Hello(hello));
-        self.phase = Phase::Greeting;
-    }
-
     fn administrative(&mut self, chunk: pb::Administrative, known: &mut Known) -> Result<(), LinkEnd> {
         let Some(whole) = self.assembly.take(chunk)? else { return Ok(()) };
-        match learn(whole, known) {
+        match greeting::learn(whole, known) {
             Ok(job) => self.first.push_back(job),
             Err(alarm) => known.alarm(alarm),
         }
@@ -331,21 +288,8 @@ impl Session {
     }
 
     fn welcome(&mut self, welcome: &pb::Welcome, known: &mut Known, now: Now) -> Result<(), LinkEnd> {
-        let roster = known.roster.clone().ok_or(LinkEnd::NoRoster)?;
-        let (id, serial) = &self.relay;
-        let relay = roster.relay().filter(|relay| relay.id == *id && !relay.revoked_serials.contains(serial));
-        let relay = relay.ok_or_else(|| LinkEnd::WrongRelay(id.to_string()))?;
-        hello::verify_welcome(welcome, self.exporter, &known.setup.trust.trust_domain, &relay.sign)?;
-        let own = roster.party_by_id(&known.setup.id).ok_or(LinkEnd::NotInRoster)?;
-        if welcome.roster_version != roster.version() || *welcome.roster_hash != *roster.hash().as_bytes() {
-            known.alarm(format!(
-                "the relay holds roster {} and did not prove it, this desk keeps its own, {}: tell the ministry",
-                welcome.roster_version,
-                roster.version()
-            ));
-        }
-        self.compare_clocks(welcome.time_us, known, now);
-        self.phase = Phase::Open(own.number);
+        let own = greeting::check_welcome(&self.connection, welcome, known, now)?;
+        self.phase = Phase::Open(own);
         self.opened = Some(now.mono);
         self.submissions.grant(Credit { envelopes: welcome.credit_envelopes, bytes: welcome.credit_bytes });
         known.grant(self.inbound.granted());
@@ -355,16 +299,6 @@ impl Session {
             incarnation_known: welcome.incarnation_known,
         }));
         Ok(())
-    }
-
-    fn compare_clocks(&self, relay_us: u64, known: &mut Known, now: Now) {
-        let difference = Duration::from_micros(relay_us.abs_diff(now.wall_us));
-        if difference > CLOCK_DIFFERENCE_MAX {
-            known.alarm(format!(
-                "this machine's clock and the relay's differ by {} s: check this one with `timedatectl`",
-                difference.as_secs()
-            ));
-        }
     }
 
     fn resume(&mut self, unanswered: Resend, known: &mut Known) {
@@ -485,8 +419,6 @@ impl Session {
     }
 }
 
-const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
-
 impl Known {
     fn send(&mut self, frame: Kind) {
         self.outputs.push_back(Output::Send(frame));
@@ -496,7 +428,7 @@ impl Known {
         self.send(Kind::Credit(pb::Credit { envelopes: total.envelopes, bytes: total.bytes }));
     }
 
-    fn alarm(&mut self, sentence: String) {
+    pub(super) fn alarm(&mut self, sentence: String) {
         self.outputs.push_back(Output::Alarm(sentence));
     }
 
@@ -505,38 +437,4 @@ impl Known {
         let roster = self.roster.as_deref().expect("a session opens only with a roster");
         Judge { roster, own, verifier: &mut self.verifier }
     }
-}
-
-/// What to do about an administrative leaf; where it is a roster, the desk's own from here on.
-///
-/// # Errors
-/// The alarm to raise where the roster is none that follows ours: ours stays.
-fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, String> {
-    let Administrative { position, leaf, beside: note } = whole;
-    if note.is_empty() {
-        return Ok(StoreJob::LearnAdministrative(position));
-    }
-    let hash = merkle::sha256(&note);
-    let named = AdministrativeLeaf::decode(&leaf)
-        .is_ok_and(|leaf| matches!(leaf.act, Act::Roster { hash: named, .. } if named == hash));
-    if !named {
-        return Err(format!(
-            "the log's leaf at position {position} does not name the roster beside it: tell the ministry"
-        ));
-    }
-    let verified = match &known.roster {
-        Some(current) if current.hash() == hash => return Ok(StoreJob::LearnAdministrative(position)),
-        Some(current) => roster::verify_next(&note, current),
-        // The log may hold versions from before the trust bundle was made.
-        None if hash != known.setup.trust.roster_hash => return Ok(StoreJob::LearnAdministrative(position)),
-        None => roster::verify_first(&note, &known.setup.trust),
-    };
-    let roster = Arc::new(verified.map_err(|problem| {
-        format!(
-            "the relay sent a roster that does not follow this desk's ({problem}); ours stays in force: tell the \
-             ministry"
-        )
-    })?);
-    known.roster = Some(roster.clone());
-    Ok(StoreJob::LearnRoster { position, roster, note })
 }

@@ -13,6 +13,10 @@ use super::{
 };
 use crate::wire::{EnvelopeHash, Position, SubmissionNumber, pb};
 
+/// Highest number that the relay is believed to have seen: far above any that was used, and far enough from
+/// the end of 63 bits that a lie leaves numbers to go on with.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// What Welcome says of this desk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WelcomeFacts {
@@ -42,6 +46,11 @@ impl Store {
     /// [`StoreError`].
     pub fn welcome(&mut self, facts: WelcomeFacts, now: Timestamp) -> Result<Resend, StoreError> {
         self.write(|tx| {
+            if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
+                let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
+                alarms::raise(tx, now, "relay-numbers", sentence)?;
+                return resend(tx);
+            }
             if store_is_behind(tx, &facts)? {
                 let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
                     store was restored from a backup; compare the register with the log (`pouch relay log`)";
@@ -54,7 +63,7 @@ impl Store {
             }
             let sql = "UPDATE desk SET last_submission = max(last_submission, ?1), last_stored = max(last_stored, ?2)";
             tx.db.execute(sql, params![integer(facts.last_accepted), integer(facts.last_stored)])?;
-            Ok(Resend { stored: receipts::unanswered(tx)?, submits: unanswered(tx)? })
+            resend(tx)
         })
     }
 
@@ -74,6 +83,10 @@ impl Store {
     pub fn refused(&mut self, refused: pb::Refused, now: Timestamp) -> Result<(), StoreError> {
         self.write(|tx| refuse(tx, &refused, now))
     }
+}
+
+fn resend(tx: &Tx<'_>) -> Result<Resend, StoreError> {
+    Ok(Resend { stored: receipts::unanswered(tx)?, submits: unanswered(tx)? })
 }
 
 fn store_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError> {

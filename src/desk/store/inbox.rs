@@ -330,7 +330,7 @@ fn mark_step(
         })
     })?;
     receipts::queue(tx, &due)?;
-    Ok(find(tx, id)?)
+    find(tx, id)
 }
 
 const COLUMNS: &str =

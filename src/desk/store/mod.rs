@@ -1,7 +1,8 @@
 //! A desk's durable state: outbox, inbox, register, streams and receipts, all the SQLite there is.
 //!
-//! One [`Store`] owns the file; it lives on a thread of its own ([`StoreThread`]). Each public method is
-//! one transaction, synced when it returns: `kill -9` at any instant loses nothing that a call answered.
+//! One [`Store`] owns the file; it lives on a thread of its own ([`StoreThread`]), which puts calls that
+//! wait together under one sync. Each method that changes something is atomic, and durable before its
+//! caller hears of it: `kill -9` at any instant loses nothing that was answered.
 //! An SQLite failure is final for the daemon, which then stops with [`StoreError::exit_code`]. Nothing is
 //! ever deleted but what was only waiting: gaps that closed and receipts that were signed.
 
@@ -35,7 +36,7 @@ use std::{
     sync::Arc,
 };
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use crate::{
@@ -136,6 +137,8 @@ pub struct Store {
     me: SpiffeId,
     roster: Option<Arc<Roster>>,
     changes: watch::Sender<u64>,
+    /// Whether anything changed since the last count.
+    changed: bool,
     _lock: File,
 }
 
@@ -156,7 +159,7 @@ impl Store {
     pub fn open(folder: &Path, me: SpiffeId, bundle: &TrustBundle) -> Result<Store, StoreError> {
         let schema::Opened { connection, lock } = schema::open(folder)?;
         let roster = newest_roster(&connection, bundle)?.map(Arc::new);
-        Ok(Store { connection, me, roster, changes: watch::Sender::new(0), _lock: lock })
+        Ok(Store { connection, me, roster, changes: watch::Sender::new(0), changed: false, _lock: lock })
     }
 
     /// What Hello says of this store.
@@ -227,24 +230,38 @@ impl Store {
         self.changes.subscribe()
     }
 
-    /// Runs one transaction: all of `change` is durable when this returns `Ok`, and none of it otherwise.
+    /// Makes one change: all of it is durable when this returns `Ok`, and none of it otherwise. Inside
+    /// [`Store::together`] it is durable when that returns.
     fn write<R, E: From<StoreError>>(
         &mut self,
         change: impl FnOnce(&Tx<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(StoreError::from)?;
-        let before = transaction.total_changes();
-        let tx = Tx { db: &transaction, me: &self.me, roster: self.roster.as_deref() };
+        let savepoint = self.connection.savepoint().map_err(StoreError::from)?;
+        let before = savepoint.total_changes();
+        let tx = Tx { db: &savepoint, me: &self.me, roster: self.roster.as_deref() };
         let result = change(&tx)?;
-        let changed = transaction.total_changes() != before;
-        transaction.commit().map_err(StoreError::from)?;
-        if changed {
-            self.changes.send_modify(|count| *count += 1);
+        self.changed |= savepoint.total_changes() != before;
+        savepoint.commit().map_err(StoreError::from)?;
+        if self.connection.is_autocommit() {
+            self.tell_of_changes();
         }
         Ok(result)
+    }
+
+    /// Puts all changes that `work` makes under one sync. Each succeeds or fails alone; none is durable
+    /// before this returns `Ok`.
+    fn together<R>(&mut self, work: impl FnOnce(&mut Store) -> R) -> Result<R, StoreError> {
+        self.connection.execute_batch("BEGIN")?;
+        let result = work(self);
+        self.connection.execute_batch("COMMIT")?;
+        self.tell_of_changes();
+        Ok(result)
+    }
+
+    fn tell_of_changes(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.changes.send_modify(|count| *count += 1);
+        }
     }
 
     /// Reads without a transaction of its own: one statement, or rows that only grow.

@@ -17,7 +17,7 @@ impl Store {
     pub(in crate::desk) fn status(&self, link: &LinkStatus) -> Result<Status, StoreError> {
         let tx = self.read();
         let count = |sql: &str| tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0));
-        let queued = count("SELECT count(*) FROM outbox WHERE state < 2")?;
+        let queued = count("SELECT count(*) FROM outbox WHERE state <> 2 AND state < 2")?;
         Ok(Status {
             daemon: daemon_name(self.me.kind()).to_owned(),
             code: tx.own_code(),
@@ -33,7 +33,7 @@ impl Store {
                 "SELECT count(DISTINCT dispatch) FROM addressees JOIN outbox ON dispatch = seq
                  WHERE party IS NOT NULL AND delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
             )?,
-            refused: count("SELECT count(*) FROM outbox WHERE state = 3")?,
+            refused: count("SELECT count(*) FROM outbox WHERE state <> 2 AND state = 3")?,
             inbox: count("SELECT coalesce(max(register), 0) FROM inbox")?,
             unread: count("SELECT count(*) FROM inbox WHERE read_at IS NULL AND set_aside IS NULL")?,
             unacknowledged: count(

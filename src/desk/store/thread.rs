@@ -1,7 +1,8 @@
-//! The thread that owns the store: jobs go in over a bounded channel, each runs alone and to its end.
+//! The thread that owns the store: jobs go in over a bounded channel and run one after the other. Those
+//! that wait together share one sync, and hear of it only then.
 
 use std::{
-    io,
+    io, iter,
     thread::{self, JoinHandle},
 };
 
@@ -13,8 +14,15 @@ use crate::desk::error::DeskError;
 /// Jobs that wait for the store's thread. Reached: callers wait.
 const JOBS_MAX: usize = 64;
 
-/// Runs one job; true when the store failed and the thread must end.
-type Job = Box<dyn FnOnce(&mut Store) -> bool + Send>;
+/// One caller's job.
+type Job = Box<dyn FnOnce(&mut Store) -> Done + Send>;
+
+/// A job that has run, and its answer that must wait for the sync.
+struct Done {
+    /// Whether the store failed: then nothing that waits for the sync is answered.
+    failed: bool,
+    answer: Box<dyn FnOnce() + Send>,
+}
 
 /// A handle to the store's thread; clones share the thread, and it ends when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -77,13 +85,11 @@ impl StoreThread {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |store| {
             let result = job(store);
-            let failed = result.as_ref().err().and_then(failure).inspect(|error| {
-                tracing::error!(error = %error, "the store failed");
-            });
-            let failed = failed.is_some();
-            // Nobody waits any more when the caller was dropped; the job counts all the same.
-            drop(answer.send(result));
-            failed
+            let failed = result.as_ref().err().and_then(failure);
+            let failed =
+                failed.inspect(|error| tracing::error!(error = %error, "the store failed")).is_some();
+            // Nobody waits any more where the caller was dropped; the job counts all the same.
+            Done { failed, answer: Box::new(move || drop(answer.send(result))) }
         });
         self.jobs.send(job).await.map_err(|_| StoreError::Stopped)?;
         answered.await.map_err(|_| StoreError::Stopped)?
@@ -91,9 +97,31 @@ impl StoreThread {
 }
 
 fn run(mut store: Store, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(job) = jobs.blocking_recv() {
-        if job(&mut store) {
-            return;
+    while let Some(first) = jobs.blocking_recv() {
+        let waiting = iter::once(first).chain(iter::from_fn(|| jobs.try_recv().ok())).take(JOBS_MAX);
+        match store.together(|store| run_all(store, waiting)) {
+            Ok(Ok(answers)) => answers.into_iter().for_each(|answer| answer()),
+            Ok(Err(Failed)) => return,
+            Err(error) => return tracing::error!(error = %error, "the store failed"),
         }
     }
+}
+
+/// A job met a failure of the store and was told so.
+struct Failed;
+
+fn run_all(
+    store: &mut Store,
+    jobs: impl Iterator<Item = Job>,
+) -> Result<Vec<Box<dyn FnOnce() + Send>>, Failed> {
+    let mut answers = Vec::new();
+    for job in jobs {
+        let done = job(store);
+        if done.failed {
+            (done.answer)();
+            return Err(Failed);
+        }
+        answers.push(done.answer);
+    }
+    Ok(answers)
 }

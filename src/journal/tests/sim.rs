@@ -98,11 +98,11 @@ impl SimDisk {
         })))
     }
 
-    /// A disk with the same content that changes on its own.
-    pub fn copy(&self) -> SimDisk {
+    /// A disk with the same content that changes on its own, and by chance in another way.
+    pub fn copy(&self, seed: u64) -> SimDisk {
         let state = self.state();
         SimDisk(Arc::new(Mutex::new(State {
-            random: state.random.clone(),
+            random: Random::new(seed),
             names: state.names.clone(),
             durable_names: state.durable_names.clone(),
             names_since: state.names_since.clone(),
@@ -127,6 +127,11 @@ impl SimDisk {
         state.operations_after_failure = 0;
     }
 
+    /// Lets everything succeed from now on.
+    pub fn heal(&self) {
+        self.state().fail_at = None;
+    }
+
     pub fn operations_after_failure(&self) -> u64 {
         self.state().operations_after_failure
     }
@@ -143,13 +148,17 @@ impl SimDisk {
         for content in state.files.values_mut() {
             content.cut_power(&mut state.random);
         }
-        state.fail_at = None;
     }
 
-    /// Names and lengths of the files as a reader sees them.
-    pub fn files(&self) -> Vec<(String, usize)> {
+    /// Names of the segments in use, oldest first.
+    pub fn segments(&self) -> Vec<String> {
+        self.state().names.keys().filter(|name| name.starts_with("segment-")).cloned().collect()
+    }
+
+    /// What a reader sees of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
         let state = self.state();
-        state.names.iter().map(|(name, number)| (name.clone(), state.files[number].bytes.len())).collect()
+        state.files[&state.names[name]].bytes.clone()
     }
 
     /// Changes a file behind the journal's back, durably.
@@ -158,6 +167,14 @@ impl SimDisk {
         let content = state.files.get_mut(&state.names[name]).expect("a name has a file");
         change(&mut content.bytes);
         content.durable.clone_from(&content.bytes);
+    }
+
+    /// Makes a file behind the journal's back, durably.
+    pub fn plant(&self, name: &str, bytes: Vec<u8>) {
+        let number = self.state().files.len() as u64;
+        let content = Content { durable: bytes.clone(), bytes, dirty: BTreeSet::new() };
+        self.state().files.insert(number, content);
+        self.tamper_names(|names| assert!(names.insert(name.to_owned(), number).is_none()));
     }
 
     /// Gives names other files behind the journal's back, durably.

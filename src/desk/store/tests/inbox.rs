@@ -111,7 +111,7 @@ fn a_dispatch_arrives_whole_byte_for_byte() {
     assert_eq!(whole.answer_due.as_deref(), Some("2026-11-25T12:00:00Z"));
     let pair = |code: &str, role: &str| (code.to_owned(), role.to_owned());
     assert_eq!(whole.addressees, [pair("MOD", "to"), pair("MYS", "info")]);
-    assert_eq!(rows(&hub), [row.clone()]);
+    assert_eq!(rows(&hub), std::slice::from_ref(row));
 }
 
 #[test]

@@ -116,3 +116,45 @@ async fn after_a_failure_of_the_store_nothing_is_answered_any_more() {
     store.stopped().await;
     assert!(matches!(store.call(|store| store.facts()).await, Err(StoreError::Stopped)));
 }
+
+#[tokio::test]
+async fn jobs_that_wait_together_are_committed_together_and_refused_alone() {
+    let bloc = Bloc::new();
+    let (store, _) = StoreThread::start(bloc.desk("IDN").store).unwrap();
+    let (_link, status) = watch::channel(LinkStatus::starting(now()));
+    let handle = DeskHandle::new(store.clone(), status);
+    let before = *handle.changes().borrow();
+    let (let_go, held) = std::sync::mpsc::channel();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let holding = tokio::spawn(async move {
+        let hold = move |_: &mut Store| {
+            started.send(()).unwrap();
+            held.recv().unwrap();
+            Ok(())
+        };
+        store.call(hold).await
+    });
+    running.await.unwrap();
+    let sends = ["MOD", "ITA", "MYS", "MOD"].map(|to| {
+        let handle = handle.clone();
+        let mut send = Box::pin(async move { handle.send(dispatch(to, "routine", to)).await });
+        // The first poll puts the job into the queue.
+        assert!(futures_poll(&mut send));
+        send
+    });
+    let_go.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    let mut results = Vec::new();
+    for send in sends {
+        results.push(send.await.map(|outgoing| outgoing.reference).map_err(|error| error.code()));
+    }
+    let reference = |n: u32| Ok(format!("IDN/2026/000{n}"));
+    assert_eq!(results, [reference(1), Err("unknown-addressee"), reference(2), reference(3)]);
+    assert_eq!(*handle.changes().borrow(), before + 1);
+}
+
+/// Polls once; true while the future waits.
+fn futures_poll<F: Future + Unpin>(future: &mut F) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut context).is_pending()
+}

@@ -266,3 +266,14 @@ fn a_relay_that_lost_what_it_accepted_is_an_alarm() {
     desk.store.welcome(facts, now()).unwrap();
     assert!(desk.status().alarms[0].contains("the relay has lost"));
 }
+
+#[test]
+fn a_relay_cannot_use_up_the_numbers() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let facts = WelcomeFacts { last_accepted: u64::MAX, last_stored: u64::MAX, incarnation_known: 1 };
+    desk.store.welcome(facts, now()).unwrap();
+    assert!(desk.status().alarms[0].contains("no desk can have used"));
+    desk.send(dispatch("MOD", "routine", "x"));
+    assert_eq!(bloc.seal(&mut desk)[0].number, 1);
+}

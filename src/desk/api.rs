@@ -1,0 +1,257 @@
+//! The desk's API: HTTP and JSON on a unix socket, as `view` describes it. Every face is its client.
+//!
+//! Whoever may open the socket may use the desk; the caller's user id goes to the log with each
+//! call that changes something.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use crate::desk::handle::{DeskError, DeskHandle};
+use crate::desk::view::{
+    ApiError, Cursor, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, NewDispatch,
+    OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT, WAIT_S_MAX,
+};
+
+/// Serves the API until `shutdown` turns true; then the socket's file goes, long polls answer at
+/// once, and calls under way are finished.
+pub async fn serve(
+    listener: UnixListener,
+    socket: PathBuf,
+    desk: DeskHandle,
+    shutdown: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let mut ending = shutdown.clone();
+    let app = router(Api { desk, shutdown }).into_make_service_with_connect_info::<Caller>();
+    let until = async move {
+        // A sender that is gone means the same as one that says so.
+        match ending.wait_for(|over| *over).await {
+            Ok(_) | Err(_) => (),
+        }
+        if let Err(error) = std::fs::remove_file(&socket) {
+            tracing::warn!(socket = %socket.display(), %error, "socket not removed");
+        }
+    };
+    axum::serve(listener, app).with_graceful_shutdown(until).await
+}
+
+#[derive(Clone)]
+struct Api {
+    desk: DeskHandle,
+    shutdown: watch::Receiver<bool>,
+}
+
+fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/dispatches", post(send).get(inbox))
+        .route("/v1/dispatches/{id}", get(incoming))
+        .route("/v1/dispatches/{id}/read", post(read))
+        .route("/v1/dispatches/{id}/acknowledge", post(acknowledge))
+        .route("/v1/outbox", get(outbox))
+        .route("/v1/outbox/{id}", get(outgoing))
+        .route("/v1/cursors/{name}", get(cursor))
+        .route("/v1/cursors/{name}/commit", post(commit))
+        .route("/v1/status", get(status))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(nothing_here)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(api)
+}
+
+/// Who calls, by the kernel's word.
+#[derive(Clone, Copy)]
+struct Caller {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        Caller { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
+    }
+}
+
+type Answer<T> = Result<Json<T>, Refusal>;
+type Body = Result<Bytes, BytesRejection>;
+type Segment = Result<Path<String>, PathRejection>;
+type Asked<T> = Result<Query<T>, QueryRejection>;
+
+async fn send(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    body: Body,
+) -> Answer<Outgoing> {
+    let new: NewDispatch = parsed(body)?;
+    let outgoing = api.desk.send(new).await?;
+    tracing::info!(uid = caller.uid, id = outgoing.id, duplicate = outgoing.duplicate, "dispatch handed in");
+    Ok(Json(outgoing))
+}
+
+async fn inbox(State(api): State<Api>, query: Asked<InboxFilter>) -> Answer<Vec<Incoming>> {
+    let Query(mut filter) = query?;
+    filter.limit = Some(limit(filter.limit)?);
+    Ok(Json(api.desk.inbox(filter).await?))
+}
+
+async fn incoming(State(api): State<Api>, id: Segment) -> Answer<IncomingWhole> {
+    Ok(Json(api.desk.incoming(id?.0).await?))
+}
+
+async fn read(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    id: Segment,
+    body: Body,
+) -> Answer<Incoming> {
+    let incoming = api.desk.read(id?.0, parsed(body)?).await?;
+    tracing::info!(uid = caller.uid, id = incoming.id, "dispatch read");
+    Ok(Json(incoming))
+}
+
+async fn acknowledge(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    id: Segment,
+    body: Body,
+) -> Answer<Incoming> {
+    let incoming = api.desk.acknowledge(id?.0, parsed(body)?).await?;
+    tracing::info!(uid = caller.uid, id = incoming.id, "dispatch acknowledged");
+    Ok(Json(incoming))
+}
+
+async fn outbox(State(api): State<Api>, query: Asked<OutboxFilter>) -> Answer<Vec<Outgoing>> {
+    let limit = limit(query?.limit)?;
+    Ok(Json(api.desk.outbox(limit).await?))
+}
+
+async fn outgoing(State(mut api): State<Api>, id: Segment, query: Asked<OutboxWait>) -> Answer<Outgoing> {
+    let Path(id) = id?;
+    let Query(OutboxWait { wait, timeout_s }) = query?;
+    let Some(step) = wait else {
+        return Ok(Json(api.desk.outgoing(id).await?));
+    };
+    let seconds = timeout_s.unwrap_or(WAIT_S_DEFAULT);
+    if !(1..=WAIT_S_MAX).contains(&seconds) {
+        return Err(usage(format!("timeout_s is {seconds}: give 1 to {WAIT_S_MAX}, and ask again after it")));
+    }
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let mut changes = api.desk.changes();
+    loop {
+        // Marked seen before the look, so that a change during the look ends the wait below.
+        changes.borrow_and_update();
+        let outgoing = api.desk.outgoing(id.clone()).await?;
+        if outgoing.progress(step) != Progress::Waiting {
+            return Ok(Json(outgoing));
+        }
+        let over = tokio::select! {
+            changed = changes.changed() => changed.is_err(),
+            () = sleep_until(deadline) => true,
+            _ = api.shutdown.wait_for(|over| *over) => true,
+        };
+        if over {
+            return Ok(Json(outgoing));
+        }
+    }
+}
+
+async fn cursor(State(api): State<Api>, name: Segment) -> Answer<Cursor> {
+    Ok(Json(api.desk.cursor(name?.0).await?))
+}
+
+async fn commit(State(api): State<Api>, name: Segment, body: Body) -> Answer<Cursor> {
+    let cursor: Option<Cursor> = parsed(body)?;
+    let cursor = cursor.ok_or_else(|| usage("a commit needs a body as {\"register\": 17}".to_owned()))?;
+    Ok(Json(api.desk.commit(name?.0, cursor).await?))
+}
+
+async fn status(State(api): State<Api>) -> Answer<Status> {
+    Ok(Json(api.desk.status().await?))
+}
+
+async fn nothing_here() -> Refusal {
+    let sentence = "no such call: docs/API.md lists them, or use the `pouch` command".to_owned();
+    Refusal(StatusCode::NOT_FOUND, ApiError { code: "not-found".to_owned(), sentence })
+}
+
+/// An answer that is an error.
+struct Refusal(StatusCode, ApiError);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+impl From<DeskError> for Refusal {
+    fn from(error: DeskError) -> Self {
+        let status = match error.code() {
+            "usage" | "unknown-addressee" => StatusCode::BAD_REQUEST,
+            "not-permitted" => StatusCode::FORBIDDEN,
+            "not-found" => StatusCode::NOT_FOUND,
+            "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "full" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Refusal(status, ApiError { code: error.code().to_owned(), sentence: error.to_string() })
+    }
+}
+
+impl From<PathRejection> for Refusal {
+    fn from(rejection: PathRejection) -> Self {
+        usage(format!("{}: write the id in UTF-8", rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Refusal {
+    fn from(rejection: QueryRejection) -> Self {
+        usage(format!("{}: correct the part after `?`", rejection.body_text()))
+    }
+}
+
+impl From<BytesRejection> for Refusal {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let sentence = format!("more than {REQUEST_BYTES_MAX} bytes: send it in parts");
+            return Refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                ApiError { code: "too-large".to_owned(), sentence },
+            );
+        }
+        usage(format!("{}: send the body whole", rejection.body_text()))
+    }
+}
+
+fn usage(sentence: String) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, ApiError { code: "usage".to_owned(), sentence })
+}
+
+/// The body as JSON, whatever its content type; an empty one where the defaults will do.
+fn parsed<T: DeserializeOwned + Default>(body: Body) -> Result<T, Refusal> {
+    let body = body?;
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| usage(format!("body: {error}: correct the JSON")))
+}
+
+fn limit(asked: Option<u32>) -> Result<u32, Refusal> {
+    let limit = asked.unwrap_or(LIST_DEFAULT);
+    if (1..=LIST_MAX).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(usage(format!("limit is {limit}: give 1 to {LIST_MAX}, and ask for more with `after`")))
+    }
+}

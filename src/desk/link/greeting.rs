@@ -1,0 +1,138 @@
+//! Before a session is open: Hello, the rosters that the relay sends, and whether its Welcome is believed.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    batch::Tag,
+    desk::{
+        link::{
+            end::LinkEnd,
+            jobs::StoreJob,
+            machine::{Now, Setup},
+            rosters::Administrative,
+            session::Known,
+        },
+        store::Facts,
+    },
+    identity::SpiffeId,
+    merkle,
+    record::administrative::{Act, AdministrativeLeaf},
+    roster::{self, PartyNumber},
+    session::hello::{self, Binding, End, PROTOCOL},
+    wire::{convert, pb},
+};
+
+const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
+/// A clock that differs by more from the relay's is named to a person.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
+
+/// A TLS connection, as both ends know it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    /// Exporter, label `EXPORTER-Channel-Binding`.
+    pub(super) exporter: [u8; 32],
+    /// Who the relay's certificate says that it is.
+    pub(super) relay: SpiffeId,
+    /// Serial of that certificate, in lower hex.
+    pub(super) serial: String,
+}
+
+/// The signed Hello for this connection, with what the store holds.
+pub(super) fn hello(connection: &Connection, facts: &Facts, setup: &Setup) -> pb::Hello {
+    let binding = Binding {
+        exporter: connection.exporter,
+        end: End::Desk,
+        incarnation: facts.incarnation,
+        instance: setup.instance,
+        checkpoint: Bytes::new(),
+    };
+    let proof = setup.sign.sign_batch(&setup.trust.trust_domain, Tag::Hello, &[binding.leaf()]).remove(0);
+    let roster = facts.roster.as_ref();
+    let roster_hash = roster.map(|roster| Bytes::copy_from_slice(roster.hash().as_bytes()));
+    pb::Hello {
+        protocol: PROTOCOL,
+        software: SOFTWARE.to_owned(),
+        role: binding.end.code().into(),
+        incarnation: binding.incarnation,
+        instance: Bytes::copy_from_slice(&binding.instance),
+        store_id: Bytes::copy_from_slice(&facts.store_id),
+        last_submission: facts.last_submission,
+        position: facts.position,
+        roster_version: roster.map_or(0, |roster| roster.version()),
+        roster_hash: roster_hash.unwrap_or_default(),
+        checkpoint: binding.checkpoint,
+        proof: Some(convert::proof_frame(&proof)),
+        last_stored: facts.last_stored,
+        confirmed: facts.confirmed,
+    }
+}
+
+/// Verifies Welcome by the newest roster held, and returns this desk's number in it. A roster or a clock
+/// that differs from ours is an alarm.
+///
+/// # Errors
+/// [`LinkEnd::NoRoster`], [`LinkEnd::WrongRelay`], [`LinkEnd::Welcome`], [`LinkEnd::NotInRoster`].
+pub(super) fn check_welcome(
+    connection: &Connection,
+    welcome: &pb::Welcome,
+    known: &mut Known,
+    now: Now,
+) -> Result<PartyNumber, LinkEnd> {
+    let roster = known.roster.clone().ok_or(LinkEnd::NoRoster)?;
+    let Connection { exporter, relay: id, serial } = connection;
+    let relay = roster.relay().filter(|relay| relay.id == *id && !relay.revoked_serials.contains(serial));
+    let relay = relay.ok_or_else(|| LinkEnd::WrongRelay(id.to_string()))?;
+    hello::verify_welcome(welcome, *exporter, &known.setup.trust.trust_domain, &relay.sign)?;
+    let own = roster.party_by_id(&known.setup.id).ok_or(LinkEnd::NotInRoster)?;
+    if welcome.roster_version != roster.version() || *welcome.roster_hash != *roster.hash().as_bytes() {
+        known.alarm(format!(
+            "the relay holds roster {} and did not prove it, this desk keeps its own, {}: tell the ministry",
+            welcome.roster_version,
+            roster.version()
+        ));
+    }
+    let difference = Duration::from_micros(welcome.time_us.abs_diff(now.wall_us));
+    if difference > CLOCK_DIFFERENCE_MAX {
+        known.alarm(format!(
+            "this machine's clock and the relay's differ by {} s: check this one with `timedatectl`",
+            difference.as_secs()
+        ));
+    }
+    Ok(own.number)
+}
+
+/// What to do about an administrative leaf; where it is a roster, the desk's own from here on.
+///
+/// # Errors
+/// The alarm to raise where the roster is none that follows ours: ours stays.
+pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, String> {
+    let Administrative { position, leaf, beside: note } = whole;
+    if note.is_empty() {
+        return Ok(StoreJob::LearnAdministrative(position));
+    }
+    let hash = merkle::sha256(&note);
+    let named = AdministrativeLeaf::decode(&leaf)
+        .is_ok_and(|leaf| matches!(leaf.act, Act::Roster { hash: named, .. } if named == hash));
+    if !named {
+        return Err(format!(
+            "the log's leaf at position {position} does not name the roster beside it: tell the ministry"
+        ));
+    }
+    let verified = match &known.roster {
+        Some(current) if current.hash() == hash => return Ok(StoreJob::LearnAdministrative(position)),
+        Some(current) => roster::verify_next(&note, current),
+        // The log may hold versions from before the trust bundle was made.
+        None if hash != known.setup.trust.roster_hash => return Ok(StoreJob::LearnAdministrative(position)),
+        None => roster::verify_first(&note, &known.setup.trust),
+    };
+    let roster = Arc::new(verified.map_err(|problem| {
+        format!(
+            "the relay sent a roster that does not follow this desk's ({problem}); ours stays in force: tell the \
+             ministry"
+        )
+    })?);
+    known.roster = Some(roster.clone());
+    Ok(StoreJob::LearnRoster { position, roster, note })
+}

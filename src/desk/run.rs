@@ -1,0 +1,214 @@
+//! A desk as a process: from its configuration to store, link and API, until it is told to stop.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::watch;
+
+use crate::{
+    config::{self, ConfigError, DeskConfig},
+    desk::{
+        api,
+        handle::DeskHandle,
+        link::{
+            machine::Setup,
+            shell::{self, Edges},
+        },
+        socket::{self, SocketError},
+        status::LinkStatus,
+        store::{Store, StoreError, StoreThread},
+    },
+    identity::{Kind, SpiffeId},
+    keys::{KeyError, SigningKey},
+    limits::Limits,
+    roster::{self, Roster, RosterError, TrustBundle},
+    tls::{self, Credentials, KeyExchange, TlsError},
+};
+
+/// Which daemon a desk runs as; its certificate must say the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Daemon {
+    /// At an embassy.
+    Mission,
+    /// At the ministry.
+    Hub,
+}
+
+impl Daemon {
+    fn kind(self) -> Kind {
+        match self {
+            Daemon::Mission => Kind::Mission,
+            Daemon::Hub => Kind::Hub,
+        }
+    }
+}
+
+/// Why a desk did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DeskRunError {
+    /// The configuration names what cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The `sign` key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A certificate or its key cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate is for another daemon.
+    #[error("the certificate is of {id}: start `pouch {}`, or set `pki` to this desk's folder", id.kind())]
+    OtherDaemon {
+        /// Whose it is.
+        id: SpiffeId,
+    },
+    /// Certificate and trust bundle come from different ministries.
+    #[error("the certificate is of {id}, trust.toml of {trust_domain}: use both of one ministry")]
+    OtherDomain {
+        /// Whose the certificate is.
+        id: SpiffeId,
+        /// The bundle's.
+        trust_domain: String,
+    },
+    /// The roster file cannot be read.
+    #[error("{path}: {source}: put the ministry's roster there, or leave `roster` out and the relay sends one", path = path.display())]
+    RosterFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The roster file is not the roster that the trust bundle names.
+    #[error("{path}: {source}: get it from the ministry once more, or leave `roster` out and the relay sends one", path = path.display())]
+    Roster {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: RosterError,
+    },
+    /// The API's socket cannot be listened on.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The store cannot be opened, or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system refused something that every daemon needs.
+    #[error("{what}: {source}: free memory or raise this daemon's limits, then start it again")]
+    System {
+        /// What was wanted.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl DeskRunError {
+    /// The daemon's exit code (DESIGN 8 and 11).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            DeskRunError::Store(error) => error.exit_code(),
+            DeskRunError::Socket(SocketError::InUse(_)) => 73,
+            DeskRunError::System { .. } => 70,
+            DeskRunError::Config(_)
+            | DeskRunError::Key(_)
+            | DeskRunError::Tls(_)
+            | DeskRunError::OtherDaemon { .. }
+            | DeskRunError::OtherDomain { .. }
+            | DeskRunError::RosterFile { .. }
+            | DeskRunError::Roster { .. }
+            | DeskRunError::Socket(SocketError::Occupied(_) | SocketError::Io { .. }) => 78,
+        }
+    }
+}
+
+/// Runs a desk until `stop` turns true: then the relay is told, calls of the API are finished, and the
+/// store is closed, all within a few seconds. A desk starts and takes dispatches without a relay.
+///
+/// Dropping the future ends the desk as `kill -9` would: nothing that was answered is lost.
+///
+/// # Errors
+/// [`DeskRunError`]: what the operator has to mend, or that the store failed.
+pub async fn run(
+    config: &DeskConfig,
+    daemon: Daemon,
+    stop: watch::Receiver<bool>,
+) -> Result<(), DeskRunError> {
+    let trust = config::trust_bundle(&config.trust)?;
+    let credentials = Credentials::load(&config.pki)?;
+    let id = own_id(&credentials, daemon, &trust)?;
+    let root = tls::load_root(&config.root, &trust.root_key_sha256)?;
+    let tls = tls::client_config(&credentials, &root, &trust.trust_domain, KeyExchange::Hybrid)?;
+    let relay_name = tls::server_name(&trust.trust_domain)?;
+    let sign = Arc::new(SigningKey::load(&config.pki.join("sign.key"))?);
+    let instance = instance()?;
+
+    let store = open_store(config, &id, &trust)?;
+    let (store, thread) = StoreThread::start(store).map_err(system("no thread for the store"))?;
+    let listener = socket::bind(&config.socket)?;
+    let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
+    let handle = DeskHandle::new(store.clone(), status.subscribe());
+    tracing::info!(%id, socket = %config.socket.display(), "desk started");
+
+    let limits = Limits::DEFAULT;
+    let setup = Setup { id, trust, sign, instance, limits, addresses: config.relays.len() };
+    let edges = Edges { addresses: config.relays.clone(), tls, relay_name, store: store.clone(), status };
+    let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
+    let api = async {
+        let served = api::serve(listener, config.socket.clone(), handle, stop.clone()).await;
+        served.map_err(system("the API's socket failed"))
+    };
+    tokio::select! {
+        ended = async { tokio::try_join!(link, api) } => { ended?; }
+        () = store.stopped() => return Err(StoreError::Stopped.into()),
+    }
+    drop(store);
+    let closed = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
+    tracing::info!(store_closed = closed.is_ok_and(|closed| closed), "desk stopped");
+    Ok(())
+}
+
+/// Whose certificate this is, where it fits the daemon and the trust bundle.
+fn own_id(credentials: &Credentials, daemon: Daemon, trust: &TrustBundle) -> Result<SpiffeId, DeskRunError> {
+    let id = credentials.party_id()?.spiffe().clone();
+    if id.kind() != daemon.kind() {
+        return Err(DeskRunError::OtherDaemon { id });
+    }
+    if id.trust_domain() != trust.trust_domain {
+        return Err(DeskRunError::OtherDomain { id, trust_domain: trust.trust_domain.clone() });
+    }
+    Ok(id)
+}
+
+/// Opens the store, and gives it the roster file while it holds no roster.
+fn open_store(config: &DeskConfig, id: &SpiffeId, trust: &TrustBundle) -> Result<Store, DeskRunError> {
+    let mut store = Store::open(&config.dir, id.clone(), trust)?;
+    if let (Some(path), None) = (&config.roster, store.facts()?.roster) {
+        let (roster, note) = first_roster(path, trust)?;
+        store.learn_roster(None, Arc::new(roster), &note)?;
+    }
+    Ok(store)
+}
+
+fn first_roster(path: &Path, trust: &TrustBundle) -> Result<(Roster, Vec<u8>), DeskRunError> {
+    let unreadable = |source| DeskRunError::RosterFile { path: path.to_owned(), source };
+    let wrong = |source| DeskRunError::Roster { path: path.to_owned(), source };
+    let note = std::fs::read(path).map_err(unreadable)?;
+    let roster = roster::verify_first(&note, trust).map_err(wrong)?;
+    Ok((roster, note))
+}
+
+/// Random at each start, so that two machines with one identity are told apart (FORMATS 4).
+fn instance() -> Result<[u8; 16], DeskRunError> {
+    let mut instance = [0; 16];
+    let filled = SystemRandom::new().fill(&mut instance);
+    filled.map_err(|_| system("no random bytes")(io::ErrorKind::Other.into()))?;
+    Ok(instance)
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> DeskRunError {
+    move |source| DeskRunError::System { what, source }
+}

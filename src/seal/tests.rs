@@ -1,0 +1,183 @@
+use super::*;
+use crate::{
+    limits,
+    roster::PartyNumber,
+    wire::{
+        DispatchId, Precedence, Role, SubmissionNumber,
+        envelope::{Addressee, Envelope, Sealing},
+        receipt::SetAsideReason,
+    },
+};
+
+const SENDER: PartyNumber = PartyNumber(3);
+const TO: PartyNumber = PartyNumber(1);
+const INFO: PartyNumber = PartyNumber(4);
+
+fn core() -> Core {
+    Core {
+        trust_domain: "bloc.example".to_owned(),
+        id: DispatchId([1; 16]),
+        sender: SENDER,
+        submission: SubmissionNumber(9),
+        roster_version: 1,
+        roster_hash: Hash([2; 32]),
+        addressees: vec![
+            Addressee { party: TO, role: Role::To },
+            Addressee { party: INFO, role: Role::Info },
+        ],
+        precedence_action: Precedence::Flash,
+        precedence_info: Precedence::Flash,
+        topic: "maritime".to_owned(),
+        label: "BLOC RESTRICTED".to_owned(),
+        exercise: true,
+        expires_s: 1_800_000_000,
+        size_bucket: 0,
+        commitment: None,
+        attachments: Vec::new(),
+        supersedes: None,
+        checkpoint_size: 0,
+        checkpoint_root: merkle::empty_root(),
+        sealing: Sealing::Clear,
+    }
+}
+
+fn draft() -> pb::Draft {
+    pb::Draft {
+        r#type: pb::DispatchType::Report.into(),
+        from: Some(pb::Originator {
+            party: SENDER.0,
+            office: "Attaché".to_owned(),
+            person: "Col. A".to_owned(),
+        }),
+        to: vec![TO.0],
+        info: vec![INFO.0],
+        subject: "Unlit vessel".to_owned(),
+        body: "Two miles east.\n".to_owned(),
+        language: "en".to_owned(),
+        salt: Bytes::from_static(&[5; 32]),
+        exercise: true,
+        ..pb::Draft::default()
+    }
+}
+
+fn slip() -> Slip {
+    Slip { epoch: 1, number: 7, previous: Hash([6; 32]), voided: vec![5, 6] }
+}
+
+/// What opens of a draft that a sender put under this core.
+fn opened(draft: &pb::Draft, core: &Core) -> Result<OpenedDispatch, SetAsideReason> {
+    open(core, &compose(draft, "IDN/2026/0001", "241015ZNOV26"), &slip().encode()).dispatch
+}
+
+fn changed(change: impl FnOnce(&mut pb::Draft)) -> Result<OpenedDispatch, SetAsideReason> {
+    let mut draft = draft();
+    change(&mut draft);
+    opened(&draft, &core())
+}
+
+#[test]
+fn what_is_sealed_opens_to_the_same_dispatch_and_slip() {
+    let content = compose(&draft(), "IDN/2026/0001", "241015ZNOV26");
+    let slips = [slip(), Slip { number: 1, previous: Hash::ZERO, voided: vec![], ..slip() }];
+    let sealed = seal(&core(), content.clone(), &slips);
+    let hash = sealed.hash();
+    let proof = Proof { count: 1, index: 0, path: Vec::new(), signature: [0; 64] };
+    let submit = sealed.clone().submit(&proof);
+    assert!(submit.encoded_len() <= sealed.bytes());
+    assert_eq!(hash.0, batch::item_leaf(Tag::Envelope, &submit.header));
+    let (envelope, read) = Envelope::from_submit(&submit, &proof).unwrap();
+    assert_eq!(read, core());
+    for (wrap, slip) in envelope.wraps.iter().zip(slips) {
+        let opened = open(&read, &envelope.ciphertext, &wrap.bytes);
+        assert_eq!(opened.slip, Some(slip));
+        let dispatch = opened.dispatch.unwrap();
+        assert_eq!((dispatch.draft(), dispatch.bytes()), (&draft(), &content));
+        assert_eq!(dispatch.release().reference, "IDN/2026/0001");
+    }
+}
+
+#[test]
+fn the_same_arguments_give_the_same_bytes() {
+    let compose = || compose(&draft(), "IDN/2026/0001", "241015ZNOV26");
+    assert_eq!(compose(), compose());
+}
+
+#[test]
+fn a_dispatch_that_does_not_fit_its_core_does_not_open() {
+    let unopened = Err(SetAsideReason::Unopened);
+    assert!(changed(|_| {}).is_ok());
+    assert_eq!(changed(|draft| draft.from = None), unopened);
+    assert_eq!(changed(|draft| draft.from.as_mut().unwrap().party = TO.0), unopened);
+    assert_eq!(changed(|draft| draft.to = vec![INFO.0]), unopened);
+    assert_eq!(changed(|draft| draft.info = vec![]), unopened);
+    assert_eq!(changed(|draft| draft.to.push(INFO.0)), unopened);
+    assert_eq!(changed(|draft| draft.exercise = false), unopened);
+    assert_eq!(changed(|draft| draft.attachments.push(pb::Attachment::default())), unopened);
+    let committed = Core { commitment: Some(Hash::ZERO), ..core() };
+    assert_eq!(opened(&draft(), &committed), unopened);
+    assert_eq!(opened(&draft(), &Core { size_bucket: 1024, ..core() }), unopened);
+}
+
+#[test]
+fn every_bound_of_a_dispatch_is_checked() {
+    let unopened = Err(SetAsideReason::Unopened);
+    assert_eq!(changed(|draft| draft.subject = String::new()), unopened);
+    assert_eq!(changed(|draft| draft.subject = "two\nlines".to_owned()), unopened);
+    assert_eq!(changed(|draft| draft.subject = "\u{1b}[2J".to_owned()), unopened);
+    assert!(changed(|draft| draft.subject = "x".repeat(200)).is_ok());
+    assert_eq!(changed(|draft| draft.subject = "x".repeat(201)), unopened);
+    assert!(changed(|draft| draft.body = "x".repeat(BODY_BYTES_MAX)).is_ok());
+    assert_eq!(changed(|draft| draft.body = "x".repeat(BODY_BYTES_MAX + 1)), unopened);
+    assert_eq!(changed(|draft| draft.r#type = 0), unopened);
+    assert_eq!(changed(|draft| draft.r#type = 99), unopened);
+    assert_eq!(changed(|draft| draft.salt = Bytes::new()), unopened);
+    assert_eq!(changed(|draft| draft.in_reply_to = Bytes::from_static(&[1])), unopened);
+    assert_eq!(changed(|draft| draft.references = vec![Bytes::from_static(&[1; 16]); 17]), unopened);
+    assert_eq!(changed(|draft| draft.from.as_mut().unwrap().office = "x".repeat(101)), unopened);
+    let release = |reference: &str| compose(&draft(), reference, "241015ZNOV26");
+    let long = open(&core(), &release(&"x".repeat(65)), &slip().encode());
+    assert_eq!(long.dispatch, unopened);
+}
+
+#[test]
+fn a_release_of_another_draft_does_not_open() {
+    let dispatch = compose(&draft(), "IDN/2026/0001", "241015ZNOV26");
+    let mut forged = pb::Dispatch::decode(dispatch).unwrap();
+    forged.draft = pb::Draft { body: "Stand down.".to_owned(), ..draft() }.encode_to_vec().into();
+    let opened = open(&core(), &forged.encode_to_vec().into(), &slip().encode());
+    assert_eq!(opened.dispatch, Err(SetAsideReason::Unopened));
+    assert_eq!(opened.slip, Some(slip()), "the slip counts all the same");
+}
+
+#[test]
+fn text_that_is_not_utf8_and_bytes_that_are_no_dispatch_do_not_open() {
+    let dispatch = compose(&draft(), "IDN/2026/0001", "241015ZNOV26");
+    let mut latin1 = dispatch.to_vec();
+    let at = latin1.windows(5).position(|window| window == b"Unlit").unwrap();
+    latin1[at] = 0xe9;
+    for bytes in [latin1, vec![0xff; 40], vec![0; limits::DISPATCH_BYTES_MAX + 1]] {
+        let opened = open(&core(), &bytes.into(), &slip().encode());
+        assert_eq!(opened.dispatch, Err(SetAsideReason::Unopened));
+    }
+    for end in 0..dispatch.len() {
+        assert!(open(&core(), &dispatch.slice(..end), &slip().encode()).dispatch.is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn a_slip_out_of_bounds_is_malformed() {
+    let content = compose(&draft(), "IDN/2026/0001", "241015ZNOV26");
+    let bad = [
+        Slip { epoch: 0, ..slip() },
+        Slip { number: 0, ..slip() },
+        Slip { number: 1 << 63, ..slip() },
+        Slip { voided: vec![0], ..slip() },
+        Slip { voided: vec![1; SLIP_VOIDED_MAX + 1], ..slip() },
+    ];
+    for slip in bad {
+        let opened = open(&core(), &content, &slip.encode());
+        assert_eq!((opened.slip, opened.dispatch), (None, Err(SetAsideReason::Malformed)));
+    }
+    assert!(open(&core(), &content, &[0xff]).slip.is_none());
+    assert!(open(&core(), &content, &[]).slip.is_none());
+}
