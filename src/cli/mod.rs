@@ -8,6 +8,7 @@ pub mod table;
 pub mod time;
 
 mod ack;
+mod bench;
 mod config;
 mod daemon;
 mod inbox;
@@ -50,6 +51,7 @@ enum Command {
     Ack(ack::AckArgs),
     Status(status::StatusArgs),
     Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
     /// Certificates: a ministry's CA, and requests of its parties
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -99,6 +101,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+        Command::Bench(args) => {
+            bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
+        }
         Command::Pki(command) => Ok(pki::run(command)?),
         Command::Roster(command) => Ok(roster::run(command)?),
     }
