@@ -1,5 +1,6 @@
 //! Why a command failed, and the exit code that says so: a contract with scripts.
 
+use crate::bench::BenchError;
 use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
 use crate::demo::DemoError;
@@ -63,6 +64,9 @@ pub enum Failure {
     /// A daemon's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There are no figures.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A daemon met keys that are public.
     #[error("trust domain {0} is for examples, whose keys are public: make your own with `pouch pki init`")]
     ExampleDomain(String),
@@ -115,6 +119,8 @@ impl Failure {
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
             Failure::Log(_) => code::INTEGRITY,
             Failure::Pki(error) => pki::exit_code(error),
+            Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,
+            Failure::Bench(_) => code::OTHER,
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }

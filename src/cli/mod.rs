@@ -8,6 +8,7 @@ pub mod table;
 pub mod time;
 
 mod ack;
+mod bench;
 mod config;
 mod daemon;
 mod demo;
@@ -52,6 +53,7 @@ enum Command {
     Status(status::StatusArgs),
     Config(config::ConfigArgs),
     Demo(Box<demo::DemoArgs>),
+    Bench(bench::BenchArgs),
     /// Certificates: a ministry's CA, and requests of its parties
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -105,6 +107,9 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
         Command::Demo(args) => demo::run(*args),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+        Command::Bench(args) => {
+            bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
+        }
         Command::Pki(command) => Ok(pki::run(command)?),
         Command::Roster(command) => Ok(roster::run(command)?),
     }
