@@ -2,15 +2,22 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::failure::Failure;
 use crate::config::{self, DeskConfig, LogConfig, LogFormat, Settings};
 use crate::{hub, mission};
+
+/// A daemon that was told to stop ends by itself within this, or is ended: what it answered is durable
+/// either way.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// How a daemon is started.
 #[derive(Args)]
@@ -76,29 +83,48 @@ pub(super) fn ended(exit_code: u8, error: &dyn std::error::Error) -> Failure {
     Failure::Daemon { exit_code, sentence: error.to_string() }
 }
 
-/// Runs a daemon on all cores; SIGTERM and SIGINT tell it to stop in order.
+/// Runs a daemon on all cores until it ends by itself, or SIGTERM or SIGINT ends it.
 pub(super) fn run(
     daemon: impl AsyncFnOnce(watch::Receiver<bool>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::System)?;
-    runtime.block_on(async {
-        let (tell, told) = watch::channel(false);
+    let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::System)?;
-        let waiting = async {
+        let told_to_stop = async {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => (),
+                _ = interrupt.recv() => (),
             }
-            tell.send_replace(true);
-            std::future::pending().await
         };
-        tokio::select! {
-            ended = daemon(told) => ended,
-            () = waiting => unreachable!("it waits for ever once it has told the daemon"),
+        until(told_to_stop, DRAIN_TIME_MAX, daemon).await
+    });
+    // A thread that still waits for a disk must not hold the process.
+    runtime.shutdown_background();
+    ended
+}
+
+async fn until(
+    told_to_stop: impl Future<Output = ()>,
+    drain_time_max: Duration,
+    daemon: impl AsyncFnOnce(watch::Receiver<bool>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (stop, stopped) = watch::channel(false);
+    let mut daemon = pin!(daemon(stopped));
+    tokio::select! {
+        ended = &mut daemon => return ended,
+        () = told_to_stop => (),
+    }
+    tracing::info!("told to stop");
+    stop.send_replace(true);
+    match timeout(drain_time_max, daemon).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            tracing::warn!(seconds = drain_time_max.as_secs(), "ended before everything was drained");
+            Ok(())
         }
-    })
+    }
 }
 
 fn start_logging(config: &LogConfig) {
@@ -112,6 +138,37 @@ fn start_logging(config: &LogConfig) {
     if text {
         lines.with_ansi(super::colour_wanted() && std::io::stderr().is_terminal()).init();
     } else {
-        lines.json().init();
+        lines.json().flatten_event(true).init();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[tokio::test]
+    async fn a_daemon_told_to_stop_ends_in_its_own_order() {
+        let daemon = async |mut stopped: watch::Receiver<bool>| {
+            stopped.wait_for(|stopped| *stopped).await.unwrap();
+            Err(Failure::Usage("said last".to_owned()))
+        };
+        let ended = until(std::future::ready(()), LONG, daemon).await;
+        assert!(matches!(ended, Err(Failure::Usage(last)) if last == "said last"));
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_does_not_stop_is_ended() {
+        let ended =
+            until(std::future::ready(()), Duration::ZERO, async |_| std::future::pending().await).await;
+        assert!(ended.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_fails_by_itself_is_not_waited_for() {
+        let daemon = async |_| Err(Failure::ExampleDomain("bloc.example".to_owned()));
+        let ended = until(std::future::pending(), LONG, daemon).await;
+        assert!(matches!(ended, Err(Failure::ExampleDomain(_))));
     }
 }
