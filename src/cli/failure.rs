@@ -1,7 +1,9 @@
 //! Why a command failed, and the exit code that says so: a contract with scripts.
 
+use crate::bench::BenchError;
 use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
+use crate::demo::DemoError;
 use crate::desk::client::ClientError;
 use crate::desk::view::Step;
 use crate::journal::JournalError;
@@ -53,12 +55,18 @@ pub enum Failure {
         /// What was waited for.
         step: Step,
     },
+    /// The demo could not be run, found, or did not pass its check.
+    #[error(transparent)]
+    Demo(#[from] DemoError),
     /// Certificates or rosters could not be made or read.
     #[error(transparent)]
     Pki(#[from] PkiError),
     /// A daemon's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// There are no figures.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// A daemon met keys that are public.
     #[error("trust domain {0} is for examples, whose keys are public: make your own with `pouch pki init`")]
     ExampleDomain(String),
@@ -106,10 +114,13 @@ impl Failure {
             Failure::Refused { .. } | Failure::SetAside { .. } => code::REFUSED,
             Failure::StillQueued { .. } => code::STILL_QUEUED,
             Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
+            Failure::Demo(error) => demo_exit_code(error),
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
             Failure::Log(_) => code::INTEGRITY,
             Failure::Pki(error) => pki::exit_code(error),
+            Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,
+            Failure::Bench(_) => code::OTHER,
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }
@@ -117,6 +128,27 @@ impl Failure {
     /// One line for standard error, safe for a terminal: a relay's words may be in it.
     pub fn sentence(&self) -> String {
         safe_text::line(&self.to_string())
+    }
+}
+
+fn demo_exit_code(error: &DemoError) -> u8 {
+    match error {
+        DemoError::NotRunning => code::UNREACHABLE,
+        DemoError::UnknownDesk { .. } | DemoError::NotEmpty(_) | DemoError::PathUnusable(_) => code::USAGE,
+        DemoError::Pki(_)
+        | DemoError::Desk { .. }
+        | DemoError::File { .. }
+        | DemoError::Pointer { .. }
+        | DemoError::PointerNotOurs(_)
+        | DemoError::Port(_)
+        | DemoError::Spawn { .. }
+        | DemoError::Died(_)
+        | DemoError::Late { .. }
+        | DemoError::Log(_)
+        | DemoError::ChecksFailed(_)
+        | DemoError::Interrupted
+        | DemoError::Output(_)
+        | DemoError::System(_) => code::OTHER,
     }
 }
 

@@ -8,8 +8,10 @@ pub mod table;
 pub mod time;
 
 mod ack;
+mod bench;
 mod config;
 mod daemon;
+mod demo;
 mod inbox;
 mod outbox;
 mod pki;
@@ -50,6 +52,8 @@ enum Command {
     Ack(ack::AckArgs),
     Status(status::StatusArgs),
     Config(config::ConfigArgs),
+    Demo(Box<demo::DemoArgs>),
+    Bench(bench::BenchArgs),
     /// Certificates: a ministry's CA, and requests of its parties
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -67,6 +71,9 @@ struct DeskArgs {
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
+    /// The desk's code, where it is one of the running demo's
+    #[arg(skip)]
+    demo: Option<&'static str>,
 }
 
 /// Runs the command that the process was started with; the exit code is DESIGN 11's.
@@ -98,7 +105,11 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Read(args) => at_desk(&args.desk, async |desk, screen| read::run(&args, desk, screen).await),
         Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
+        Command::Demo(args) => demo::run(*args),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
+        Command::Bench(args) => {
+            bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
+        }
         Command::Pki(command) => Ok(pki::run(command)?),
         Command::Roster(command) => Ok(roster::run(command)?),
     }
@@ -113,6 +124,7 @@ fn at_desk(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::System)?;
     let mut out = std::io::stdout();
     let mut screen = Screen::new(&mut out, args.json, paint());
+    screen.demo = args.demo;
     runtime.block_on(command(&DeskClient::new(&args.socket), &mut screen))
 }
 

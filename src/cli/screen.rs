@@ -15,12 +15,14 @@ pub struct Screen<'a> {
     pub json: bool,
     /// How people's text is emphasised.
     pub paint: Paint,
+    /// Code of the demo's desk that the command runs at; what to type next then names it too.
+    pub demo: Option<&'static str>,
 }
 
 impl<'a> Screen<'a> {
     /// A screen over `out`.
     pub fn new(out: &'a mut dyn Write, json: bool, paint: Paint) -> Self {
-        Self { out, json, paint }
+        Self { out, json, paint, demo: None }
     }
 
     /// Writes text that is already safe for a terminal, with its line ends.
@@ -45,6 +47,31 @@ impl<'a> Screen<'a> {
 
     /// Writes the command that a person probably types next.
     pub fn next(&mut self, command: &str) -> Result<(), Failure> {
-        self.text(&format!("\nnext      {command}\n"))
+        let line = match (self.demo, command.split_once(' ')) {
+            (Some(code), Some((pouch, rest))) => {
+                let (verb, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+                format!("{pouch} demo {verb} --as {code} {rest}")
+            }
+            _ => command.to_owned(),
+        };
+        self.text(&format!("\nnext      {}\n", line.trim_end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn next(demo: Option<&'static str>, command: &str) -> String {
+        let mut out = Vec::new();
+        Screen { demo, ..Screen::new(&mut out, false, Paint::Plain) }.next(command).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_to_type_next_names_the_demos_desk_where_the_command_ran_there() {
+        assert_eq!(next(None, "pouch read K7QF"), "\nnext      pouch read K7QF\n");
+        assert_eq!(next(Some("MOD"), "pouch read K7QF"), "\nnext      pouch demo read --as MOD K7QF\n");
+        assert_eq!(next(Some("MOD"), "pouch outbox"), "\nnext      pouch demo outbox --as MOD\n");
     }
 }

@@ -81,7 +81,7 @@ pub struct SendArgs {
     person: String,
     /// Mark as EXERCISE traffic
     #[arg(long)]
-    exercise: bool,
+    pub(super) exercise: bool,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]

@@ -121,10 +121,7 @@ impl DeskError {
 
     /// The store's failure, where that is what went wrong.
     pub(super) fn failure(&self) -> Option<&StoreError> {
-        match self {
-            DeskError::Store(error) => Some(error),
-            _ => None,
-        }
+        if let DeskError::Store(error) = self { Some(error) } else { None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Administrative acts: rosters, starts and stops, incarnations, and counted refusals.
 //!
-//! Their leaves are chained, so one is in flight at a time: the next is formed after its Durable.
+//! Their leaves are chained, so one is in flight at a time: the next is formed, and checked, after its Durable.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnId, Exchange, Notice};
+use super::{Exchange, Notice};
 use crate::{
     merkle,
     record::{
@@ -25,11 +25,18 @@ const COUNTS_MAX: usize = 1_024;
 /// Acts that wait for their turn, and refusals that are counted.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    waiting: VecDeque<(Act, Vec<u8>, Option<ConnId>)>,
+    waiting: VecDeque<Waiting>,
     in_flight: bool,
     counts: BTreeMap<(PartyNumber, u16), u32>,
     counted_minute: u64,
     recorded: BTreeMap<PartyNumber, (u64, u32)>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Act(Act),
+    /// A roster note, checked only when its turn comes: then the version before it is in force.
+    Roster(Bytes),
 }
 
 impl Queue {
@@ -59,37 +66,15 @@ impl Queue {
 }
 
 impl Exchange {
-    pub(super) fn administer_started(&mut self, software: String) {
-        self.administer(Act::Started { software }, Vec::new(), None);
+    /// Puts an act in line.
+    pub(super) fn administer(&mut self, act: Act) {
+        self.administrative.waiting.push_back(Waiting::Act(act));
+        self.administer_next();
     }
 
-    /// Checks an offered roster note, and makes it a record; it is in force once that is durable.
-    pub(super) fn roster_offered(&mut self, note: &Bytes) {
-        let hash = merkle::sha256(note);
-        if self.roster.as_ref().is_some_and(|roster| roster.hash() == hash) {
-            return;
-        }
-        match self.verify_roster(note) {
-            Ok(roster) => {
-                let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
-                let act = Act::Roster { version: roster.version(), hash, length };
-                self.administer(act, note.to_vec(), None);
-            }
-            Err(error) => self.notice(Notice::RosterRefused(error.to_string())),
-        }
-    }
-
-    pub(super) fn verify_roster(&self, note: &[u8]) -> Result<Arc<Roster>, RosterError> {
-        let roster = match &self.roster {
-            None => roster::verify_first(note, &self.bundle)?,
-            Some(current) => roster::verify_next(note, current)?,
-        };
-        Ok(Arc::new(roster))
-    }
-
-    /// Puts an act in line; `opening` is the session that waits for it.
-    pub(super) fn administer(&mut self, act: Act, beside: Vec<u8>, opening: Option<ConnId>) {
-        self.administrative.waiting.push_back((act, beside, opening));
+    /// Puts an offered roster note in line; it is in force once its record is durable.
+    pub(super) fn administer_roster(&mut self, note: Bytes) {
+        self.administrative.waiting.push_back(Waiting::Roster(note));
         self.administer_next();
     }
 
@@ -99,29 +84,63 @@ impl Exchange {
         self.administer_next();
     }
 
+    /// Checks a roster note against the roster in force, or the trust bundle where there is none.
+    pub(super) fn verify_roster(&self, note: &[u8]) -> Result<Arc<Roster>, RosterError> {
+        let roster = match &self.roster {
+            None => roster::verify_first(note, &self.bundle)?,
+            Some(current) => roster::verify_next(note, current)?,
+        };
+        Ok(Arc::new(roster))
+    }
+
     /// Turns the refusals counted in a past minute into acts.
-    pub(super) fn administer_counts(&mut self) {
-        let this_minute = minute(self.clock.time_us());
-        if self.administrative.counts.is_empty() || self.administrative.counted_minute == this_minute {
-            return;
+    pub(super) fn administer_past_counts(&mut self) {
+        if self.administrative.counted_minute != minute(self.clock.time_us()) {
+            self.administer_counts();
         }
+    }
+
+    /// Turns all counted refusals into acts.
+    pub(super) fn administer_counts(&mut self) {
         let minute = self.administrative.counted_minute;
         for ((party, code), count) in std::mem::take(&mut self.administrative.counts) {
-            self.administer(Act::Refusals { party, code, minute, count }, Vec::new(), None);
+            self.administer(Act::Refusals { party, code, minute, count });
         }
-        self.administrative.recorded.clear();
     }
 
     fn administer_next(&mut self) {
-        if self.administrative.in_flight {
-            return;
+        while !self.administrative.in_flight {
+            let Some(waiting) = self.administrative.waiting.pop_front() else { return };
+            let (act, beside) = match waiting {
+                Waiting::Act(act) => (act, Bytes::new()),
+                Waiting::Roster(note) => match self.roster_act(&note) {
+                    Some(act) => (act, note),
+                    None => continue,
+                },
+            };
+            self.administrative.in_flight = true;
+            let leaf = AdministrativeLeaf { log_time_us: self.clock.time_us(), previous: self.chain, act };
+            let record = AdministrativeRecord { leaf, beside };
+            self.append(Content::Administrative(record), true, Vec::new());
         }
-        let Some((act, beside, opening)) = self.administrative.waiting.pop_front() else { return };
-        self.administrative.in_flight = true;
-        let leaf = AdministrativeLeaf { log_time_us: self.clock.time_us(), previous: self.chain, act };
-        let record = AdministrativeRecord { leaf, beside: beside.into() };
-        let waiters = opening.into_iter().map(|conn| (conn, 0)).collect();
-        self.append(Content::Administrative(record), true, waiters);
+    }
+
+    /// The act of an offered roster, unless it is in force already or must not be.
+    fn roster_act(&mut self, note: &Bytes) -> Option<Act> {
+        let hash = merkle::sha256(note);
+        if self.roster.as_ref().is_some_and(|roster| roster.hash() == hash) {
+            return None;
+        }
+        match self.verify_roster(note) {
+            Ok(roster) => {
+                let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
+                Some(Act::Roster { version: roster.version(), hash, length })
+            }
+            Err(error) => {
+                self.notice(Notice::RosterRefused(error.to_string()));
+                None
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The only place where lasting state changes: live when a record is durable, and at replay.
 
+use std::sync::Arc;
+
 use super::{Body, Exchange, Output, Pending, Stage};
 use crate::{
     merkle,
@@ -38,6 +40,11 @@ pub enum ReplayError {
         /// What is wrong.
         source: Box<RosterError>,
     },
+    /// An administrative leaf does not name the one before it.
+    #[error(
+        "administrative leaf at position {0} does not follow the one before it; restore the journal from a backup"
+    )]
+    Chain(Position),
     /// Positions are not in order.
     #[error("record at position {position} came where {expected} is due; restore the journal from a backup")]
     Order {
@@ -65,11 +72,14 @@ impl Exchange {
         }
         let content =
             Content::from_record(record).map_err(|source| ReplayError::Malformed { position, source })?;
-        if let Content::Administrative(AdministrativeRecord { leaf, beside }) = &content
-            && matches!(leaf.act, Act::Roster { .. })
-        {
-            self.verify_roster(beside)
-                .map_err(|source| ReplayError::Roster { position, source: Box::new(source) })?;
+        if let Content::Administrative(AdministrativeRecord { leaf, beside }) = &content {
+            if leaf.previous != self.chain {
+                return Err(ReplayError::Chain(position));
+            }
+            if matches!(leaf.act, Act::Roster { .. }) {
+                self.verify_roster(beside)
+                    .map_err(|source| ReplayError::Roster { position, source: Box::new(source) })?;
+            }
         }
         self.apply(&content, record, position);
         self.outputs.clear();
@@ -90,6 +100,7 @@ impl Exchange {
                 }
             }
             Content::Receipts(receipts) => {
+                self.bodies.keep(position, Body::Receipts(Arc::new(receipts.clone())));
                 self.answer_stored(&pending, receipts.receiptor, receipts.batch.number);
                 for part in &receipts.batch.parts {
                     self.deliver_to(part.item.sender);
@@ -98,10 +109,8 @@ impl Exchange {
             Content::Refusal(refusal) => self.answer_submission(&pending, refusal.sender, refusal.submission),
             Content::Administrative(record) => {
                 self.administered();
-                if let Act::Incarnation { .. } = record.leaf.act {
-                    for (conn, _) in &pending.waiters {
-                        self.welcome(*conn);
-                    }
+                if let Act::Incarnation { party, incarnation, store_id } = record.leaf.act {
+                    self.incarnated(party, incarnation, store_id);
                 }
             }
         }
@@ -123,7 +132,6 @@ impl Exchange {
                 for done in settled.done {
                     self.bodies.drop(done);
                 }
-                self.bodies.keep(position, Body::Receipts(std::sync::Arc::new(receipts.clone())));
             }
             Content::Refusal(refusal) => {
                 let outcome = Outcome::Refused { position, code: refusal.code, traffic: refusal.traffic };
@@ -156,7 +164,7 @@ impl Exchange {
                 self.roster_leaves.push((*version, position, record.leaf.clone(), beside.clone()));
                 self.outputs.push_back(Output::RosterInForce(roster.clone()));
                 self.recheck_sessions(before.as_deref(), &roster);
-                self.send_to_open_sessions(position, record);
+                self.send_to_sessions(position, record);
             }
             Act::Incarnation { party, incarnation, store_id } => {
                 let state = self.router.party(*party);
@@ -167,16 +175,17 @@ impl Exchange {
         }
     }
 
-    fn send_to_open_sessions(&mut self, position: Position, record: &Record) {
-        let open: Vec<_> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.stage == Stage::Open)
-            .map(|(conn, _)| *conn)
-            .collect();
-        for conn in open {
+    /// Sends an administrative leaf to every desk that has said Hello; the others get it after theirs.
+    fn send_to_sessions(&mut self, position: Position, record: &Record) {
+        let stages: Vec<_> = self.sessions.iter().map(|(conn, session)| (*conn, session.stage)).collect();
+        for (conn, stage) in stages {
+            let before_welcome = match stage {
+                Stage::AwaitsHello { .. } => continue,
+                Stage::Opening => true,
+                Stage::Open => false,
+            };
             let (leaf, beside) = (record.leaf.clone(), record.body.clone());
-            self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: false });
+            self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome });
         }
     }
 }

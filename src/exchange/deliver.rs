@@ -61,19 +61,24 @@ impl Exchange {
             }
             Body::Receipts(receipts) => receipts.batch.parts.iter().map(|part| part.item.sender).collect(),
         };
-        self.bodies.keep(position, body);
+        if !waiting.is_empty() {
+            self.bodies.keep(position, body);
+        }
         for party in waiting {
             self.deliver_to(party);
         }
     }
 
     /// Sends one precedence in order; a body that is not here yet holds back what follows it in its lane
-    /// alone. Returns whether lower lanes may be looked at.
+    /// alone, and so does credit, which receipts need none of. Returns whether lower lanes may be looked at.
     fn deliver_lane(&mut self, conn: ConnId, party: PartyNumber, precedence: Precedence) -> bool {
         loop {
             let Some(position) = self.router.party(party).mailbox.due(precedence).next() else { return true };
-            if !self.has_queue_room(conn) || !self.sessions[&conn].delivers.is_open() {
+            if !self.has_queue_room(conn) {
                 return false;
+            }
+            if !self.sessions[&conn].delivers.is_open() {
+                return true;
             }
             let Some(Body::Envelope(envelope)) = self.bodies.find(position).cloned() else {
                 let due = self.router.party(party).mailbox.due(precedence).take(LOADS_AHEAD).collect();

@@ -30,8 +30,12 @@ use bytes::Bytes;
 use crate::{
     identity::PartyId,
     limits::Limits,
-    merkle::Frontier,
-    record::{Record, SALT_BYTES, Ticket, administrative::ChainHead, content::Content},
+    merkle::{Frontier, Hash},
+    record::{
+        Record, SALT_BYTES, Ticket,
+        administrative::{Act, ChainHead},
+        content::Content,
+    },
     roster::{PartyNumber, Roster, TrustBundle},
     router::{Router, policy::RosterHistory},
     session::{
@@ -87,6 +91,11 @@ pub enum Input {
         conn: ConnId,
         /// The frame.
         frame: Inbound,
+    },
+    /// Bytes of a frame came that is not whole yet: the peer lives.
+    Heard {
+        /// From where.
+        conn: ConnId,
     },
     /// Bytes went out to the socket, so that there is room for more.
     Written {
@@ -230,6 +239,21 @@ struct Session {
     bad_signatures: u32,
 }
 
+impl Session {
+    /// Whether a new number follows the one before it in this session; the first may jump.
+    fn is_dense(&self, number: SubmissionNumber) -> bool {
+        self.last_new.is_none_or(|last| Some(number.0) == last.0.checked_add(1))
+    }
+
+    /// Whether a number must wait for a deferred one below it, which ends the wait by coming again.
+    fn must_wait(&mut self, number: SubmissionNumber) -> bool {
+        if self.deferred_from == Some(number) {
+            self.deferred_from = None;
+        }
+        self.deferred_from.is_some_and(|from| number > from)
+    }
+}
+
 /// A record on its way to the disk.
 #[derive(Debug)]
 struct Pending {
@@ -240,11 +264,14 @@ struct Pending {
     waiters: Vec<(ConnId, u64)>,
 }
 
-/// Pending numbers of one party.
+/// What is being written of one party.
 #[derive(Debug, Default)]
 struct InFlight {
     submissions: BTreeMap<SubmissionNumber, (EnvelopeHash, Ticket)>,
-    stored: BTreeMap<u64, Ticket>,
+    /// With the root of the receipts.
+    stored: BTreeMap<u64, (Hash, Ticket)>,
+    /// The newest incarnation and its store, until it is durable.
+    incarnation: Option<(u32, [u8; 16])>,
     /// Envelopes being written to its mailbox.
     to_mailbox: usize,
 }
@@ -330,13 +357,14 @@ impl Exchange {
         match input {
             Input::Connected { conn, party, serial } => self.connected(conn, party, serial, now),
             Input::Received { conn, frame } => self.received(conn, frame, now),
+            Input::Heard { conn } => self.heard(conn, now),
             Input::Written { conn, bytes } => self.written(conn, bytes),
             Input::Closed { conn } => self.closed(conn),
             Input::Durable { ticket, position } => self.durable(ticket, position),
             Input::Loaded { position, body } => self.loaded(position, body),
-            Input::RosterOffered { note } => self.roster_offered(&note),
+            Input::RosterOffered { note } => self.administer_roster(note),
             Input::Room(room) => self.room = room,
-            Input::Started { software } => self.administer_started(software),
+            Input::Started { software } => self.administer(Act::Started { software }),
             Input::Stopping => self.stop(),
         }
     }
@@ -349,7 +377,7 @@ impl Exchange {
         for conn in due {
             self.check_deadlines(conn, now);
         }
-        self.administer_counts();
+        self.administer_past_counts();
     }
 
     /// The next thing to do, until there is none.
@@ -384,7 +412,7 @@ impl Exchange {
             (_, Inbound::Goodbye) => self.close_quietly(conn),
             (_, Inbound::Violation(words)) => self.goodbye(conn, GoodbyeCode::Protocol, words),
             (Stage::AwaitsHello { .. }, Inbound::Hello(hello)) => self.hello(conn, &hello, now),
-            (Stage::AwaitsHello { .. }, Inbound::BadHello(words)) => self.bad_hello(conn, words),
+            (Stage::AwaitsHello { .. }, Inbound::BadHello(code, words)) => self.bad_hello(conn, code, words),
             (Stage::Open, Inbound::Submit(envelope, bytes)) => self.submit(conn, *envelope, bytes),
             (Stage::Open, Inbound::BadSubmit(bad, bytes)) => self.bad_submit(conn, &bad, bytes),
             (Stage::Open, Inbound::Stored(receipts)) => self.stored(conn, *receipts),
@@ -398,12 +426,18 @@ impl Exchange {
                 self.send(conn, Outbound::Pong { token, time_us });
             }
             (Stage::Open, Inbound::Pong) => {}
-            (Stage::Open, Inbound::Hello(_) | Inbound::BadHello(_)) => {
+            (Stage::Open, Inbound::Hello(_) | Inbound::BadHello(..)) => {
                 self.goodbye(conn, GoodbyeCode::Protocol, "a second Hello".to_owned());
             }
             (Stage::AwaitsHello { .. } | Stage::Opening, _) => {
                 self.goodbye(conn, GoodbyeCode::Protocol, "a frame before the session is open".to_owned());
             }
+        }
+    }
+
+    fn heard(&mut self, conn: ConnId, now: Now) {
+        if let Some(session) = self.sessions.get_mut(&conn) {
+            session.heard = now.mono;
         }
     }
 

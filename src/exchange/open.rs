@@ -13,7 +13,7 @@ use crate::{
         outbound::{Outbound, Welcome},
         window::{Allowance, Grant},
     },
-    wire::{Position, SubmissionNumber, pb::GoodbyeCode},
+    wire::{Position, pb::GoodbyeCode},
 };
 
 impl Exchange {
@@ -42,12 +42,13 @@ impl Exchange {
         let Some((roster, number)) = self.admit(conn) else { return };
         let party = roster.party(number).expect("admitted a moment ago");
         if party.sign != *hello.key() {
-            return self.bad_hello(conn, "signed by a key that is no longer the roster's".to_owned());
+            let words = "signed by a key that is no longer the roster's".to_owned();
+            return self.bad_hello(conn, GoodbyeCode::BadSignature, words);
         }
         let fields = hello.fields();
-        let state = self.router.party(number);
-        let (known, store_known) = (state.incarnation, state.store_id == hello.store_id());
-        if fields.incarnation < known || (fields.incarnation == known && !store_known) {
+        let (incarnation, store_id) = (fields.incarnation, hello.store_id());
+        let (known, store_known) = self.incarnation(number);
+        if incarnation < known || (incarnation == known && store_id != store_known) {
             return self.goodbye_incarnation(conn, known);
         }
         self.take_over(number, conn);
@@ -60,29 +61,46 @@ impl Exchange {
         if fields.confirmed > 0 {
             self.confirm_through(number, Position(fields.confirmed - 1));
         }
-        if fields.incarnation > known {
-            let store_id = hello.store_id();
-            let act = Act::Incarnation { party: number, incarnation: fields.incarnation, store_id };
-            self.administer(act, Vec::new(), Some(conn));
-        } else {
-            self.welcome(conn);
+        if incarnation > known {
+            self.in_flight.entry(number).or_default().incarnation = Some((incarnation, store_id));
+            self.administer(Act::Incarnation { party: number, incarnation, store_id });
         }
+        self.welcome(number);
     }
 
-    pub(super) fn bad_hello(&mut self, conn: ConnId, words: String) {
+    pub(super) fn bad_hello(&mut self, conn: ConnId, code: GoodbyeCode, words: String) {
         if self.admit(conn).is_some() {
-            self.goodbye(conn, GoodbyeCode::BadSignature, format!("Hello refused: {words}"));
+            self.goodbye(conn, code, format!("Hello refused: {words}"));
         }
     }
 
-    /// Sends Welcome and what waits. The session is open from here.
-    pub(super) fn welcome(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(&conn).filter(|session| session.stage == Stage::Opening)
-        else {
+    /// A party's incarnation and store, as the log has them or is about to.
+    fn incarnation(&self, party: PartyNumber) -> (u32, [u8; 16]) {
+        let flying = self.in_flight.get(&party).and_then(|flying| flying.incarnation);
+        let known = self.router.known(party).map(|state| (state.incarnation, state.store_id));
+        flying.or(known).unwrap_or_default()
+    }
+
+    /// An incarnation is durable: whoever waits for it is welcome.
+    pub(super) fn incarnated(&mut self, party: PartyNumber, incarnation: u32, store_id: [u8; 16]) {
+        let flying = self.in_flight.entry(party).or_default();
+        if flying.incarnation == Some((incarnation, store_id)) {
+            flying.incarnation = None;
+        }
+        self.welcome(party);
+    }
+
+    /// Sends Welcome and what waits, unless the party's incarnation is still being written. The session is
+    /// open from here.
+    fn welcome(&mut self, party: PartyNumber) {
+        let Some(conn) = self.by_party.get(&party).copied() else { return };
+        let is_written = self.in_flight.get(&party).is_none_or(|flying| flying.incarnation.is_none());
+        let session = self.sessions.get_mut(&conn).expect("a party's connection is a session");
+        if session.stage != Stage::Opening || !is_written {
             return;
-        };
+        }
         session.stage = Stage::Open;
-        let (party, credit) = (session.party, session.submits.granted());
+        let credit = session.submits.granted();
         let roster = self.roster.as_ref().expect("a session opens under a roster");
         let state = self.router.party(party);
         state.mailbox.session_ended();
@@ -198,7 +216,8 @@ impl Exchange {
         for conn in all {
             self.goodbye(conn, GoodbyeCode::Shutdown, "the relay is stopping; come again".to_owned());
         }
-        self.administer(Act::Stopped, Vec::new(), None);
+        self.administer_counts();
+        self.administer(Act::Stopped);
     }
 
     /// A new roster is in force: whoever it no longer admits, or whose key changed, is closed at once.
@@ -220,10 +239,5 @@ impl Exchange {
                 }
             }
         }
-    }
-
-    /// Whether a number jumps within its session: it may only at the first one after Welcome.
-    pub(super) fn is_dense(session: &Session, number: SubmissionNumber) -> bool {
-        session.last_new.is_none_or(|last| number.0 == last.0 + 1)
     }
 }

@@ -21,30 +21,32 @@ impl Exchange {
     pub(super) fn stored(&mut self, conn: ConnId, receipts: VerifiedReceipts) {
         let Some(session) = self.sessions.get(&conn) else { return };
         let party = session.party;
-        let number = receipts.batch().number;
+        let (number, root) = (receipts.batch().number, receipts.root());
         let state = self.router.party(party);
-        if let Some((position, traffic)) = state.stored.find(number) {
+        if let Some((position, traffic)) = state.stored.find(number)
+            && traffic.opening.hash == root
+        {
             return self.send(conn, Outbound::StoredAt { number, position, traffic });
         }
         let last = state.stored.last();
         let flying = self.in_flight.entry(party).or_default();
-        if let Some(ticket) = flying.stored.get(&number).copied() {
-            let pending = self.pending.iter_mut().find(|pending| pending.ticket == ticket);
-            pending.expect("in flight means pending").waiters.push((conn, 0));
-            return;
+        if let Some((pending, ticket)) = flying.stored.get(&number).copied()
+            && pending == root
+        {
+            return self.wait_for(ticket, conn, 0);
         }
         let next = flying.stored.keys().next_back().copied().unwrap_or(last) + 1;
         if number != next {
-            let words = format!("Stored frame {number} came where {next} is due");
+            let words = format!("a new Stored frame {number} came where {next} is due");
             return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
         if let Err(words) = self.check_receipts(party, &receipts) {
             return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
-        let traffic = self.traffic(OpeningKind::Receipts, receipts.root());
+        let traffic = self.traffic(OpeningKind::Receipts, root);
         let accepted = AcceptedReceipts { traffic, receiptor: party, batch: Arc::new(receipts.into_batch()) };
         let ticket = self.append(Content::Receipts(accepted), false, vec![(conn, 0)]);
-        self.in_flight.entry(party).or_default().stored.insert(number, ticket);
+        self.in_flight.entry(party).or_default().stored.insert(number, (root, ticket));
     }
 
     fn check_receipts(&self, party: PartyNumber, receipts: &VerifiedReceipts) -> Result<(), String> {

@@ -2,7 +2,9 @@
 
 use super::{ConnId, Exchange, Notice, Pending, Room};
 use crate::{
+    merkle::Hash,
     record::{
+        Ticket,
         content::{AcceptedEnvelope, Content, RecordedRefusal, Traffic},
         leaf::{Opening, OpeningKind},
     },
@@ -36,10 +38,9 @@ impl Exchange {
                 "more envelopes than the window allows".to_owned(),
             );
         }
-        if session.deferred_from.is_some_and(|from| number > from) {
+        if session.must_wait(number) {
             return self.defer(conn, number, bytes);
         }
-        session.deferred_from = None;
         if let Some((pending, ticket)) = self.in_flight.entry(party).or_default().submissions.get(&number) {
             let (same, ticket) = (*pending == hash, *ticket);
             return if same {
@@ -48,7 +49,7 @@ impl Exchange {
                 self.refuse(conn, number, hash, RefusalCode::NumberReused, bytes);
             };
         }
-        match self.router.party(party).submissions.standing(number) {
+        match self.standing(party, number) {
             Standing::Spent(spent) if spent.hash == hash => self.answer_again(conn, &spent, bytes),
             Standing::Spent(_) => self.refuse(conn, number, hash, RefusalCode::NumberReused, bytes),
             Standing::Old => self.refuse(conn, number, hash, RefusalCode::OldNumber, bytes),
@@ -59,9 +60,7 @@ impl Exchange {
     fn submit_new(&mut self, conn: ConnId, party: PartyNumber, envelope: VerifiedEnvelope, bytes: u64) {
         let session = self.sessions.get_mut(&conn).expect("checked by the caller");
         let number = envelope.core().submission;
-        let flying = &self.in_flight[&party];
-        let rises = flying.submissions.keys().next_back().is_none_or(|last| number > *last);
-        if !Exchange::is_dense(session, number) || !rises {
+        if !session.is_dense(number) {
             return self.goodbye(conn, GoodbyeCode::Protocol, "submission numbers are not dense".to_owned());
         }
         if self.room == Room::ReceiptsOnly {
@@ -159,11 +158,27 @@ impl Exchange {
                 return self.goodbye(conn, GoodbyeCode::BadSignature, "too many bad signatures".to_owned());
             }
         }
-        let number = bad.submission.unwrap_or_default();
-        if Exchange::is_dense(session, number) {
-            session.last_new = Some(number);
+        if let Some(number) = bad.submission {
+            if session.must_wait(number) {
+                return self.defer(conn, number, bytes);
+            }
+            let is_next = session.is_dense(number);
+            let party = session.party;
+            if is_next && self.standing(party, number) == Standing::New {
+                let session = self.sessions.get_mut(&conn).expect("found a moment ago");
+                session.last_new = Some(number);
+            }
         }
-        self.refuse(conn, number, bad.hash, bad.code, bytes);
+        self.refuse(conn, bad.submission.unwrap_or_default(), bad.hash, bad.code, bytes);
+    }
+
+    /// How a number stands, to those that are durable and those that are being written.
+    fn standing(&mut self, party: PartyNumber, number: SubmissionNumber) -> Standing {
+        let flying = self.in_flight.entry(party).or_default().submissions.keys().next_back();
+        match self.router.party(party).submissions.standing(number) {
+            Standing::New if flying.is_some_and(|last| number <= *last) => Standing::Old,
+            standing => standing,
+        }
     }
 
     /// Answers those who wait for an envelope or a refusal that has just become durable.
@@ -230,7 +245,8 @@ impl Exchange {
         self.give_back(conn, bytes);
     }
 
-    fn wait_for(&mut self, ticket: crate::record::Ticket, conn: ConnId, bytes: u64) {
+    /// Answers this connection, too, once the ticket's record is durable.
+    pub(super) fn wait_for(&mut self, ticket: Ticket, conn: ConnId, bytes: u64) {
         let pending = self.pending.iter_mut().find(|pending| pending.ticket == ticket);
         pending.expect("in flight means pending").waiters.push((conn, bytes));
     }
@@ -243,7 +259,7 @@ impl Exchange {
         }
     }
 
-    pub(super) fn traffic(&mut self, kind: OpeningKind, hash: crate::merkle::Hash) -> Traffic {
+    pub(super) fn traffic(&mut self, kind: OpeningKind, hash: Hash) -> Traffic {
         let roster_version = self.roster.as_ref().map_or(0, |roster| roster.version());
         let opening = Opening { kind, log_time_us: self.clock.time_us(), roster_version, hash };
         Traffic { salt: self.salt(), opening }

@@ -7,6 +7,9 @@
 //! | refusal | `u32 sender, u64 submission number, u16 code` | empty |
 //! | administrative | empty | the roster note, or empty |
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -168,14 +171,6 @@ pub fn leaf_hash(record: &Record) -> Hash {
     merkle::leaf_hash(&record.leaf)
 }
 
-/// Parses the envelope in a record that is known to hold one, for delivery.
-///
-/// # Errors
-/// [`Malformed`] as [`Content::from_record`].
-pub fn envelope_of(record: &Record) -> Result<Arc<Envelope>, Malformed> {
-    Envelope::from_stored(record.header.clone(), record.body.clone()).map(|(envelope, _)| Arc::new(envelope))
-}
-
 fn traffic_record(traffic: &Traffic, header: Bytes, body: Bytes) -> Record {
     Record {
         leaf: traffic.opening.leaf(&traffic.salt),
@@ -218,6 +213,9 @@ fn accepted_receipts(traffic: Traffic, record: &Record) -> Result<AcceptedReceip
 fn recorded_refusal(traffic: Traffic, record: &Record) -> Result<RecordedRefusal, Malformed> {
     let header: &[u8; 14] =
         (&*record.header).try_into().map_err(|_| Malformed::new("refusal's header", "is not 14 bytes"))?;
+    if !record.body.is_empty() {
+        return Err(Malformed::new("refusal", "has a body"));
+    }
     let mut fields: &[u8] = header;
     Ok(RecordedRefusal {
         traffic,
@@ -230,6 +228,9 @@ fn recorded_refusal(traffic: Traffic, record: &Record) -> Result<RecordedRefusal
 
 fn administrative(record: &Record) -> Result<AdministrativeRecord, Malformed> {
     let leaf = AdministrativeLeaf::decode(&record.leaf)?;
+    if [&record.salt, &record.opening, &record.header].iter().any(|part| !part.is_empty()) {
+        return Err(Malformed::new("administrative record", "has a part that belongs to traffic"));
+    }
     let fits = match &leaf.act {
         Act::Roster { hash, length, .. } => {
             u32::try_from(record.body.len()) == Ok(*length) && merkle::sha256(&record.body) == *hash

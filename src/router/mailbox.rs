@@ -86,14 +86,12 @@ impl Mailbox {
         self.receipts_sent = Some(position);
     }
 
-    /// Drops receipts that the desk has stored, and returns their positions.
-    pub fn confirm(&mut self, through: Position) -> Vec<Position> {
-        if self.confirmed >= Some(through) {
-            return Vec::new();
+    /// Drops receipts that the desk has stored.
+    pub fn confirm(&mut self, through: Position) {
+        if self.confirmed < Some(through) {
+            self.confirmed = Some(through);
+            self.receipts = self.receipts.split_off(&Position(through.0.saturating_add(1)));
         }
-        self.confirmed = Some(through);
-        let kept = self.receipts.split_off(&Position(through.0.saturating_add(1)));
-        std::mem::replace(&mut self.receipts, kept).into_keys().collect()
     }
 
     /// Receipts up to here are confirmed.
@@ -143,8 +141,9 @@ mod tests {
         assert_eq!(mailbox.receipts_in_flight(), 1);
         mailbox.session_ended();
         assert_eq!(mailbox.receipts_due().next(), Some((Position(5), &[0, 2][..])));
-        assert_eq!(mailbox.confirm(Position(5)), [Position(5)]);
-        assert_eq!(mailbox.confirm(Position(4)), [], "a smaller confirmation changes nothing");
+        mailbox.confirm(Position(5));
+        mailbox.confirm(Position(4));
+        assert_eq!(mailbox.confirmed(), Some(Position(5)), "a smaller confirmation changes nothing");
         mailbox.put_receipt(Position(5), 1);
         assert_eq!(mailbox.receipts_due().map(|due| due.0).collect::<Vec<_>>(), [Position(9)]);
     }

@@ -5,7 +5,10 @@
 
 use crate::{
     batch::{self, PublicKey},
-    session::{hello::VerifiedHello, window::Credit},
+    session::{
+        hello::{HelloError, VerifiedHello},
+        window::Credit,
+    },
     wire::{
         EnvelopeHash, Position, SubmissionNumber,
         envelope::{EnvelopeError, VerifiedEnvelope, parse_header},
@@ -19,8 +22,8 @@ use crate::{
 pub enum Inbound {
     /// A Hello that this party's key signed for this connection.
     Hello(Box<VerifiedHello>),
-    /// A Hello that is not believed, for the reason given.
-    BadHello(String),
+    /// A Hello that is not believed: the code to close with, and why.
+    BadHello(pb::GoodbyeCode, String),
     /// An envelope with a good signature, and the bytes of its frame.
     Submit(Box<VerifiedEnvelope>, u64),
     /// A submission that can never be accepted, and the bytes of its frame.
@@ -79,10 +82,13 @@ impl Intake {
     pub fn check(&mut self, frame: Kind, bytes: u64, key: Option<&PublicKey>) -> Inbound {
         match frame {
             Kind::Hello(hello) => match key {
-                None => Inbound::BadHello("the roster lists no key for this party".to_owned()),
+                None => Inbound::BadHello(
+                    pb::GoodbyeCode::NotInRoster,
+                    "the roster lists no key for this party".to_owned(),
+                ),
                 Some(key) => match VerifiedHello::verify(hello, self.exporter, &self.trust_domain, key) {
                     Ok(hello) => Inbound::Hello(Box::new(hello)),
-                    Err(error) => Inbound::BadHello(error.to_string()),
+                    Err(error) => Inbound::BadHello(goodbye_code(&error), error.to_string()),
                 },
             },
             Kind::Submit(submit) => self.check_submit(&submit, bytes, key),
@@ -119,6 +125,14 @@ impl Intake {
             Ok(envelope) => Inbound::Submit(Box::new(envelope), bytes),
             Err(error) => Inbound::BadSubmit(bad_submit(submit, &error), bytes),
         }
+    }
+}
+
+fn goodbye_code(error: &HelloError) -> pb::GoodbyeCode {
+    match error {
+        HelloError::Version(_) => pb::GoodbyeCode::Version,
+        HelloError::Malformed(_) => pb::GoodbyeCode::Protocol,
+        HelloError::Signature(_) => pb::GoodbyeCode::BadSignature,
     }
 }
 

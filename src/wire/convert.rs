@@ -84,7 +84,9 @@ pub fn delivered_parts(deliver: &pb::Deliver) -> Result<DeliveredParts, Malforme
     let (hashes, rest) = deliver.wrap_path.as_chunks::<{ limits::HASH_BYTES }>();
     let path: Vec<Hash> = hashes.iter().copied().map(Hash).collect();
     let root = crate::merkle::root_from_inclusion(leaf, index as u64, core.addressees.len() as u64, &path);
-    if !rest.is_empty() || root.ok() != Hash::try_from(&*header.wraps_root).ok() {
+    let claimed = Hash::try_from(&*header.wraps_root)
+        .map_err(|_| Malformed::new("root of the wraps", "is not 32 bytes"))?;
+    if !rest.is_empty() || root != Ok(claimed) {
         return Err(Malformed::new("wrap", "does not fit the root of the wraps"));
     }
     if *crate::merkle::sha256(&deliver.ciphertext).as_bytes() != *header.ciphertext_hash {

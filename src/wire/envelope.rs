@@ -85,8 +85,6 @@ pub struct Core {
 
 const ADDRESSEE_BYTES: usize = 5;
 const ATTACHMENT_BYTES: usize = 40;
-const TRUST_DOMAIN_BYTES_MAX: usize = 253;
-const WORD_BYTES_MAX: usize = 64;
 
 impl Core {
     /// Parses and checks the bytes of a core.
@@ -95,9 +93,9 @@ impl Core {
     /// [`Malformed`] names the first field that breaks its bound.
     pub fn decode(bytes: Bytes) -> Result<Core, Malformed> {
         let core = pb::Core::decode(bytes).map_err(|_| Malformed::new("core", "is not protobuf"))?;
-        bounded(&core.trust_domain, TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
-        bounded(&core.topic, WORD_BYTES_MAX, "topic")?;
-        bounded(&core.label, WORD_BYTES_MAX, "label")?;
+        bounded(&core.trust_domain, limits::TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
+        bounded(&core.topic, limits::TOPIC_BYTES_MAX, "topic")?;
+        bounded(&core.label, limits::TOPIC_BYTES_MAX, "label")?;
         let precedence_action = precedence(core.precedence_action(), "precedence")?;
         let precedence_info = precedence(core.precedence_info(), "precedence for info")?;
         if precedence_info > precedence_action {

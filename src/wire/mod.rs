@@ -10,6 +10,8 @@ pub mod envelope;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]
 pub mod pb;
 pub mod receipt;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 

@@ -171,15 +171,42 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
     }
     tx.db.prepare_cached("UPDATE submissions SET state = 2 WHERE number = ?1")?.execute([number])?;
     streams::void(tx, number)?;
-    let code = i32::try_from(refused.code).ok().and_then(|code| pb::RefusalCode::try_from(code).ok());
+    match mend(refused.code) {
+        Mend::NewerRoster => wait_again(tx, &known, known.roster_version + 1),
+        Mend::NewNumber => wait_again(tx, &known, 0),
+        Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),
+    }
+}
+
+/// What brings a refused dispatch further.
+enum Mend {
+    /// Sealed again once a newer roster is held.
+    NewerRoster,
+    /// Sealed again at once, under a new number.
+    NewNumber,
+    /// A person, who is told the code.
+    Person(&'static str),
+}
+
+fn mend(code: u32) -> Mend {
+    let code = i32::try_from(code).ok().and_then(|code| pb::RefusalCode::try_from(code).ok());
     let code = code.unwrap_or(pb::RefusalCode::Unspecified);
     match code {
-        pb::RefusalCode::RosterStale => wait_again(tx, &known, known.roster_version + 1),
-        pb::RefusalCode::NumberReused | pb::RefusalCode::OldNumber => wait_again(tx, &known, 0),
-        _ => {
-            let name = code.as_str_name().trim_start_matches("REFUSAL_CODE_");
-            give_back(tx, known.dispatch, name, &refused.sentence)
-        }
+        pb::RefusalCode::RosterStale => Mend::NewerRoster,
+        pb::RefusalCode::NumberReused | pb::RefusalCode::OldNumber => Mend::NewNumber,
+        pb::RefusalCode::Unspecified
+        | pb::RefusalCode::Malformed
+        | pb::RefusalCode::SenderMismatch
+        | pb::RefusalCode::BadSignature
+        | pb::RefusalCode::RosterUnknown
+        | pb::RefusalCode::UnknownAddressee
+        | pb::RefusalCode::Topic
+        | pb::RefusalCode::Label
+        | pb::RefusalCode::Expiry
+        | pb::RefusalCode::Suspended
+        | pb::RefusalCode::MailboxFull
+        | pb::RefusalCode::TrustDomain
+        | pb::RefusalCode::Quota => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
     }
 }
 

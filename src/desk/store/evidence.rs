@@ -127,10 +127,7 @@ fn undelivered(
     let sql = "SELECT short FROM outbox JOIN submissions ON dispatch = seq WHERE submissions.hash = ?1";
     let short: String = tx.db.prepare_cached(sql)?.query_row([hash], |row| row.get(0))?;
     let code = tx.code(item.addressee);
-    let what = match item.kind {
-        ReceiptKind::Expired => "expired before",
-        _ => "was set aside by",
-    };
+    let what = if item.kind == ReceiptKind::Expired { "expired before" } else { "was set aside by" };
     let sentence = format!("{short} {what} {code} (`pouch outbox` says why); send it again or call {code}");
     alarms::raise(tx, now, &format!("undelivered-{short}-{code}"), &sentence)
 }

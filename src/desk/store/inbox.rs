@@ -1,66 +1,34 @@
-//! The inbox and its register: taking what was delivered, exactly once, and what people and programs see.
+//! The inbox as people and programs see it: lists, whole dispatches, what a person did, cursors.
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use prost::Message;
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{
-    Store, StoreError, Tx, alarms,
+    Store, StoreError, Tx,
+    arrivals::last_register,
     columns::{integer, micros, optional_time, time_text},
     draft::kind_name,
-    naming::{TypedId, id_text, take_short, typed_id},
+    naming::{TypedId, id_text, typed_id},
     outbox::role_name,
     receipts::{self, Due},
-    streams::{self, Arrival},
+    streams,
 };
 use crate::{
     desk::{
         error::DeskError,
-        view::{Cursor, InboxFilter, Incoming, IncomingWhole, Mark},
+        view::{Cursor, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, Mark},
     },
     limits,
-    seal::{self, OpenedDispatch, Slip},
+    seal::{self, OpenedDispatch},
     wire::{
-        DispatchId, EnvelopeHash, Position, Precedence, Role,
-        envelope::{Core, parse_header},
+        DispatchId, EnvelopeHash, Position, Precedence,
+        envelope::parse_header,
         pb,
         receipt::{ReceiptKind, SetAsideReason},
     },
 };
 
-/// Entries of a list where the caller names no limit, and at most.
-const LIST_DEFAULT: u32 = 100;
-const LIST_MAX: u32 = 500;
-
-/// An envelope that came for this desk.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Delivery {
-    /// Of its record.
-    pub position: Position,
-    /// Its name: the batch leaf of the header in `frame`.
-    pub envelope_hash: EnvelopeHash,
-    /// What the header says.
-    pub core: Core,
-    /// How this desk is addressed.
-    pub role: Role,
-    /// What the link found of signature, wrap path and roster.
-    pub checked: Result<(), SetAsideReason>,
-    /// As it came.
-    pub frame: pb::Deliver,
-}
-
 impl Store {
-    /// Takes envelopes into the inbox, in their order, and queues a receipt for each, also where it came
-    /// before. What was not `checked` or does not open is set aside, with an alarm; it never holds up the
-    /// rest. Durable when this returns.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn deliver(&mut self, deliveries: Vec<Delivery>, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|tx| deliveries.iter().try_for_each(|delivery| take(tx, delivery, now)))
-    }
-
     /// The inbox from `filter.after` on, in register order.
     ///
     /// # Errors
@@ -100,7 +68,7 @@ impl Store {
         mark: &Mark,
         now: Timestamp,
     ) -> Result<Incoming, DeskError> {
-        self.write(|tx| mark_step(tx, id, mark, ReceiptKind::Read, now))
+        self.write(|tx| mark_step(tx, id, mark, Step::Read, now))
     }
 
     /// Notes that a person acknowledged a dispatch, the first time with a receipt; it then counts as read.
@@ -114,8 +82,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<Incoming, DeskError> {
         self.write(|tx| {
-            mark_step(tx, id, &Mark { who: mark.who.clone(), ..Mark::default() }, ReceiptKind::Read, now)?;
-            mark_step(tx, id, mark, ReceiptKind::Acknowledged, now)
+            mark_step(tx, id, &Mark { who: mark.who.clone(), ..Mark::default() }, Step::Read, now)?;
+            mark_step(tx, id, mark, Step::Acknowledge, now)
         })
     }
 
@@ -161,166 +129,48 @@ fn check_cursor_name(name: &str) -> Result<(), DeskError> {
     Err(DeskError::Invalid { field: "name", problem: "is no cursor's name; use one line of 1 to 128 bytes" })
 }
 
-fn last_register(tx: &Tx<'_>) -> Result<u64, StoreError> {
-    let sql = "SELECT max(register) FROM inbox";
-    let last: Option<u64> = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    Ok(last.unwrap_or(0))
+/// What a person does with a dispatch.
+#[derive(Clone, Copy)]
+enum Step {
+    Read,
+    Acknowledge,
 }
 
-fn take(tx: &Tx<'_>, delivery: &Delivery, now: Timestamp) -> Result<(), StoreError> {
-    let Delivery { core, envelope_hash: hash, position, .. } = delivery;
-    if let Some(reason) = known(tx, hash)? {
-        return receipt(tx, delivery, reason, now);
-    }
-    let (slip, dispatch) = open(delivery);
-    let first = first_copy(tx, core, dispatch.is_ok())?;
-    let register = match first {
-        Some(register) => {
-            let sql = "INSERT INTO copies (hash, register, position) VALUES (?1, ?2, ?3)";
-            tx.db.prepare_cached(sql)?.execute(params![hash, integer(register), position])?;
-            register
+impl Step {
+    fn receipt(self) -> ReceiptKind {
+        match self {
+            Step::Read => ReceiptKind::Read,
+            Step::Acknowledge => ReceiptKind::Acknowledged,
         }
-        None => enter(tx, delivery, &dispatch, now)?,
-    };
-    if let Some(slip) = &slip {
-        let precedence = core.precedence(delivery.role);
-        let arrival = Arrival { sender: core.sender, precedence, slip, hash: *hash, register };
-        streams::received(tx, &arrival, now)?;
     }
-    let reason = dispatch.err();
-    if let Some(reason) = reason {
-        let (code, words) = (tx.code(core.sender), SetAsideReason::words(reason.code()));
-        let sentence =
-            format!("register {register} from {code} was set aside: {words}; ask {code} to send it again");
-        alarms::raise(tx, now, &format!("set-aside-{register}"), &sentence)?;
-    }
-    receipt(tx, delivery, reason.map(|reason| reason.code()), now)
-}
 
-/// Slip and dispatch. What the link could not verify is not even read.
-fn open(delivery: &Delivery) -> (Option<Slip>, Result<OpenedDispatch, SetAsideReason>) {
-    match delivery.checked {
-        Ok(()) => {
-            let opened = seal::open(&delivery.core, &delivery.frame.ciphertext, &delivery.frame.wrap);
-            (opened.slip, opened.dispatch)
+    /// Notes the time of the first one.
+    fn sql(self) -> &'static str {
+        match self {
+            Step::Read => "UPDATE inbox SET read_at = ?2 WHERE register = ?1 AND read_at IS NULL",
+            Step::Acknowledge => {
+                "UPDATE inbox SET acknowledged_at = ?2 WHERE register = ?1 AND acknowledged_at IS NULL"
+            }
         }
-        Err(reason) => (None, Err(reason)),
     }
-}
-
-/// Whether this very envelope came before, with the reason for which it was set aside, if it was.
-#[expect(clippy::option_option, reason = "came or not, and then set aside or not")]
-fn known(tx: &Tx<'_>, hash: &EnvelopeHash) -> Result<Option<Option<u16>>, StoreError> {
-    let sql = "SELECT set_aside FROM inbox WHERE hash = ?1 UNION ALL SELECT NULL FROM copies WHERE hash = ?1";
-    Ok(tx.db.prepare_cached(sql)?.query_row([hash], |row| row.get(0)).optional()?)
-}
-
-/// The register number of a dispatch that another envelope brought before.
-fn first_copy(tx: &Tx<'_>, core: &Core, opens: bool) -> Result<Option<u64>, StoreError> {
-    if !opens {
-        return Ok(None);
-    }
-    let sql = "SELECT register FROM inbox WHERE sender = ?1 AND root_id = ?2 AND set_aside IS NULL";
-    let found = tx.db.prepare_cached(sql)?.query_row(params![core.sender, root_id(core)], |row| row.get(0));
-    Ok(found.optional()?)
-}
-
-fn root_id(core: &Core) -> DispatchId {
-    core.supersedes.unwrap_or(core.id)
-}
-
-/// Gives a dispatch its register number.
-fn enter(
-    tx: &Tx<'_>,
-    delivery: &Delivery,
-    dispatch: &Result<OpenedDispatch, SetAsideReason>,
-    now: Timestamp,
-) -> Result<u64, StoreError> {
-    let Delivery { core, frame, .. } = delivery;
-    let register = last_register(tx)? + 1;
-    let (draft, release) = match dispatch {
-        Ok(opened) => (opened.draft().clone(), opened.release().clone()),
-        Err(_) => (pb::Draft::default(), pb::Release::default()),
-    };
-    let sql = "INSERT INTO inbox (register, hash, id, root_id, sender, sender_code, role, short, reference, dtg,
-        topic, precedence, label, kind, exercise, acknowledgement, position, received_at, set_aside, subject, header,
-        proof, salt, opening, content)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-        ?22, ?23, ?24, ?25)";
-    tx.db.prepare_cached(sql)?.execute(params![
-        integer(register),
-        delivery.envelope_hash,
-        core.id,
-        root_id(core),
-        core.sender,
-        tx.code(core.sender),
-        delivery.role,
-        take_short(tx, &core.id)?,
-        release.reference,
-        release.dtg,
-        core.topic,
-        core.precedence(delivery.role),
-        core.label,
-        draft.r#type,
-        core.exercise,
-        draft.acknowledgement_required,
-        delivery.position,
-        micros(now),
-        dispatch.as_ref().err().map(|reason| reason.code()),
-        draft.subject,
-        &frame.header[..],
-        frame.proof.clone().unwrap_or_default().encode_to_vec(),
-        &frame.salt[..],
-        &frame.opening[..],
-        &frame.ciphertext[..],
-    ])?;
-    Ok(register)
-}
-
-fn receipt(tx: &Tx<'_>, delivery: &Delivery, reason: Option<u16>, now: Timestamp) -> Result<(), StoreError> {
-    let kind = if reason.is_some() { ReceiptKind::SetAside } else { ReceiptKind::Delivered };
-    receipts::queue(
-        tx,
-        &Due {
-            kind,
-            reason: reason.unwrap_or(0),
-            sender: delivery.core.sender,
-            at: micros(now),
-            hash: delivery.envelope_hash,
-            position: delivery.position,
-            details: Bytes::new(),
-        },
-    )
 }
 
 /// A person's step on one dispatch: the first one counts and makes a receipt.
-fn mark_step(
-    tx: &Tx<'_>,
-    id: &str,
-    mark: &Mark,
-    kind: ReceiptKind,
-    now: Timestamp,
-) -> Result<Incoming, DeskError> {
+fn mark_step(tx: &Tx<'_>, id: &str, mark: &Mark, step: Step, now: Timestamp) -> Result<Incoming, DeskError> {
     let details = receipts::details(mark)?;
     let row = find(tx, id)?;
     if row.set_aside.is_some() {
         let problem = "names a dispatch that was set aside; ask its sender to send it again";
         return Err(DeskError::Invalid { field: "id", problem });
     }
-    let sql = match kind {
-        ReceiptKind::Acknowledged => {
-            "UPDATE inbox SET acknowledged_at = ?2 WHERE register = ?1 AND acknowledged_at IS NULL"
-        }
-        _ => "UPDATE inbox SET read_at = ?2 WHERE register = ?1 AND read_at IS NULL",
-    };
     let register = integer(row.register);
-    if tx.db.prepare_cached(sql)?.execute(params![register, micros(now)])? == 0 {
+    if tx.db.prepare_cached(step.sql())?.execute(params![register, micros(now)])? == 0 {
         return Ok(row);
     }
     let sql = "SELECT sender, hash, position FROM inbox WHERE register = ?1";
     let due = tx.db.prepare_cached(sql)?.query_row([register], |row| {
         Ok(Due {
-            kind,
+            kind: step.receipt(),
             reason: 0,
             sender: row.get(0)?,
             at: micros(now),

@@ -8,6 +8,7 @@
 
 mod alarms;
 mod answers;
+mod arrivals;
 mod columns;
 mod draft;
 mod evidence;
@@ -24,8 +25,8 @@ mod thread;
 mod tests;
 
 pub use answers::{Resend, WelcomeFacts};
+pub use arrivals::Delivery;
 pub use evidence::ReceivedReceipt;
-pub use inbox::Delivery;
 pub use sealing::{Room, SealedSubmit};
 pub use thread::StoreThread;
 

@@ -47,13 +47,16 @@ pub struct SealedSubmit {
 }
 
 impl Store {
-    /// Whether anything waits to be sealed under the roster that is held.
+    /// Whether anything waits that could be sealed now: the roster held knows this desk, and is new enough.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn waiting(&self) -> Result<bool, StoreError> {
-        let Some(roster) = &self.roster else { return Ok(false) };
-        Ok(!waiting(&self.read(), roster.version(), 1)?.is_empty())
+        let tx = self.read();
+        match (tx.roster, tx.own()) {
+            (Some(roster), Some(_)) => Ok(!waiting(&tx, roster.version(), 1)?.is_empty()),
+            _ => Ok(false),
+        }
     }
 
     /// Envelopes that are sealed and unanswered, in the order of their numbers.

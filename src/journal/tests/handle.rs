@@ -19,15 +19,27 @@ fn file_disk(directory: &Path) -> Arc<dyn Disk> {
     Arc::new(FileDisk::open(directory).expect("the directory is ours"))
 }
 
+/// A running journal whose events the test takes from a channel; tells the records found.
 fn journal(disk: Arc<dyn Disk>, options: Options) -> (Journal, Reader, Receiver<Event>, u64) {
+    let (sender, events) = channel();
+    // Nobody listens any more once a test has failed.
+    let tell = move |event| sender.send(event).unwrap_or_default();
+    let (journal, reader, records) = journal_telling(disk, options, tell);
+    (journal, reader, events, records)
+}
+
+fn journal_telling(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    events: impl FnMut(Event) + Send + 'static,
+) -> (Journal, Reader, u64) {
     let mut counter = Counter::default();
     let mut replay = |replayed| counter.replay(replayed);
     let recovered = recover::<JournalError>(disk, options, &mut replay).expect("a whole journal");
     let base = recovered.next_position().0.to_be_bytes();
     let (writer, reader) = recovered.open(&base, &mut replay).expect("the disk is well");
-    let (sender, events) = channel();
-    let journal = Journal::start(writer, move |event| sender.send(event).expect("the test listens"));
-    (journal.expect("threads can be started"), reader, events, counter.records)
+    let journal = Journal::start(writer, events).expect("threads can be started");
+    (journal, reader, counter.records)
 }
 
 fn appends(positions: std::ops::Range<u64>, urgency: Urgency) -> Vec<Append> {
@@ -139,7 +151,7 @@ fn an_idle_journal_is_sealed_and_so_is_a_stopped_one() {
         journal.append(appends(0..1, Urgency::Now)).expect("room");
         run_until(&journal, &events, &mut durable, 1);
         let started = Instant::now();
-        let sealed = || read(disk.shared()).expect("a whole journal").0.unconfirmed() == 0;
+        let sealed = || read(disk.copy(0).shared()).expect("a whole journal").0.unconfirmed() == 0;
         while options != never && !sealed() {
             assert!(started.elapsed() < LONG, "no seal came");
             std::thread::yield_now();
@@ -206,8 +218,7 @@ fn a_directory_that_others_can_write_to_or_that_is_none_is_refused_with_what_to_
 #[test]
 #[ignore = "ends the process"]
 fn panics_on_the_journal_thread() {
-    let (journal, _, _, _) = journal(SimDisk::new(1).shared(), OPTIONS);
-    // The channel of events is gone, so the callback panics.
+    let (journal, _, _) = journal_telling(SimDisk::new(1).shared(), OPTIONS, |event| panic!("{event:?}"));
     journal.append(appends(0..1, Urgency::Now)).expect("room");
     std::thread::sleep(LONG);
 }

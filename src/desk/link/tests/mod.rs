@@ -33,9 +33,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
+        Bench::for_desk("spiffe://bloc.example/mission/idn")
+    }
+
+    fn for_desk(id: &str) -> Bench {
         let world = World::new();
         let machine = Machine::new(Setup {
-            id: "spiffe://bloc.example/mission/idn".parse().expect("an id"),
+            id: id.parse().expect("an id"),
             trust: world.trust.clone(),
             sign: world.key(IDN).clone(),
             instance: [9; 16],

@@ -178,6 +178,44 @@ fn a_roster_that_does_not_follow_ours_raises_an_alarm_and_ours_stays() {
 }
 
 #[test]
+fn a_roster_that_its_leaf_does_not_name_is_not_taken() {
+    let mut bench = Bench::open();
+    let next = bench.world.next_note(|_| ());
+    let mut chunks = bench.world.administrative(20, &next);
+    chunks[0].leaf = bench.world.administrative(20, &bench.world.note)[0].leaf.clone();
+    let mut outputs = Vec::new();
+    for chunk in chunks {
+        outputs.extend(bench.frame(Kind::Administrative(chunk)));
+    }
+    assert!(
+        matches!(&*outputs, [Output::Alarm(text)] if text.contains("does not name the roster")),
+        "{outputs:?}"
+    );
+}
+
+#[test]
+fn rosters_from_before_the_trust_bundle_are_passed_over() {
+    let mut bench = Bench::new();
+    bench.connect_with(None);
+    let older = World::new().note;
+    let mut outputs = Vec::new();
+    for chunk in bench.world.administrative(0, &older) {
+        outputs.extend(bench.frame(Kind::Administrative(chunk)));
+    }
+    assert_eq!(outputs, [Output::Ask(StoreJob::LearnAdministrative(Position(0)))]);
+}
+
+#[test]
+fn a_desk_that_the_roster_does_not_list_is_told_so() {
+    let mut bench = Bench::for_desk("spiffe://bloc.example/mission/vnm");
+    bench.connect();
+    let welcome = bench.signed_welcome(EXPORTER, RELAY, 8, 1 << 16);
+    let (code, reason) = ended(&bench.frame(Kind::Welcome(welcome)));
+    assert_eq!(code, pb::GoodbyeCode::NotInRoster as u32);
+    assert!(reason.contains("`pouch roster add`"), "{reason}");
+}
+
+#[test]
 fn envelopes_stop_at_the_window_and_go_on_with_credit() {
     let mut bench = Bench::new();
     bench.connect();

@@ -65,6 +65,13 @@ fn parts_that_the_header_does_not_name_are_set_aside() {
 }
 
 #[test]
+fn the_wrap_of_another_addressee_is_set_aside() {
+    let world = World::new();
+    let of_mys = world.deliver_to(1, MOD, &world.core(MOD, IDN, 1), 70);
+    assert_eq!(delivery(&world, of_mys), Ok(Err(SetAsideReason::Malformed)));
+}
+
+#[test]
 fn a_sender_that_the_same_roster_does_not_allow_is_set_aside() {
     let world = World::new();
     let mut core = world.core(MOD, IDN, 1);

@@ -179,12 +179,23 @@ impl World {
 
     /// The frame that delivers an envelope to its first addressee.
     pub(super) fn deliver(&self, signer: PartyNumber, core: &Core, position: u64) -> pb::Deliver {
+        self.deliver_to(0, signer, core, position)
+    }
+
+    /// The frame that delivers an envelope to the addressee at this index.
+    pub(super) fn deliver_to(
+        &self,
+        index: usize,
+        signer: PartyNumber,
+        core: &Core,
+        position: u64,
+    ) -> pb::Deliver {
         let submit = self.submits(signer, std::slice::from_ref(core)).remove(0);
         let hash = hash_of(&submit);
         let proof = convert::proof(submit.proof.as_ref()).expect("our own proof");
         let (envelope, _) = Envelope::from_submit(&submit, &proof).expect("our own envelope");
         let opening = opening(OpeningKind::Envelope, hash.0);
-        convert::deliver_frame(Position(position), &envelope, 0, Bytes::from_static(&[7; 32]), opening)
+        convert::deliver_frame(Position(position), &envelope, index, Bytes::from_static(&[7; 32]), opening)
     }
 
     /// A receipt about envelopes of the desk under test.

@@ -277,3 +277,15 @@ fn a_relay_cannot_use_up_the_numbers() {
     desk.send(dispatch("MOD", "routine", "x"));
     assert_eq!(bloc.seal(&mut desk)[0].number, 1);
 }
+
+#[test]
+fn a_desk_that_its_roster_does_not_know_has_nothing_to_seal() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    desk.send(dispatch("MOD", "routine", "x"));
+    assert!(desk.store.waiting().unwrap());
+    desk.store.me = "spiffe://bloc.example/mission/vnm".parse().unwrap();
+    assert!(!desk.store.waiting().unwrap(), "or the link would ask again and again");
+    assert!(bloc.seal(&mut desk).is_empty());
+    assert_eq!(desk.status().code, "VNM");
+}

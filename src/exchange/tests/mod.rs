@@ -1,0 +1,13 @@
+//! The exchange input by input: exact outputs, and nothing left. [`world`] is the relay around it,
+//! [`desk`] its peers.
+
+mod deliveries;
+mod desk;
+mod random;
+mod receipts;
+mod refusals;
+mod replay;
+mod rosters;
+mod sessions;
+mod submissions;
+mod world;

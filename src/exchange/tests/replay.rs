@@ -1,0 +1,114 @@
+//! Replaying the records gives the live lasting state, and refuses a journal that does not fit.
+
+use super::{
+    desk::{DESKS, IDN, MOD, MYS, PHL, bundle, first_note, hash_of, next_note},
+    world::World,
+};
+use crate::{
+    exchange::{Exchange, Input, ReplayError},
+    limits::Limits,
+    record::Record,
+    wire::{
+        Position, Precedence,
+        envelope::Core,
+        pb::{self, frame::Kind},
+        receipt::ReceiptKind,
+    },
+};
+
+/// A relay that has done everything that makes a record, and has things left to deliver.
+fn busy() -> World {
+    let mut world = World::new();
+    world.input(Input::Started { software: "pouch 1".to_owned() });
+    let [hub, idn, mys, phl] = DESKS.map(|desk| world.open(desk));
+    for number in 1..=4 {
+        world.submit(idn, &IDN.core(number, &[MOD, MYS]));
+    }
+    world.submit(hub, &Core { precedence_action: Precedence::Flash, ..MOD.core(9, &[IDN, MYS, PHL]) });
+    let mut bad = PHL.core(1, &[MYS]);
+    bad.topic = "weather".to_owned();
+    world.submit(phl, &bad);
+    let first = hash_of(&IDN.submit(&IDN.core(1, &[MOD, MYS])));
+    for (number, kind) in [(1, ReceiptKind::Delivered), (2, ReceiptKind::Read)] {
+        let item = MYS.receipt(kind, IDN, &[(first, Position(6))]);
+        world.say(mys, Kind::Stored(MYS.stored(number, &[item])));
+    }
+    world.say(idn, Kind::Confirm(pb::Confirm { position: 12 }));
+    let note = next_note(&first_note(), |draft| draft.parties[4].name = "Philippines".to_owned());
+    world.input(Input::RosterOffered { note });
+    world
+}
+
+#[test]
+fn replaying_the_records_gives_the_live_lasting_state() {
+    let live = busy();
+    let (base, size) = (live.exchange.base(), live.exchange.tree().size());
+    let mut replayed = live.restart();
+    assert_eq!(replayed.exchange.tree().size(), size);
+    assert_ne!(replayed.exchange.base(), base, "what IDN confirmed is no record");
+    replayed.exchange.replay_base(&base).expect("it says the same");
+    assert_eq!(replayed.exchange.base(), base);
+}
+
+#[test]
+fn what_is_delivered_after_a_restart_is_what_would_have_been_without_it() {
+    let after_reconnect = |world: &mut World| {
+        DESKS.map(|desk| {
+            let conn = world.connect(desk);
+            let numbers = pb::Hello { roster_version: 2, confirmed: 13, ..desk.hello() };
+            world.hello(conn, numbers);
+            world.credit(conn, 99, 1 << 30);
+            world.told(conn)
+        })
+    };
+    let mut live = busy();
+    let expected = after_reconnect(&mut live);
+    assert_eq!(expected[1][1..], ["Receipt 13 read [6] by MYS", "Deliver 10 \"text 9\" 0"]);
+    assert_eq!(after_reconnect(&mut busy().restart()), expected);
+}
+
+#[test]
+fn a_base_that_says_anything_else_is_refused() {
+    let live = busy();
+    let base = live.exchange.base();
+    let mut replayed = live.restart();
+    let records_only = replayed.exchange.base();
+    assert!(replayed.exchange.replay_base(&records_only).is_ok(), "nothing confirmed");
+    for cut in (0..base.len()).filter(|cut| *cut != records_only.len()) {
+        assert!(matches!(replayed.exchange.replay_base(&base[..cut]), Err(ReplayError::Base(_))), "{cut}");
+    }
+    for byte in 0..records_only.len() {
+        let mut other = base.clone();
+        other[byte] ^= 1;
+        assert!(replayed.exchange.replay_base(&other).is_err(), "byte {byte}");
+    }
+}
+
+/// How replay ends when the record at `at` is another one.
+fn replayed_with(at: usize, record: Record) -> Result<(), ReplayError> {
+    let mut records = busy().durable;
+    records[at] = record;
+    let mut exchange = Exchange::new(Limits::DEFAULT, bundle());
+    (0..).zip(&records).try_for_each(|(position, record)| exchange.replay(Position(position), record))
+}
+
+#[test]
+fn a_journal_that_does_not_fit_is_refused_with_its_position() {
+    let records = busy().durable;
+    let at = |error: Result<(), ReplayError>| match error {
+        Ok(()) => panic!("taken"),
+        Err(ReplayError::Malformed { position, .. } | ReplayError::Roster { position, .. }) => position.0,
+        Err(ReplayError::Chain(position) | ReplayError::Base(position)) => position.0,
+        Err(ReplayError::Order { position, .. }) => position.0,
+    };
+    let damaged = Record { salt: vec![0; 32].into(), ..records[6].clone() };
+    assert_eq!(at(replayed_with(6, damaged)), 6);
+    assert_eq!(at(replayed_with(2, records[3].clone())), 2, "an administrative leaf is missing");
+    assert_eq!(at(replayed_with(0, records[14].clone())), 0, "not the first roster");
+    let mut exchange = Exchange::new(Limits::DEFAULT, bundle());
+    assert_eq!(at(exchange.replay(Position(1), &records[0])), 1);
+    let mut other = bundle();
+    other.roster_hash = crate::merkle::Hash::ZERO;
+    let foreign = Exchange::new(Limits::DEFAULT, other).replay(Position(0), &records[0]);
+    assert!(matches!(foreign, Err(ReplayError::Roster { .. })), "another relay's");
+}

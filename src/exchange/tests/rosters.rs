@@ -1,0 +1,127 @@
+//! Rosters offered, in force, and sent to desks.
+
+use super::{
+    desk::{IDN, MOD, MYS, first_note, next_note, public},
+    world::World,
+};
+use crate::{
+    exchange::{Input, Notice},
+    limits::Limits,
+    roster::Status,
+    session::outbound::Outbound,
+    wire::pb,
+};
+use bytes::Bytes;
+
+fn offer(world: &mut World, note: &Bytes) -> Vec<String> {
+    world.input(Input::RosterOffered { note: note.clone() })
+}
+
+fn refused_notes(world: &World) -> usize {
+    world.notices.iter().filter(|notice| matches!(notice, Notice::RosterRefused(_))).count()
+}
+
+fn second_note() -> Bytes {
+    next_note(&first_note(), |draft| draft.parties[4].name = "Philippines".to_owned())
+}
+
+#[test]
+fn the_first_roster_is_the_bundles_and_the_next_follows_the_chain() {
+    let mut world = World::empty(Limits::DEFAULT);
+    assert_eq!(offer(&mut world, &second_note()), [""; 0], "not the bundle's");
+    assert_eq!(refused_notes(&world), 1);
+    assert_eq!(offer(&mut world, &first_note()), ["append roster 1", "roster 1 in force"]);
+    assert_eq!(offer(&mut world, &first_note()), [""; 0], "again");
+    let third = next_note(&second_note(), |_| ());
+    assert_eq!(offer(&mut world, &third), [""; 0], "a gap");
+    assert_eq!(offer(&mut world, &second_note()), ["append roster 2", "roster 2 in force"]);
+    assert_eq!(offer(&mut world, &first_note()), [""; 0], "older");
+    assert_eq!(offer(&mut world, &Bytes::from_static(b"noise")), [""; 0]);
+    assert_eq!(refused_notes(&world), 4, "the same version again is no refusal");
+    assert_eq!(offer(&mut world, &third), ["append roster 3", "roster 3 in force"]);
+    assert_eq!(world.restart().exchange.roster().unwrap().version(), 3);
+}
+
+#[test]
+fn a_roster_is_in_force_only_when_it_is_durable() {
+    let mut world = World::new();
+    let idn = world.open(IDN);
+    world.holds_sync = true;
+    let suspended = next_note(&first_note(), |draft| draft.parties[2].status = Status::Suspended);
+    assert_eq!(offer(&mut world, &suspended), ["append roster 2"]);
+    assert_eq!(world.submit(idn, &IDN.core(1, &[MYS])), ["append envelope 1 of IDN"]);
+    assert_eq!(world.sync(), ["roster 2 in force", "IDN < Goodbye Suspended", "IDN closed"]);
+    assert_eq!(world.sync(), [""; 0], "durable, though its sender is gone");
+}
+
+#[test]
+fn rosters_offered_while_one_is_being_written_wait_and_are_checked_against_it() {
+    let mut world = World::new();
+    world.holds_sync = true;
+    let rival = next_note(&first_note(), |draft| draft.parties[4].name = "Elsewhere".to_owned());
+    let third = next_note(&second_note(), |_| ());
+    assert_eq!(offer(&mut world, &second_note()), ["append roster 2"]);
+    for note in [second_note(), rival, third] {
+        assert_eq!(offer(&mut world, &note), [""; 0]);
+    }
+    assert_eq!(world.sync(), ["roster 2 in force", "append roster 3"]);
+    assert_eq!(refused_notes(&world), 1, "the rival");
+    assert_eq!(world.sync(), ["roster 3 in force"]);
+    world.restart();
+}
+
+#[test]
+fn open_sessions_are_sent_a_new_roster_with_its_note() {
+    let mut world = World::new();
+    world.open(IDN);
+    let note = second_note();
+    let seen = offer(&mut world, &note);
+    assert_eq!(seen, ["append roster 2", "roster 2 in force", "IDN < roster 2 at 2"]);
+    let Outbound::Administrative { beside, .. } = world.last_sent() else { panic!("the leaf") };
+    assert_eq!(*beside, note);
+}
+
+#[test]
+fn a_desk_gets_every_roster_that_it_lacks_before_welcome() {
+    let mut world = World::new();
+    offer(&mut world, &second_note());
+    for (seen, sent) in [(0, &["roster 1 at 0", "roster 2 at 1"][..]), (1, &["roster 2 at 1"]), (2, &[])] {
+        let hub = world.connect(MOD);
+        world.hello(hub, pb::Hello { roster_version: seen, ..MOD.hello() });
+        let mut expected: Vec<String> = sent.iter().map(|line| format!("{line}, before Welcome")).collect();
+        expected.push("Welcome incarnation 1 roster 2 submitted 0 stored 0".to_owned());
+        assert_eq!(world.told(hub), expected);
+    }
+}
+
+#[test]
+fn a_roster_that_comes_between_hello_and_welcome_is_sent_before_welcome() {
+    let mut world = World::new();
+    world.holds_sync = true;
+    offer(&mut world, &second_note());
+    let hub = world.connect(MOD);
+    assert_eq!(world.hello(hub, MOD.hello()), [""; 0], "one administrative act at a time");
+    world.sync_all();
+    let expected = ["roster 2 at 1, before Welcome", "Welcome incarnation 1 roster 2 submitted 0 stored 0"];
+    assert_eq!(world.told(hub), expected);
+}
+
+#[test]
+fn a_party_whose_key_changed_is_closed_and_comes_back_with_the_new_one() {
+    let mut world = World::new();
+    let idn = world.open(IDN);
+    let note = next_note(&first_note(), |draft| {
+        draft.revoked_keys = vec![draft.parties[2].sign];
+        draft.parties[2].sign = public(50);
+    });
+    let seen = offer(&mut world, &note);
+    let expected = ["append roster 2", "roster 2 in force", "IDN < Goodbye BadSignature", "IDN closed"];
+    assert_eq!(seen, expected);
+    assert_eq!(world.submit(idn, &IDN.core(1, &[MYS])), [""; 0]);
+    let old = world.connect(IDN);
+    assert_eq!(world.hello(old, IDN.hello()), ["IDN < Goodbye BadSignature", "IDN closed"]);
+    let new = IDN.signing_with(50);
+    let conn = world.connect(new);
+    let seen = world.hello(conn, pb::Hello { roster_version: 2, ..IDN.hello() });
+    assert_eq!(seen, ["IDN < Welcome incarnation 1 roster 2 submitted 0 stored 0"]);
+}

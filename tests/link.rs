@@ -1,0 +1,212 @@
+//! Relay and desks in one process, over loopback and real TLS: contact, and why there is none.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use pouch::{
+    config::{DeskConfig, RelayConfig},
+    desk::{
+        client::DeskClient,
+        run::{self, Daemon, DeskRunError},
+        view::{InboxFilter, Mark, NewDispatch, Status, Step},
+    },
+    pki::{self, Example},
+    relay,
+};
+use tokio::{sync::watch, task::JoinHandle, time::timeout};
+
+const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// A process's task, stopped through its channel.
+struct Task<E> {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<Result<(), E>>,
+}
+
+impl<E> Task<E> {
+    async fn stop(self) -> Result<(), E> {
+        self.stop.send_replace(true);
+        let ended = timeout(Duration::from_secs(5), self.task).await.expect("it drains within 5 s");
+        ended.expect("it does not panic")
+    }
+}
+
+struct Site {
+    folder: tempfile::TempDir,
+    example: Example,
+    address: SocketAddr,
+}
+
+impl Site {
+    fn new() -> Site {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+        let address = listener.local_addr().expect("address");
+        let example = make_example(&folder.path().join("pki"), address);
+        Site { folder, example, address }
+    }
+
+    fn relay(&self) -> Task<relay::RelayError> {
+        let pki = self.example.folder.join("relay");
+        let config = RelayConfig {
+            listen: self.address,
+            dir: self.folder.path().join("relay"),
+            trust: pki.join("trust.toml"),
+            root: pki.join("root.pem"),
+            roster: pki.join("roster.note"),
+            pki,
+            ..RelayConfig::default()
+        };
+        let (stop, stopped) = watch::channel(false);
+        Task { stop, task: tokio::spawn(relay::run(config, stopped)) }
+    }
+
+    fn config(&self, party: &str) -> DeskConfig {
+        let pki = self.example.folder.join(party);
+        DeskConfig {
+            dir: self.folder.path().join(party),
+            trust: pki.join("trust.toml"),
+            root: pki.join("root.pem"),
+            pki,
+            relays: vec![self.address.to_string()],
+            socket: self.socket(party),
+            ..DeskConfig::default()
+        }
+    }
+
+    fn desk(&self, party: &str) -> Task<DeskRunError> {
+        start(self.config(party), if party == "hub" { Daemon::Hub } else { Daemon::Mission })
+    }
+
+    fn socket(&self, party: &str) -> PathBuf {
+        self.folder.path().join(format!("{party}.sock"))
+    }
+
+    fn client(&self, party: &str) -> DeskClient {
+        DeskClient::new(self.socket(party))
+    }
+}
+
+fn make_example(folder: &Path, address: SocketAddr) -> Example {
+    let parties = pki::example_parties();
+    pki::make_example(folder, &parties, &[address.to_string()], SystemTime::now()).expect("example PKI")
+}
+
+fn start(config: DeskConfig, daemon: Daemon) -> Task<DeskRunError> {
+    let (stop, stopped) = watch::channel(false);
+    Task { stop, task: tokio::spawn(async move { run::run(&config, daemon, stopped).await }) }
+}
+
+/// Asks a desk for its status until it is as wanted.
+async fn until(desk: &DeskClient, wanted: impl Fn(&Status) -> bool) -> Status {
+    let asking = async {
+        loop {
+            if let Ok(status) = desk.status().await
+                && wanted(&status)
+            {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    match timeout(TIME_MAX, asking).await {
+        Ok(status) => status,
+        Err(_) => panic!("not in {TIME_MAX:?}; now {:?}", desk.status().await),
+    }
+}
+
+fn note(to: &str) -> NewDispatch {
+    NewDispatch {
+        to: vec![to.to_owned()],
+        topic: "maritime".to_owned(),
+        precedence: "immediate".to_owned(),
+        subject: "EXERCISE unlit vessel".to_owned(),
+        body: "EXERCISE".to_owned(),
+        exercise: true,
+        ..NewDispatch::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatch_reaches_the_ministry_and_every_receipt_comes_back() {
+    let site = Site::new();
+    let (relay, hub, idn) = (site.relay(), site.desk("hub"), site.desk("idn"));
+    let (ministry, embassy) = (site.client("hub"), site.client("idn"));
+    until(&embassy, |status| status.link == "in contact" && status.roster_version == 1).await;
+    until(&ministry, |status| status.link == "in contact").await;
+
+    let sent = embassy.send(&note("MOD")).await.expect("taken into the outbox");
+    embassy.wait(&sent.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+    let inbox = ministry.inbox(&InboxFilter::default()).await.expect("inbox");
+    assert_eq!(inbox.iter().map(|incoming| incoming.from.as_str()).collect::<Vec<_>>(), ["IDN"]);
+    let mark = Mark { who: "watch officer".to_owned(), remark: "seen".to_owned() };
+    ministry.acknowledge(&inbox[0].id, &mark).await.expect("acknowledged");
+    let acknowledged = embassy.wait(&sent.id, Step::Ack, TIME_MAX).await.expect("acknowledged");
+    assert_eq!(acknowledged.addressees[0].remark.as_deref(), Some("watch officer: seen"));
+    let settled = until(&ministry, |status| status.receipts_waiting == 0).await;
+    assert_eq!((settled.set_aside, settled.alarms), (0, Vec::new()));
+
+    idn.stop().await.expect("in order");
+    hub.stop().await.expect("in order");
+    relay.stop().await.expect("in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_while_the_relay_is_away_goes_out_when_it_is_back() {
+    let site = Site::new();
+    let (hub, idn) = (site.desk("hub"), site.desk("idn"));
+    let (ministry, embassy) = (site.client("hub"), site.client("idn"));
+    let offline = until(&embassy, |status| status.link == "offline").await;
+    let reason = offline.link_reason.expect("a reason");
+    assert!(reason.contains("check that the relay runs"), "{reason}");
+    let relay = site.relay();
+    until(&embassy, |status| status.link == "in contact").await;
+    until(&ministry, |status| status.link == "in contact").await;
+    relay.stop().await.expect("in order");
+    until(&embassy, |status| status.link == "offline").await;
+    let sent = embassy.send(&note("MOD")).await.expect("taken into the outbox");
+    let relay = site.relay();
+    embassy.wait(&sent.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+    for desk in [hub, idn] {
+        desk.stop().await.expect("in order");
+    }
+    relay.stop().await.expect("in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desk_with_another_ministrys_certificate_is_told_so() {
+    let site = Site::new();
+    let relay = site.relay();
+    let other = make_example(&site.folder.path().join("other"), site.address);
+    let mut config = site.config("idn");
+    let pki = other.folder.join("idn");
+    config.pki = pki;
+    let idn = start(config, Daemon::Mission);
+    let offline = until(&site.client("idn"), |status| status.link_reason.is_some()).await;
+    let reason = offline.link_reason.expect("a reason");
+    assert!(reason.contains("does not know the CA of this machine's certificate"), "{reason}");
+    idn.stop().await.expect("in order");
+    relay.stop().await.expect("in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desk_that_cannot_start_says_what_to_mend() {
+    let site = Site::new();
+    let wrong = start(site.config("idn"), Daemon::Hub);
+    let error = wrong.task.await.expect("no panic").expect_err("another daemon's certificate");
+    assert!(
+        error.to_string().ends_with("start `pouch mission`, or set `pki` to this desk's folder"),
+        "{error}"
+    );
+    assert_eq!(error.exit_code(), 78);
+
+    let first = site.desk("idn");
+    until(&site.client("idn"), |_| true).await;
+    let second = site.desk("idn");
+    let error = second.task.await.expect("no panic").expect_err("one desk has the store");
+    assert_eq!(error.exit_code(), 73, "{error}");
+    first.stop().await.expect("in order");
+}
