@@ -1,7 +1,7 @@
 //! The command line as scripts rely on it: exit codes, streams, and the two forms of output. The desk
 //! is a fake that gives fixed answers, so that every exit code can be had.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails ends the test, at its line")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,6 @@
 //! The desk's API over its socket, on a real store without a relay.
 
-#![expect(clippy::unwrap_used, reason = "a step that fails ends the test, at its line")]
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
