@@ -180,5 +180,4 @@ fn left_over(status: &Status) -> Vec<String> {
 }
 
 #[cfg(test)]
-#[path = "verify_tests.rs"]
 mod tests;
