@@ -178,6 +178,3 @@ fn left_over(status: &Status) -> Vec<String> {
     failures.extend(status.alarms.iter().map(|alarm| format!("{}: alarm: {alarm}", status.code)));
     failures
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,11 @@
-use super::*;
+//! [`verify`](super::verify) over a play that went well, with one thing made wrong at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::demo::DESKS;
-use crate::demo::scenario::Scenario;
-use crate::desk::view::Incoming;
+use crate::demo::scenario::{Scenario, Scripted};
+use crate::demo::verify::{Observed, finished, waiting};
+use crate::desk::view::{AddresseeState, Incoming, IncomingWhole, Outgoing, Status};
 
 fn at(second: usize) -> Option<String> {
     Some(format!("2026-11-24T10:15:{second:02}Z"))
