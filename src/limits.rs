@@ -116,14 +116,15 @@ pub struct Limits {
     pub body_cache_bytes_max: usize,
     /// Outputs queued to one connection before the exchange stops delivering to it, in bytes.
     pub connection_queue_bytes_max: usize,
+    /// Bytes queued to one connection in all, answers included. Beyond it the desk reads nothing of what it
+    /// asks for, and its session is dropped; rosters do not count.
+    pub connection_backlog_bytes_max: usize,
     /// Bad signatures that one session may send before it is closed.
     pub bad_signatures_max: u32,
     /// Refusals of one party that become records within a second; the rest are only counted (FORMATS 8).
     pub refusal_records_per_second_max: u32,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
     pub log_time_catch_up_per_minute: Duration,
-    /// Take-overs of a party's session: at most one within this time (FORMATS 4).
-    pub take_over_every: Duration,
 }
 
 impl Limits {
@@ -143,11 +144,11 @@ impl Limits {
         receipts_in_flight_max: 1_024,
         mailbox_envelopes_max: 100_000,
         body_cache_bytes_max: 64 * 1024 * 1024,
-        connection_queue_bytes_max: 2 * 1024 * 1024,
+        connection_queue_bytes_max: 128 * 1024,
+        connection_backlog_bytes_max: 8 * 1024 * 1024,
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
         log_time_catch_up_per_minute: Duration::from_secs(60),
-        take_over_every: Duration::from_secs(10),
     };
 }
 

@@ -456,9 +456,16 @@ impl Exchange {
     }
 
     fn send(&mut self, conn: ConnId, frame: Outbound) {
-        if let Some(session) = self.sessions.get_mut(&conn) {
-            session.queued_bytes += frame.bytes();
-            self.outputs.push_back(Output::Send { conn, frame });
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        session.queued_bytes += frame.bytes();
+        let is_bounded = !matches!(
+            frame,
+            Outbound::Administrative { .. } | Outbound::Welcome(_) | Outbound::Goodbye { .. }
+        );
+        let reads_nothing = is_bounded && session.queued_bytes > self.limits.connection_backlog_bytes_max;
+        self.outputs.push_back(Output::Send { conn, frame });
+        if reads_nothing {
+            self.close_quietly(conn);
         }
     }
 

@@ -16,6 +16,11 @@ use crate::{
     wire::{Position, pb::GoodbyeCode},
 };
 
+/// The highest incarnation at first contact, so that there is room above it.
+const INCARNATION_FIRST_MAX: u32 = u32::MAX / 2;
+/// How far an incarnation may rise at once: a few restores without contact, never to the end of the numbers.
+const INCARNATION_RISE_MAX: u32 = 16;
+
 impl Exchange {
     pub(super) fn connected(&mut self, conn: ConnId, id: PartyId, serial: String, now: Now) {
         let session = Session {
@@ -50,6 +55,11 @@ impl Exchange {
         let (known, store_known) = self.incarnation(number);
         if incarnation < known || (incarnation == known && store_id != store_known) {
             return self.goodbye_incarnation(conn, known);
+        }
+        let most = if known == 0 { INCARNATION_FIRST_MAX } else { known.saturating_add(INCARNATION_RISE_MAX) };
+        if incarnation > most {
+            let words = format!("incarnation {incarnation} came where at most {most} may");
+            return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
         self.take_over(number, conn);
         self.send_rosters(conn, &roster, fields.roster_version);

@@ -1,7 +1,10 @@
 //! One desk's connection: bytes to checked frames on the way in, frames to coalesced writes on the way
 //! out. Costly proofs are made here, off the engine's task.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
@@ -36,6 +39,8 @@ use crate::{
 const READ_BYTES: usize = 16 * 1024;
 /// Frames gathered before a write.
 const WRITE_BYTES: usize = 64 * 1024;
+/// How long the last frames of a closed session may take to leave.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
 pub(super) async fn run(conn: ConnId, stream: TlsStream, shared: &Shared, to_engine: &mpsc::Sender<Message>) {
@@ -158,17 +163,28 @@ impl Writing<'_> {
                 self.writer.write_all(&buffer).await?;
                 self.writer.flush().await
             };
-            if let Err(error) = written.await {
-                tracing::debug!(conn = self.conn.0, %error, "connection lost while writing");
-                return;
+            // The last frames of a closed session are not waited for as those of an open one.
+            let time_max = if outbound.is_closed() { CLOSE_TIME_MAX } else { self.shared.limits.silence_max };
+            match tokio::time::timeout(time_max, written).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(conn = self.conn.0, %error, "connection lost while writing");
+                    return;
+                }
+                Err(_) => {
+                    tracing::info!(conn = self.conn.0, "a desk takes nothing from its connection; dropped");
+                    return;
+                }
             }
             buffer.clear();
             if self.to_engine.send(Message::Written { conn: self.conn, bytes }).await.is_err() {
                 return;
             }
         }
-        if let Err(error) = self.writer.shutdown().await {
-            tracing::debug!(conn = self.conn.0, %error, "connection did not end in order");
+        match tokio::time::timeout(CLOSE_TIME_MAX, self.writer.shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(conn = self.conn.0, %error, "connection did not end in order"),
+            Err(_) => tracing::debug!(conn = self.conn.0, "connection did not end in time"),
         }
     }
 

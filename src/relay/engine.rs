@@ -2,7 +2,7 @@
 //! carries the exchange's outputs out.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -61,11 +61,14 @@ pub(super) struct Engine {
     to_self: mpsc::Sender<Message>,
     roster: Arc<ArcSwapOption<Roster>>,
     connections: BTreeMap<ConnId, mpsc::Sender<Vec<Outbound>>>,
+    /// Connections whose task has not ended: some may still be writing their last frame.
+    tasks: BTreeSet<ConnId>,
     started: Instant,
     random: SystemRandom,
     // Gathered over one round of inputs.
     appends: Vec<Append>,
     frames: BTreeMap<ConnId, Vec<Outbound>>,
+    dropped: Vec<ConnId>,
 }
 
 impl Engine {
@@ -93,10 +96,12 @@ impl Engine {
             to_self,
             roster,
             connections: BTreeMap::new(),
+            tasks: BTreeSet::new(),
             started: Instant::now(),
             random: SystemRandom::new(),
             appends: Vec::new(),
             frames: BTreeMap::new(),
+            dropped: Vec::new(),
         })
     }
 
@@ -119,7 +124,7 @@ impl Engine {
         self.input(Input::Stopping)?;
         self.carry_out()?;
         let deadline = self.started.elapsed() + drain_time_max;
-        while !self.exchange.is_idle() && self.started.elapsed() < deadline {
+        while !(self.exchange.is_idle() && self.tasks.is_empty()) && self.started.elapsed() < deadline {
             self.round(None).await?;
         }
         let Engine { journal, .. } = self;
@@ -141,12 +146,14 @@ impl Engine {
                     self.message(message)?;
                 }
             }
-            () = tokio::time::sleep_until(timeout) => {
-                let now = self.now();
-                self.exchange.handle_timeout(now);
-                self.drain();
-            }
+            () = tokio::time::sleep_until(timeout) => {}
             () = told_to_stop(shutdown) => {}
+        }
+        // Here and not in its own arm: inputs that never end must not keep deadlines from being looked at.
+        let now = self.now();
+        if now.mono >= self.exchange.poll_timeout() {
+            self.exchange.handle_timeout(now);
+            self.drain();
         }
         while let Ok(event) = self.events.try_recv() {
             self.journal_event(event)?;
@@ -158,6 +165,7 @@ impl Engine {
         match message {
             Message::Connected { conn, party, serial, frames } => {
                 self.connections.insert(conn, frames);
+                self.tasks.insert(conn);
                 self.input(Input::Connected { conn, party, serial })
             }
             Message::Received { conn, frames } => {
@@ -170,6 +178,7 @@ impl Engine {
             Message::Written { conn, bytes } => self.input(Input::Written { conn, bytes }),
             Message::Closed { conn } => {
                 self.connections.remove(&conn);
+                self.tasks.remove(&conn);
                 self.input(Input::Closed { conn })
             }
             Message::Loaded { position, record } => {
@@ -243,6 +252,10 @@ impl Engine {
         while let Some(conn) = self.frames.keys().next().copied() {
             self.send_frames(conn);
         }
+        // What a closed session was sent is due again; nothing it causes is sent to it.
+        for conn in std::mem::take(&mut self.dropped) {
+            self.input(Input::Closed { conn })?;
+        }
         Ok(())
     }
 
@@ -252,6 +265,7 @@ impl Engine {
         if connection.try_send(frames).is_err() {
             tracing::warn!(conn = conn.0, "a desk takes nothing from its connection; dropped");
             self.connections.remove(&conn);
+            self.dropped.push(conn);
         }
     }
 

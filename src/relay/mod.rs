@@ -9,7 +9,12 @@ mod engine;
 mod listener;
 pub mod log;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -27,7 +32,7 @@ use crate::{
     journal::{self, FileDisk, JournalError, Options, Reader, Replayed, Writer},
     keys::{KeyError, SigningKey},
     limits::Limits,
-    roster::{Roster, TrustBundle},
+    roster::{self, Roster, RosterError, TrustBundle},
     tls::{self, Credentials, KeyExchange, TlsError},
 };
 
@@ -35,8 +40,8 @@ use crate::{
 pub(crate) const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
 /// Where the journal lies in the relay's folder.
 pub(crate) const JOURNAL_FOLDER: &str = "journal";
-/// How long a stop may take (issue and unit files agree on it).
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// How long a stop may wait for records and last frames; the daemon is ended a second later.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(4);
 
 /// Why the relay did not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +83,14 @@ pub enum RelayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The first roster.
+    #[error("{path}: {source}: get the roster that the trust bundle names from the ministry")]
+    Roster {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<RosterError>,
+    },
     /// The address.
     #[error("cannot listen on {address}: {source}; is another relay running, or is the port taken?")]
     Listen {
@@ -111,6 +124,7 @@ impl RelayError {
             | RelayError::Key(_)
             | RelayError::NotARelay { .. }
             | RelayError::RosterFile { .. }
+            | RelayError::Roster { .. }
             | RelayError::Listen { .. }
             | RelayError::Folder { .. } => 78,
         }
@@ -135,10 +149,12 @@ pub async fn run(config: RelayConfig, mut shutdown: watch::Receiver<bool>) -> Re
     let bundle = config::trust_bundle(&config.trust)?;
     let shared = shared(&config, &bundle)?;
     let offered = read_roster(&config)?;
-    let opened = open_journal(&config, bundle)?;
-    if opened.exchange.roster().is_none() && offered.is_none() {
-        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-        return Err(RelayError::RosterFile { path: config.roster, source });
+    // Off this thread, so that a signal is heard while gigabytes are read back.
+    let (folder, trust) = (config.dir.clone(), bundle.clone());
+    let reading = tokio::task::spawn_blocking(move || open_journal(&folder, trust));
+    let opened = reading.await.map_err(|_| JournalError::Stopped)??;
+    if opened.exchange.roster().is_none() {
+        check_first_roster(&config, &bundle, offered.as_deref())?;
     }
     let listener = TcpListener::bind(config.listen)
         .await
@@ -195,6 +211,23 @@ fn read_roster(config: &RelayConfig) -> Result<Option<Bytes>, RelayError> {
     }
 }
 
+/// A relay without any roster admits nobody: it starts only with a first one that is good.
+fn check_first_roster(
+    config: &RelayConfig,
+    bundle: &TrustBundle,
+    note: Option<&[u8]>,
+) -> Result<(), RelayError> {
+    let path = || config.roster.clone();
+    let Some(note) = note else {
+        let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(RelayError::RosterFile { path: path(), source });
+    };
+    match roster::verify_first(note, bundle) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(RelayError::Roster { path: path(), source: Box::new(source) }),
+    }
+}
+
 /// A journal that was read back, and the exchange that its records make.
 struct Opened {
     exchange: Exchange,
@@ -203,10 +236,10 @@ struct Opened {
 }
 
 /// Reads the whole journal back before anything listens.
-fn open_journal(config: &RelayConfig, bundle: TrustBundle) -> Result<Opened, RelayError> {
-    std::fs::create_dir_all(&config.dir)
-        .map_err(|source| RelayError::Folder { path: config.dir.clone(), source })?;
-    let disk = Arc::new(FileDisk::open(&config.dir.join(JOURNAL_FOLDER))?);
+fn open_journal(folder: &Path, bundle: TrustBundle) -> Result<Opened, RelayError> {
+    std::fs::create_dir_all(folder)
+        .map_err(|source| RelayError::Folder { path: folder.to_owned(), source })?;
+    let disk = Arc::new(FileDisk::open(&folder.join(JOURNAL_FOLDER))?);
     let mut exchange = Exchange::new(Limits::DEFAULT, bundle);
     let replay = |exchange: &mut Exchange, replayed: Replayed| -> Result<(), RelayError> {
         match replayed {

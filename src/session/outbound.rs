@@ -187,7 +187,8 @@ impl Outbound {
             Outbound::Administrative { leaf, beside, .. } => leaf.len() + beside.len() + 64,
             Outbound::Refused(_) | Outbound::Goodbye { .. } => 1024,
             Outbound::Welcome(_) | Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
-            Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => 32,
+            // What it takes in memory, which is more than on the wire.
+            Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => 160,
         }
     }
 

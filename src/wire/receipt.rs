@@ -357,7 +357,7 @@ impl VerifiedReceipts {
     ) -> Result<VerifiedReceipts, ReceiptError> {
         let count =
             usize::try_from(stored.count).map_err(|_| Malformed::new("receipts", "are not 1 to 64"))?;
-        let parts = split_parts(stored.items, count)?;
+        let parts = split_parts(Bytes::copy_from_slice(&stored.items), count)?;
         let signature =
             (&*stored.signature).try_into().map_err(|_| Malformed::new("signature", "is not 64 bytes"))?;
         let batch = ReceiptBatch::new(stored.number, parts, signature);
