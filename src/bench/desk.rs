@@ -32,8 +32,8 @@ use crate::{
 };
 
 const SOFTWARE: &str = concat!("pouch bench ", env!("CARGO_PKG_VERSION"));
-/// Room made before each read.
-const READ_BYTES: usize = 64 * 1024;
+/// Room made before each read: what one TLS record holds at most.
+const READ_BYTES: usize = 16 * 1024;
 /// A relay that says nothing for so long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Bytes of an instance and of a store id.

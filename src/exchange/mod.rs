@@ -341,9 +341,10 @@ impl Exchange {
         }
     }
 
-    /// How many more salts it wants before the next input: random, 32 bytes each, one for each record.
+    /// How many more salts it wants before the next input: random, 32 bytes each, one for each record. Many
+    /// at a time and seldom, so that drawing them is not a system call for each record.
     pub fn salts_wanted(&self) -> usize {
-        SALTS_KEPT - self.salts.len().min(SALTS_KEPT)
+        if self.salts.len() >= SALTS_LEAST { 0 } else { SALTS_KEPT - self.salts.len() }
     }
 
     /// Hands in salts; see [`Exchange::salts_wanted`].
@@ -480,4 +481,6 @@ impl Exchange {
 }
 
 /// No input makes more records than this.
-const SALTS_KEPT: usize = 64;
+const SALTS_LEAST: usize = 64;
+/// Salts kept after each draw: 32 KiB.
+const SALTS_KEPT: usize = 1_024;

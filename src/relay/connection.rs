@@ -31,8 +31,9 @@ use crate::{
     },
 };
 
-/// Room made for a read.
-const READ_BYTES: usize = 64 * 1024;
+/// Room made for a read: what one TLS record holds at most, and so what one read brings. Frames share the
+/// buffer, so a larger one would be made anew for each read and stay nearly empty.
+const READ_BYTES: usize = 16 * 1024;
 /// Frames gathered before a write.
 const WRITE_BYTES: usize = 64 * 1024;
 
