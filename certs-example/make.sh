@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 
 # The pouch to run: an installed one by `POUCH=pouch ./make.sh`, or the one of this source tree.
 pouch() {
-    if [ -n "${POUCH:-}" ]; then "$POUCH" "$@"; else cargo run --quiet -- "$@"; fi
+    if [ -n "${POUCH:-}" ]; then command "$POUCH" "$@"; else cargo run --quiet -- "$@"; fi
 }
 
 if [ -e out ]; then

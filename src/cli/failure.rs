@@ -162,6 +162,7 @@ fn desk_exit_code(error: &ClientError) -> u8 {
             "usage" | "not-found" | "too-large" => code::USAGE,
             "unknown-addressee" => code::UNKNOWN_ADDRESSEE,
             "not-permitted" => code::NOT_PERMITTED,
+            "full" => code::REFUSED,
             _ => code::OTHER,
         },
     }
@@ -193,7 +194,7 @@ mod tests {
         assert_eq!(Failure::Desk(unreachable).exit_code(), 3);
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(["usage", "not-found", "too-large"].map(refused), [2, 2, 2]);
-        assert_eq!(["unknown-addressee", "not-permitted", "internal"].map(refused), [6, 7, 1]);
+        assert_eq!(["unknown-addressee", "not-permitted", "full", "internal"].map(refused), [6, 7, 4, 1]);
         let [short, code, sentence] = ["K7QF", "TOPIC", "no"].map(str::to_owned);
         assert_eq!(Failure::Refused { short: short.clone(), code, sentence }.exit_code(), 4);
         assert_eq!(Failure::StillQueued { short, step: Step::Ack }.exit_code(), 5);

@@ -89,7 +89,7 @@ pub async fn wait(
     if screen.json {
         screen.object(&outgoing)?;
     } else {
-        screen.text(&format!("\n{}", detail(&outgoing, screen.paint)))?;
+        screen.text(&detail(&outgoing, screen.paint))?;
         screen.next("pouch outbox")?;
     }
     verdict(&outgoing, step)

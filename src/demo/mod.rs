@@ -13,6 +13,8 @@ pub mod play;
 pub mod screen;
 pub mod verify;
 pub mod check;
+#[cfg(test)]
+mod tests;
 
 use std::io::Write;
 use std::path::Path;

@@ -178,7 +178,3 @@ fn left_over(status: &Status) -> Vec<String> {
     failures.extend(status.alarms.iter().map(|alarm| format!("{}: alarm: {alarm}", status.code)));
     failures
 }
-
-#[cfg(test)]
-#[path = "verify_tests.rs"]
-mod tests;

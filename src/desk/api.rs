@@ -182,7 +182,7 @@ async fn status(State(api): State<Api>) -> Answer<Status> {
 }
 
 async fn nothing_here() -> Refusal {
-    let sentence = "no such call: docs/API.md lists them, or use the `pouch` command".to_owned();
+    let sentence = "no such call: check method and path, or use the `pouch` command".to_owned();
     Refusal(StatusCode::NOT_FOUND, ApiError { code: "not-found".to_owned(), sentence })
 }
 

@@ -355,14 +355,14 @@ pub struct OutboxWait {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OutboxFilter {
-    /// The newest so many, 1 to 500; 100 where absent.
+    /// The newest so many, newest first, 1 to 500; 100 where absent.
     pub limit: Option<u32>,
 }
 
-/// Every error of the API, with an HTTP status of 400, 403, 404, 409, 413 or 500.
+/// Every error of the API, with an HTTP status of 400, 403, 404, 413, 500 or 503.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `internal`.
+    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `full`, `internal`.
     pub code: String,
     /// Plain words that end with what to do.
     pub sentence: String,

@@ -37,7 +37,7 @@ const FRAMES_MAX: usize = 1_024;
 pub(super) enum Message {
     /// A handshake ended.
     Connected { conn: ConnId, party: PartyId, serial: String, frames: mpsc::Sender<Vec<Outbound>> },
-    /// Checked frames, in order.
+    /// Bytes came, and with them these checked frames, in order; none where the next is not whole yet.
     Received { conn: ConnId, frames: Vec<Inbound> },
     /// Frames went out.
     Written { conn: ConnId, bytes: usize },
@@ -161,6 +161,7 @@ impl Engine {
                 self.input(Input::Connected { conn, party, serial })
             }
             Message::Received { conn, frames } => {
+                self.input(Input::Heard { conn })?;
                 for frame in frames {
                     self.input(Input::Received { conn, frame })?;
                 }

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod convert;
 pub mod envelope;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]
+#[rustfmt::skip]
 pub mod pb;
 pub mod receipt;
 #[cfg(test)]

@@ -82,6 +82,7 @@ impl Site {
     }
 
     /// Kills a process with -9 and waits for its end.
+    #[allow(dead_code, reason = "not every test kills")]
     pub fn kill(&mut self, party: &str) {
         let mut child = self.take(party);
         child.kill().expect("killed");
