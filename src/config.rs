@@ -49,13 +49,13 @@ settings! {
         dir: PathBuf = "/var/lib/pouch/relay".into();
         /// Folder with this relay's tls.key, tls.pem, sign.key and log.key; keys have mode 0600.
         pki: PathBuf = "/etc/pouch/pki".into();
-        /// Roster, a signed note. Read only while the journal holds none.
+        /// Roster, a signed note. Offered at each start: the first, and later the version after the one in force.
         roster: PathBuf = "/etc/pouch/roster.note".into();
         /// Trust bundle of the ministry.
         trust: PathBuf = "/etc/pouch/trust.toml".into();
         /// Certificate of the root CA, in PEM; the trust bundle names its key.
         root: PathBuf = "/etc/pouch/root.pem".into();
-        /// Whether desks without post-quantum key exchange may connect by plain X25519. Raises an alarm.
+        /// Whether desks without post-quantum key exchange may connect by plain X25519. The log warns of it.
         allow_x25519: bool = false;
     }
     [log]: LogConfig

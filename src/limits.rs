@@ -1,4 +1,5 @@
-//! Every bound in Pouch: its unit, where it comes from, and what happens when it is reached.
+//! The bounds that formats and several modules share: unit, source, and what happens when each is reached.
+//! A bound of one module alone stands in that module.
 //!
 //! Bounds that a simulator wants to shrink are fields of [`Limits`]; bounds that are part of a
 //! format are constants, because changing one changes the format.

@@ -128,9 +128,9 @@ pub enum Input {
         /// Its bytes.
         note: Bytes,
     },
-    /// The journal's room changed.
+    /// The journal's room changed. No edge says so yet: a full disk stops the relay.
     Room(Room),
-    /// The relay starts or stops: an administrative leaf.
+    /// The relay started: an administrative leaf.
     Started {
         /// Name and version.
         software: String,

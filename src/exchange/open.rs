@@ -56,7 +56,8 @@ impl Exchange {
         if incarnation < known || (incarnation == known && store_id != store_known) {
             return self.goodbye_incarnation(conn, known);
         }
-        let most = if known == 0 { INCARNATION_FIRST_MAX } else { known.saturating_add(INCARNATION_RISE_MAX) };
+        let most =
+            if known == 0 { INCARNATION_FIRST_MAX } else { known.saturating_add(INCARNATION_RISE_MAX) };
         if incarnation > most {
             let words = format!("incarnation {incarnation} came where at most {most} may");
             return self.goodbye(conn, GoodbyeCode::Protocol, words);

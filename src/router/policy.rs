@@ -144,7 +144,7 @@ pub fn words(code: RefusalCode) -> &'static str {
             "the roster changed for sender or addressee; the desk seals again by itself"
         }
         RefusalCode::RosterUnknown => {
-            "the relay does not have that roster; the desk fetches the newest and seals again"
+            "the relay does not have the roster that this desk addressed by; tell the ministry, then send it again"
         }
         RefusalCode::UnknownAddressee => {
             "an addressee may not receive; check the addressees against the roster"

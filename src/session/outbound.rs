@@ -188,7 +188,9 @@ impl Outbound {
             Outbound::Refused(_) | Outbound::Goodbye { .. } => 1024,
             Outbound::Welcome(_) | Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
             // What it takes in memory, which is more than on the wire.
-            Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => 160,
+            Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => {
+                160
+            }
         }
     }
 
