@@ -188,7 +188,7 @@ pub struct Submit {
     /// at most 208 KiB and what sealing adds
     #[prost(bytes = "bytes", tag = "3")]
     pub ciphertext: ::prost::bytes::Bytes,
-    /// one per addressee in the core's order: u32 generation || u16 length || wrap
+    /// one per addressee in the core's order: u32 generation || u16 length || wrap, each at most 64 KiB; all in a frame of at most 256 KiB
     #[prost(bytes = "bytes", tag = "4")]
     pub wraps: ::prost::bytes::Bytes,
 }
@@ -213,10 +213,10 @@ pub struct Accepted {
 /// The envelope will never be accepted. Set by the relay.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Refused {
-    /// spent
+    /// as the core says; 0 where the header cannot be read
     #[prost(uint64, tag = "1")]
     pub submission: u64,
-    /// 32 bytes, empty where the envelope could not be read
+    /// 32 bytes: batch leaf of the header bytes, readable or not
     #[prost(bytes = "bytes", tag = "2")]
     pub envelope_hash: ::prost::bytes::Bytes,
     /// RefusalCode
@@ -268,9 +268,10 @@ pub struct Deliver {
     pub wrap_index: u32,
     #[prost(uint32, tag = "6")]
     pub wrap_generation: u32,
+    /// at most 64 KiB
     #[prost(bytes = "bytes", tag = "7")]
     pub wrap: ::prost::bytes::Bytes,
-    /// concatenated hashes from the wrap's leaf to the root in the header
+    /// at most 7 concatenated 32-byte hashes from the wrap's leaf to the root in the header
     #[prost(bytes = "bytes", tag = "8")]
     pub wrap_path: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "9")]
@@ -420,7 +421,7 @@ pub enum RefusalCode {
     MailboxFull = 13,
     /// another trust domain
     TrustDomain = 14,
-    /// the sender's quota is used up
+    /// the sender's quota is used up; not in use yet
     Quota = 15,
 }
 impl RefusalCode {
@@ -492,7 +493,7 @@ pub enum GoodbyeCode {
     TakenOver = 7,
     /// two boxes claim to be this party
     Cloned = 8,
-    /// nothing was heard for 25 s
+    /// nothing was heard for 25 s, or no Hello within 5 s
     Silent = 9,
     /// the relay has no roster yet
     NotReady = 10,
@@ -545,7 +546,7 @@ impl GoodbyeCode {
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Core {
-    /// at most 253 bytes
+    /// at most 247 bytes
     #[prost(string, tag = "1")]
     pub trust_domain: ::prost::alloc::string::String,
     /// 16 bytes, UUID v7, kept until the dispatch is accepted
@@ -726,13 +727,13 @@ pub struct Draft {
     pub r#type: i32,
     #[prost(message, optional, tag = "2")]
     pub from: ::core::option::Option<Originator>,
-    /// party numbers, TO
+    /// party numbers, TO; with info at most 128, in the core's order
     #[prost(uint32, repeated, tag = "3")]
     pub to: ::prost::alloc::vec::Vec<u32>,
     /// INFO
     #[prost(uint32, repeated, tag = "4")]
     pub info: ::prost::alloc::vec::Vec<u32>,
-    /// XMT: members of a group that were left out
+    /// XMT: members of a group that were left out, at most 128
     #[prost(uint32, repeated, tag = "5")]
     pub exempt: ::prost::alloc::vec::Vec<u32>,
     /// at most 200 bytes, one line
@@ -779,7 +780,7 @@ pub struct Attachment {
     /// SHA-256 of the ciphertext
     #[prost(bytes = "bytes", tag = "3")]
     pub hash: ::prost::bytes::Bytes,
-    /// bytes in clear
+    /// bytes in clear, as the core's size less what sealing adds
     #[prost(uint64, tag = "4")]
     pub length: u64,
 }
@@ -788,7 +789,7 @@ pub struct Release {
     /// the sender's registry number, at most 64 bytes
     #[prost(string, tag = "1")]
     pub reference: ::prost::alloc::string::String,
-    /// 241015ZNOV26, unique per originator
+    /// at most 32 bytes, 241015ZNOV26, unique per originator
     #[prost(string, tag = "2")]
     pub dtg: ::prost::alloc::string::String,
     /// SHA-256(draft bytes || draft signature)
