@@ -1,9 +1,9 @@
 //! `pouch bench`: drives a running relay over mutual TLS, from its own process, and says how fast it was.
 //!
-//! [`desk`] opens sessions, [`publisher`] and [`consumer`] are the two ends of the traffic, [`workloads`]
-//! puts them together, [`ceilings`] measures what disk and cipher give on this machine at that hour,
-//! [`report`] is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
-//! that the relay is the slower end. With no address, [`throwaway`] starts a relay in a process of its own.
+//! `desk` opens sessions, `publisher` and `consumer` are the two ends of the traffic, `workloads`
+//! puts them together, `ceilings` measures what disk and cipher give on this machine at that hour,
+//! `report` is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
+//! that the relay is the slower end. With no address, `throwaway` starts a relay in a process of its own.
 //!
 //! It settles whatever the consumer's mailbox holds, so it only ever drives a relay with example keys.
 

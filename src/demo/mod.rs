@@ -1,7 +1,7 @@
 //! `pouch demo`: a ministry, four embassies and a relay on this machine, with keys that live as long as it runs.
 //!
 //! [`scenario`] has the texts, [`place`] the folder they live in, [`stage`] the processes, [`play`] hands in
-//! and answers what the scenario says, [`screen`] shows how it stands, [`check`] plays to the end and
+//! and answers what the scenario says, [`screen`] shows how it stands, [`mod@check`] plays to the end and
 //! has [`verify`] look at what came of it.
 
 pub mod error;

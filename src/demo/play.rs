@@ -28,7 +28,7 @@ impl<'a> Play<'a> {
     /// Plays to the point where one mission falls silent, and stops its daemon when nothing is under way.
     ///
     /// # Errors
-    /// Those of [`Play::hand_in`] and [`Play::settled`].
+    /// Those of `Play::hand_in` and [`Play::settled`].
     pub async fn until_silence(&mut self, stage: &mut Stage) -> Result<(), DemoError> {
         let (before, _) = self.scenario.split_after(&self.scenario.silent_after);
         self.hand_in(stage, before).await?;
@@ -40,7 +40,7 @@ impl<'a> Play<'a> {
     /// Plays what is left.
     ///
     /// # Errors
-    /// Those of [`Play::hand_in`].
+    /// Those of `Play::hand_in`.
     pub async fn rest(&mut self, stage: &Stage) -> Result<(), DemoError> {
         let left = &self.scenario.dispatches[self.ids.len()..];
         self.hand_in(stage, left).await
@@ -49,7 +49,7 @@ impl<'a> Play<'a> {
     /// Plays from where it stands to the dispatch with this key.
     ///
     /// # Errors
-    /// Those of [`Play::hand_in`].
+    /// Those of `Play::hand_in`.
     pub async fn up_to(&mut self, stage: &Stage, key: &str) -> Result<(), DemoError> {
         let (before, _) = self.scenario.split_after(key);
         self.hand_in(stage, &before[self.ids.len()..]).await

@@ -1,8 +1,8 @@
 //! Sessions and router as one deterministic state machine: inputs in, outputs out, time as an argument.
 //!
-//! Follow an envelope: [`Exchange::handle`] gets it as `Received`, [`submit`] decides and appends it to
-//! the journal, [`Exchange::handle`] gets `Durable`, [`apply`] changes the lasting state and [`submit`]
-//! answers Accepted, [`deliver`] sends it to its addressees, [`receipts`] takes their receipts.
+//! Follow an envelope: [`Exchange::handle`] gets it as `Received`, `submit` decides and appends it to
+//! the journal, [`Exchange::handle`] gets `Durable`, `apply` changes the lasting state and `submit`
+//! answers Accepted, `deliver` sends it to its addressees, `receipts` takes their receipts.
 //!
 //! Checks look at durable and pending state; lasting state changes only in `apply`, live at `Durable` and
 //! at replay alike. The edge carries out outputs in order, and drains them before the next input.

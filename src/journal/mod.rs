@@ -15,7 +15,7 @@
 //!   is. Then the segment before it gets a footer, so that losing the newest segment is noticed.
 //! - A failed write or sync is final: the writer does nothing more.
 //!
-//! [`segment`] has the bytes, [`disk`] what is assumed of the disk.
+//! `segment` has the bytes, `disk` what is assumed of the disk.
 
 mod disk;
 mod handle;

@@ -1,7 +1,7 @@
 //! The relay process: everything that carries the exchange's outputs out.
 //!
-//! [`listener`] accepts and shakes hands, [`connection`] checks what one desk says and encodes what it is
-//! told, [`engine`] owns the exchange and the journal. The relay holds no CA key and cannot name the
+//! `listener` accepts and shakes hands, `connection` checks what one desk says and encodes what it is
+//! told, `engine` owns the exchange and the journal. The relay holds no CA key and cannot name the
 //! functions that open a seal.
 
 mod connection;
