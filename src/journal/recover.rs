@@ -105,11 +105,6 @@ impl Recovered {
         self.unconfirmed.len()
     }
 
-    /// Whether nothing was ever recorded here.
-    pub fn is_new(&self) -> bool {
-        self.newest.is_none() && self.unconfirmed.is_empty()
-    }
-
     /// Goes on in a fresh segment: writes `base`, the exchange after all that was streamed, and
     /// the unconfirmed batch, makes both durable, and only then streams that batch's records.
     ///

@@ -15,12 +15,10 @@ use x509_parser::time::ASN1Time;
 
 use super::{PkiError, Request, roster_files};
 use crate::identity::PartyId;
-use crate::keys::{KeyError, SigningKey};
+use crate::keys::{KeyError, PEM_BEGIN, SigningKey};
 use crate::note::Note;
 use crate::roster::RosterDraft;
 use crate::tls;
-
-const PRIVATE_KEY: &[u8] = b"-----BEGIN PRIVATE KEY-----";
 
 /// Says what `path` holds: certificates, a request, a private key's public half, or a roster.
 /// Nothing that the file's writer chose can steer a terminal.
@@ -54,11 +52,11 @@ pub fn show(path: &Path, now: SystemTime) -> Result<String, PkiError> {
 /// Looks at the first line alone, so that no key passes through memory that is not wiped.
 fn is_private_key(path: &Path) -> Result<bool, PkiError> {
     let mut start = Vec::new();
-    let limit = u64::try_from(PRIVATE_KEY.len()).expect("27 fits");
+    let limit = u64::try_from(PEM_BEGIN.len()).expect("27 fits");
     File::open(path)
         .and_then(|file| file.take(limit).read_to_end(&mut start))
         .map_err(|source| PkiError::file(path, source))?;
-    Ok(start == PRIVATE_KEY)
+    Ok(start == PEM_BEGIN.as_bytes())
 }
 
 fn show_key(path: &Path) -> Result<String, PkiError> {

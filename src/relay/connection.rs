@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{
-    SOFTWARE, Shared,
+    Shared,
     engine::{Message, frames_channel},
     listener::TlsStream,
 };
@@ -24,6 +24,7 @@ use crate::{
     limits,
     merkle::Hash,
     session::{
+        hello::SOFTWARE,
         inbound::{Inbound, Intake},
         outbound::{Outbound, Signer},
     },

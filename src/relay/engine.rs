@@ -12,14 +12,14 @@ use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, watch};
 
-use super::{Opened, RelayError, SOFTWARE};
+use super::{Opened, RelayError};
 use crate::{
     exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output},
     identity::PartyId,
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency},
     record::{Record, SALT_BYTES, content::Content},
     roster::Roster,
-    session::{inbound::Inbound, outbound::Outbound},
+    session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
     wire::Position,
 };
 

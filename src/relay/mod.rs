@@ -36,8 +36,6 @@ use crate::{
     tls::{self, Credentials, KeyExchange, TlsError},
 };
 
-/// Name and version as peers and the log see it.
-pub(crate) const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
 /// Where the journal lies in the relay's folder.
 pub(crate) const JOURNAL_FOLDER: &str = "journal";
 /// How long a stop may wait for records and last frames; the daemon is ended a second later.

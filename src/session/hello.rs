@@ -10,6 +10,8 @@ use crate::{
 
 /// The protocol version that this build speaks.
 pub const PROTOCOL: u32 = 1;
+/// Name and version as the peer and the log see them.
+pub const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
 /// Longest checkpoint note in a Hello or Welcome, in bytes.
 const CHECKPOINT_BYTES_MAX: usize = 2 * 1024;
 

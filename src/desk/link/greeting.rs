@@ -20,11 +20,10 @@ use crate::{
     merkle,
     record::administrative::{Act, AdministrativeLeaf},
     roster::{self, PartyNumber},
-    session::hello::{self, Binding, End, PROTOCOL},
+    session::hello::{self, Binding, End, PROTOCOL, SOFTWARE},
     wire::{convert, pb},
 };
 
-const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
 /// A clock that differs by more from the relay's is named to a person.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
 
