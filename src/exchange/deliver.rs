@@ -55,9 +55,11 @@ impl Exchange {
         self.loading.remove(&position);
         let waiting: Vec<PartyNumber> = match &body {
             Body::Envelope(_) => {
-                let addressees =
-                    self.router.held(position).map(|held| held.addressees.keys().copied().collect());
-                addressees.unwrap_or_default()
+                let addressees = self
+                    .router
+                    .held(position)
+                    .map(|held| held.addressees.iter().map(|waiting| waiting.party));
+                addressees.into_iter().flatten().collect()
             }
             Body::Receipts(receipts) => receipts.batch.parts.iter().map(|part| part.item.sender).collect(),
         };
@@ -86,7 +88,8 @@ impl Exchange {
                 return true;
             };
             let held = self.router.held(position).expect("what waits in a mailbox is held");
-            let (index, traffic) = (held.addressees[&party].index, held.traffic);
+            let index = held.index_of(party).expect("its mailbox holds only what is addressed to it");
+            let traffic = held.traffic;
             self.router.party(party).mailbox.mark_sent(position, precedence);
             let frame = Outbound::Deliver { position, envelope, index, traffic };
             let session = self.sessions.get_mut(&conn).expect("checked by the caller");

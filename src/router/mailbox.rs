@@ -15,6 +15,8 @@ pub struct Mailbox {
     receipts: BTreeMap<Position, Vec<usize>>,
     /// Receipts up to here were sent in this session.
     receipts_sent: Option<Position>,
+    /// How many records that is, of those not confirmed.
+    receipts_in_flight: usize,
     /// Receipts up to here are confirmed.
     confirmed: Option<Position>,
 }
@@ -78,19 +80,25 @@ impl Mailbox {
 
     /// How many receipt records were sent and are not confirmed.
     pub fn receipts_in_flight(&self) -> usize {
-        self.receipts_sent.map_or(0, |sent| self.receipts.range(..=sent).count())
+        self.receipts_in_flight
     }
 
-    /// Marks receipts up to a position as sent in this session.
+    /// Marks the receipts that were due first as sent in this session.
     pub fn mark_receipts_sent(&mut self, position: Position) {
+        debug_assert_eq!(self.receipts_due().next().map(|due| due.0), Some(position), "sent in order");
         self.receipts_sent = Some(position);
+        self.receipts_in_flight += 1;
     }
 
     /// Drops receipts that the desk has stored.
     pub fn confirm(&mut self, through: Position) {
         if self.confirmed < Some(through) {
             self.confirmed = Some(through);
-            self.receipts = self.receipts.split_off(&Position(through.0.saturating_add(1)));
+            while let Some(oldest) = self.receipts.first_entry().filter(|oldest| *oldest.key() <= through) {
+                let was_sent = self.receipts_sent >= Some(*oldest.key());
+                self.receipts_in_flight -= usize::from(was_sent);
+                oldest.remove();
+            }
         }
     }
 
@@ -105,6 +113,7 @@ impl Mailbox {
             self.waiting[precedence.index()].insert(position);
         }
         self.receipts_sent = None;
+        self.receipts_in_flight = 0;
     }
 }
 

@@ -41,19 +41,26 @@ pub struct Held {
     pub hash: EnvelopeHash,
     /// Who sent it.
     pub sender: PartyNumber,
-    /// Every addressee.
-    pub addressees: BTreeMap<PartyNumber, Waiting>,
+    /// Every addressee, in the core's order.
+    pub addressees: Vec<Waiting>,
     /// How many of them have not settled.
     pub unsettled: usize,
     /// What proves its leaf.
     pub traffic: Traffic,
 }
 
+impl Held {
+    /// Place of a party among the addressees: at most 128 are looked at.
+    pub fn index_of(&self, party: PartyNumber) -> Option<usize> {
+        self.addressees.iter().position(|waiting| waiting.party == party)
+    }
+}
+
 /// How an envelope waits for one addressee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Waiting {
-    /// Place in the core's list.
-    pub index: usize,
+    /// For whom.
+    pub party: PartyNumber,
     /// Precedence towards this addressee.
     pub precedence: Precedence,
     /// Whether it is out of the addressee's mailbox.
@@ -69,7 +76,8 @@ pub struct NotYours(pub Position);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Router {
     parties: BTreeMap<PartyNumber, PartyState>,
-    held: BTreeMap<Position, Held>,
+    /// Boxed: a map moves its values about when it takes one out.
+    held: BTreeMap<Position, Box<Held>>,
 }
 
 impl Router {
@@ -90,7 +98,7 @@ impl Router {
 
     /// An envelope that somebody has not settled.
     pub fn held(&self, position: Position) -> Option<&Held> {
-        self.held.get(&position)
+        self.held.get(&position).map(Box::as_ref)
     }
 
     /// Whether one more envelope fits this party's mailbox, counting `pending` that are being written.
@@ -104,10 +112,10 @@ impl Router {
         let core = &accepted.core;
         let outcome = Outcome::Accepted { position, traffic: accepted.traffic };
         self.party(core.sender).submissions.spend(core.submission, accepted.hash, outcome);
-        let mut addressees = BTreeMap::new();
-        for (index, Addressee { party, role }) in core.addressees.iter().enumerate() {
+        let mut addressees = Vec::with_capacity(core.addressees.len());
+        for Addressee { party, role } in &core.addressees {
             let precedence = core.precedence(*role);
-            addressees.insert(*party, Waiting { index, precedence, settled: false });
+            addressees.push(Waiting { party: *party, precedence, settled: false });
             self.party(*party).mailbox.put(position, precedence);
         }
         let unsettled = addressees.len();
@@ -118,7 +126,7 @@ impl Router {
             unsettled,
             traffic: accepted.traffic,
         };
-        let before = self.held.insert(position, held);
+        let before = self.held.insert(position, Box::new(held));
         assert!(before.is_none(), "one record, one position");
     }
 
@@ -136,7 +144,7 @@ impl Router {
         for (hash, position) in &item.envelopes {
             let fits = match self.held.get(position) {
                 Some(held) => {
-                    held.hash == *hash && held.sender == item.sender && held.addressees.contains_key(&party)
+                    held.hash == *hash && held.sender == item.sender && held.index_of(party).is_some()
                 }
                 None => *position < next,
             };
@@ -166,7 +174,11 @@ impl Router {
 
     fn settle_one(&mut self, party: PartyNumber, position: Position) -> Option<Position> {
         let held = self.held.get_mut(&position)?;
-        let waiting = held.addressees.get_mut(&party).filter(|waiting| !waiting.settled)?;
+        let index = held.index_of(party)?;
+        let waiting = &mut held.addressees[index];
+        if waiting.settled {
+            return None;
+        }
         waiting.settled = true;
         let precedence = waiting.precedence;
         held.unsettled -= 1;
