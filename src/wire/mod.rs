@@ -7,6 +7,7 @@
 pub mod codec;
 pub mod convert;
 pub mod envelope;
+pub mod order;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]
 #[rustfmt::skip]
 pub mod pb;

@@ -5,7 +5,7 @@
 pub struct Frame {
     #[prost(
         oneof = "frame::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 33, 34, 35"
     )]
     pub kind: ::core::option::Option<frame::Kind>,
 }
@@ -61,6 +61,15 @@ pub mod frame {
         /// both, last frame
         #[prost(message, tag = "16")]
         Goodbye(super::Goodbye),
+        /// the hub
+        #[prost(message, tag = "33")]
+        Publish(super::Publish),
+        /// the hub
+        #[prost(message, tag = "34")]
+        Order(super::Order),
+        /// relay, answers Publish and Order
+        #[prost(message, tag = "35")]
+        Administered(super::Administered),
     }
 }
 /// A batch signature as one item carries it (FORMATS 2).
@@ -352,6 +361,55 @@ pub struct Administrative {
     #[prost(bytes = "bytes", tag = "5")]
     pub chunk: ::prost::bytes::Bytes,
 }
+/// One chunk of a roster note to be put in force. Chunks come in order, one publication at a time; the
+/// last one is answered, or the first that is not taken. Set by the hub's desk alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Publish {
+    /// chosen by the hub, the same in each chunk, echoed in the answer
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// of the note, 1 to 4 MiB, the same in each chunk
+    #[prost(uint32, tag = "2")]
+    pub total_bytes: u32,
+    /// of this chunk: where the last one ended
+    #[prost(uint32, tag = "3")]
+    pub offset: u32,
+    /// 1 byte to 60 KiB
+    #[prost(bytes = "bytes", tag = "4")]
+    pub chunk: ::prost::bytes::Bytes,
+}
+/// An order: an instruction that narrows, in force at its record's position. Set by the hub's desk alone.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Order {
+    /// chosen by the hub, echoed in the answer
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// 54 bytes, docs/PROTOCOL.md
+    #[prost(bytes = "bytes", tag = "2")]
+    pub item: ::prost::bytes::Bytes,
+    /// tag order, by the hub's sign key
+    #[prost(message, optional, tag = "3")]
+    pub proof: ::core::option::Option<BatchProof>,
+}
+/// What became of a publication or an order. Set by the relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Administered {
+    /// as asked
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// AdministeredCode
+    #[prost(uint32, tag = "2")]
+    pub code: u32,
+    /// plain words, at most 400 bytes; empty with DONE
+    #[prost(string, tag = "3")]
+    pub sentence: ::prost::alloc::string::String,
+    /// of the record with DONE; 2^64-1 where there is none
+    #[prost(uint64, tag = "4")]
+    pub position: u64,
+    /// the last order's number at the relay
+    #[prost(uint32, tag = "5")]
+    pub order_number: u32,
+}
 /// What the receiver may send in all since Welcome: totals, not increments, so that a repetition
 /// changes nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -421,8 +479,10 @@ pub enum RefusalCode {
     MailboxFull = 13,
     /// another trust domain
     TrustDomain = 14,
-    /// the sender's quota is used up; not in use yet
+    /// the sender's or an addressee's quota is used up
     Quota = 15,
+    /// MINIMIZE is in force: neither ROUTINE nor PRIORITY passes
+    Minimize = 16,
 }
 impl RefusalCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -447,6 +507,7 @@ impl RefusalCode {
             Self::MailboxFull => "REFUSAL_CODE_MAILBOX_FULL",
             Self::TrustDomain => "REFUSAL_CODE_TRUST_DOMAIN",
             Self::Quota => "REFUSAL_CODE_QUOTA",
+            Self::Minimize => "REFUSAL_CODE_MINIMIZE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -468,6 +529,7 @@ impl RefusalCode {
             "REFUSAL_CODE_MAILBOX_FULL" => Some(Self::MailboxFull),
             "REFUSAL_CODE_TRUST_DOMAIN" => Some(Self::TrustDomain),
             "REFUSAL_CODE_QUOTA" => Some(Self::Quota),
+            "REFUSAL_CODE_MINIMIZE" => Some(Self::Minimize),
             _ => None,
         }
     }
@@ -501,6 +563,8 @@ pub enum GoodbyeCode {
     Version = 11,
     /// a session of this party took over less than 10 s ago
     TakeOverSoon = 12,
+    /// more receipts than the relay takes within a minute; come again
+    Rate = 13,
 }
 impl GoodbyeCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -522,6 +586,7 @@ impl GoodbyeCode {
             Self::NotReady => "GOODBYE_CODE_NOT_READY",
             Self::Version => "GOODBYE_CODE_VERSION",
             Self::TakeOverSoon => "GOODBYE_CODE_TAKE_OVER_SOON",
+            Self::Rate => "GOODBYE_CODE_RATE",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -540,6 +605,51 @@ impl GoodbyeCode {
             "GOODBYE_CODE_NOT_READY" => Some(Self::NotReady),
             "GOODBYE_CODE_VERSION" => Some(Self::Version),
             "GOODBYE_CODE_TAKE_OVER_SOON" => Some(Self::TakeOverSoon),
+            "GOODBYE_CODE_RATE" => Some(Self::Rate),
+            _ => None,
+        }
+    }
+}
+/// What became of a publication or an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum AdministeredCode {
+    Unspecified = 0,
+    /// in force at a position
+    Done = 1,
+    /// this very roster is in force already
+    Known = 2,
+    /// does not verify, does not follow, or makes no sense
+    NotValid = 3,
+    /// the order's number is not above the last one
+    Number = 4,
+    /// one of this hub's is still being written; ask again
+    Busy = 5,
+}
+impl AdministeredCode {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "ADMINISTERED_CODE_UNSPECIFIED",
+            Self::Done => "ADMINISTERED_CODE_DONE",
+            Self::Known => "ADMINISTERED_CODE_KNOWN",
+            Self::NotValid => "ADMINISTERED_CODE_NOT_VALID",
+            Self::Number => "ADMINISTERED_CODE_NUMBER",
+            Self::Busy => "ADMINISTERED_CODE_BUSY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "ADMINISTERED_CODE_UNSPECIFIED" => Some(Self::Unspecified),
+            "ADMINISTERED_CODE_DONE" => Some(Self::Done),
+            "ADMINISTERED_CODE_KNOWN" => Some(Self::Known),
+            "ADMINISTERED_CODE_NOT_VALID" => Some(Self::NotValid),
+            "ADMINISTERED_CODE_NUMBER" => Some(Self::Number),
+            "ADMINISTERED_CODE_BUSY" => Some(Self::Busy),
             _ => None,
         }
     }
