@@ -124,6 +124,8 @@ pub struct Limits {
     pub bad_signatures_max: u32,
     /// Refusals of one party that become records within a second; the rest are only counted (FORMATS 8).
     pub refusal_records_per_second_max: u32,
+    /// A roster that the hub publishes must have come whole within this, or its session is closed.
+    pub publication_time_max: Duration,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
     pub log_time_catch_up_per_minute: Duration,
 }
@@ -149,6 +151,7 @@ impl Limits {
         connection_backlog_bytes_max: 8 * 1024 * 1024,
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
+        publication_time_max: Duration::from_secs(15 * 60),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };
 }

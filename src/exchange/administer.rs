@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Exchange, Notice};
+use super::{Exchange, Notice, requests::Asker};
 use crate::{
     merkle,
     record::{
@@ -17,6 +17,8 @@ use crate::{
         content::{AdministrativeRecord, Content},
     },
     roster::{self, PartyNumber, Roster, RosterError},
+    router::policy,
+    wire::{Position, order::SignedOrder, pb::AdministeredCode},
 };
 
 /// Pairs of party and code that are counted apart within a minute; beyond, one more pair is shared by all.
@@ -27,6 +29,8 @@ const COUNTS_MAX: usize = 1_024;
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     in_flight: bool,
+    /// Who waits for the act in flight.
+    asker: Option<Asker>,
     counts: BTreeMap<(PartyNumber, u16), u32>,
     counted_minute: u64,
     recorded: BTreeMap<PartyNumber, (u64, u32)>,
@@ -36,12 +40,27 @@ pub(super) struct Queue {
 enum Waiting {
     Act(Act),
     /// A roster note, checked only when its turn comes: then the version before it is in force.
-    Roster(Bytes),
+    Roster(Bytes, Option<Asker>),
+    /// An order, whose number is held against the last one only then.
+    Order(Box<SignedOrder>, Asker),
 }
+
+/// Why a request is not done.
+struct Declined(AdministeredCode, String);
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && !self.in_flight
+    }
+
+    /// Whether something that the hub asked for is in line or in flight.
+    pub(super) fn has_request(&self) -> bool {
+        let asks = |waiting: &Waiting| match waiting {
+            Waiting::Act(_) => false,
+            Waiting::Roster(_, asker) => asker.is_some(),
+            Waiting::Order(..) => true,
+        };
+        self.asker.is_some() || self.waiting.iter().any(asks)
     }
 
     /// Whether one more refusal of this party may be a record in this second.
@@ -73,14 +92,23 @@ impl Exchange {
     }
 
     /// Puts an offered roster note in line; it is in force once its record is durable.
-    pub(super) fn administer_roster(&mut self, note: Bytes) {
-        self.administrative.waiting.push_back(Waiting::Roster(note));
+    pub(super) fn administer_roster(&mut self, note: Bytes, asker: Option<Asker>) {
+        self.administrative.waiting.push_back(Waiting::Roster(note, asker));
+        self.administer_next();
+    }
+
+    /// Puts an order in line; it is in force once its record is durable.
+    pub(super) fn administer_order(&mut self, order: Box<SignedOrder>, asker: Asker) {
+        self.administrative.waiting.push_back(Waiting::Order(order, asker));
         self.administer_next();
     }
 
     /// The act in flight is durable.
-    pub(super) fn administered(&mut self) {
+    pub(super) fn administered(&mut self, position: Position) {
         self.administrative.in_flight = false;
+        if let Some(asker) = self.administrative.asker.take() {
+            self.answer(asker, AdministeredCode::Done, position, "");
+        }
         self.administer_next();
     }
 
@@ -111,14 +139,20 @@ impl Exchange {
     fn administer_next(&mut self) {
         while !self.administrative.in_flight {
             let Some(waiting) = self.administrative.waiting.pop_front() else { return };
-            let (act, beside) = match waiting {
-                Waiting::Act(act) => (act, Bytes::new()),
-                Waiting::Roster(note) => match self.roster_act(&note) {
-                    Some(act) => (act, note),
-                    None => continue,
-                },
+            let (act, beside, asker) = match waiting {
+                Waiting::Act(act) => (Ok(act), Bytes::new(), None),
+                Waiting::Roster(note, asker) => (self.roster_act(&note), note, asker),
+                Waiting::Order(order, asker) => (self.order_act(order), Bytes::new(), Some(asker)),
+            };
+            let act = match act {
+                Ok(act) => act,
+                Err(declined) => {
+                    self.decline(declined, asker);
+                    continue;
+                }
             };
             self.administrative.in_flight = true;
+            self.administrative.asker = asker;
             let leaf = AdministrativeLeaf { log_time_us: self.clock.time_us(), previous: self.chain, act };
             let record = AdministrativeRecord { leaf, beside };
             self.append(Content::Administrative(record), true, Vec::new());
@@ -126,20 +160,37 @@ impl Exchange {
     }
 
     /// The act of an offered roster, unless it is in force already or must not be.
-    fn roster_act(&mut self, note: &Bytes) -> Option<Act> {
+    fn roster_act(&self, note: &Bytes) -> Result<Act, Declined> {
         let hash = merkle::sha256(note);
         if self.roster.as_ref().is_some_and(|roster| roster.hash() == hash) {
-            return None;
+            let words = "this very roster is in force already";
+            return Err(Declined(AdministeredCode::Known, words.to_owned()));
         }
-        match self.verify_roster(note) {
-            Ok(roster) => {
-                let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
-                Some(Act::Roster { version: roster.version(), hash, length })
-            }
-            Err(error) => {
-                self.notice(Notice::RosterRefused(error.to_string()));
-                None
-            }
+        let invalid = |error: RosterError| Declined(AdministeredCode::NotValid, error.to_string());
+        let roster = self.verify_roster(note).map_err(invalid)?;
+        let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
+        Ok(Act::Roster { version: roster.version(), hash, length })
+    }
+
+    fn order_act(&self, signed: Box<SignedOrder>) -> Result<Act, Declined> {
+        let (number, last) = (signed.order.number, self.orders.last());
+        if number <= last {
+            let words = format!("order {number} came where a number above {last} is due");
+            return Err(Declined(AdministeredCode::Number, words));
+        }
+        let roster = self.roster.as_ref().expect("the hub's session is open under a roster");
+        let end = Position(self.tree.size());
+        policy::check_order(&signed.order, roster, end, self.now_s())
+            .map_err(|words| Declined(AdministeredCode::NotValid, words.to_owned()))?;
+        Ok(Act::Order(signed))
+    }
+
+    /// Tells who asked, and for what nobody waits for the operator's log.
+    fn decline(&mut self, Declined(code, words): Declined, asker: Option<Asker>) {
+        match asker {
+            Some(asker) => self.answer(asker, code, Position::NONE, &words),
+            None if code == AdministeredCode::Known => {}
+            None => self.notice(Notice::RosterRefused(words)),
         }
     }
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use super::{Body, Exchange, Output, Pending, Stage};
 use crate::{
+    identity::Kind,
     merkle,
     record::{
         Record,
         administrative::{Act, AdministrativeLeaf},
         content::{AdministrativeRecord, Content},
     },
-    roster::RosterError,
+    roster::{PartyNumber, RosterError},
     router::submissions::Outcome,
     session::outbound::Outbound,
-    wire::{Malformed, Position},
+    wire::{Malformed, Position, order::OrderKind},
 };
 
 /// A journaled record cannot be applied. The journal is damaged in a way that its checksums do not show, or
@@ -108,7 +109,7 @@ impl Exchange {
             }
             Content::Refusal(refusal) => self.answer_submission(&pending, refusal.sender, refusal.submission),
             Content::Administrative(record) => {
-                self.administered();
+                self.administered(position);
                 if let Act::Incarnation { party, incarnation, store_id } = record.leaf.act {
                     self.incarnated(party, incarnation, store_id);
                 }
@@ -171,7 +172,33 @@ impl Exchange {
                 state.incarnation = *incarnation;
                 state.store_id = *store_id;
             }
-            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {}
+            Act::Order(signed) => {
+                self.orders.take(&signed.order, position, record.leaf.clone());
+                if let Some(roster) = self.roster.clone() {
+                    self.recheck_sessions(Some(&roster), &roster);
+                }
+                if !matches!(signed.order.kind, OrderKind::Erase { .. }) {
+                    self.send_to_sessions(position, record);
+                }
+            }
+            Act::Cloned { party, .. } => self.send_to_concerned(*party, position, record),
+            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } | Act::ClockAccepted { .. } => {}
+        }
+    }
+
+    /// Sends an administrative leaf to a party and to the hub, where they are connected.
+    fn send_to_concerned(&mut self, party: PartyNumber, position: Position, record: &Record) {
+        let hub = self
+            .roster
+            .as_ref()
+            .and_then(|roster| roster.parties().find(|party| party.kind == Kind::Hub).map(|hub| hub.number));
+        for number in [Some(party), hub].into_iter().flatten() {
+            let conn = self.by_party.get(&number).copied();
+            let open = conn.filter(|conn| self.sessions[conn].stage == Stage::Open);
+            if let Some(conn) = open {
+                let (leaf, beside) = (record.leaf.clone(), record.body.clone());
+                self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: false });
+            }
         }
     }
 

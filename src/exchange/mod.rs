@@ -15,7 +15,9 @@ mod clock;
 mod deliver;
 mod open;
 mod receipts;
+mod requests;
 mod submit;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +39,7 @@ use crate::{
         content::Content,
     },
     roster::{PartyNumber, Roster, TrustBundle},
-    router::{Router, policy::RosterHistory},
+    router::{Router, orders::Orders, policy::RosterHistory},
     session::{
         inbound::Inbound,
         outbound::Outbound,
@@ -204,6 +206,11 @@ pub enum Notice {
         /// Whether it is a record.
         recorded: bool,
     },
+    /// Two machines take turns as one party.
+    Cloned {
+        /// Which.
+        party: PartyNumber,
+    },
     /// An offered roster was not taken.
     RosterRefused(String),
 }
@@ -227,6 +234,8 @@ struct Session {
     /// 0 until Hello.
     party: PartyNumber,
     stage: Stage,
+    /// Its process, by Hello.
+    instance: [u8; 16],
     heard: Duration,
     pinged: Duration,
     submits: Grant,
@@ -237,6 +246,8 @@ struct Session {
     /// Submissions from here on are deferred until this one comes again.
     deferred_from: Option<SubmissionNumber>,
     bad_signatures: u32,
+    /// A roster that the hub is publishing.
+    publication: Option<requests::Publication>,
 }
 
 impl Session {
@@ -286,6 +297,7 @@ pub struct Exchange {
     roster: Option<Arc<Roster>>,
     history: RosterHistory,
     roster_leaves: Vec<(u32, Position, Bytes, Bytes)>,
+    orders: Orders,
     chain: ChainHead,
     tree: Frontier,
     last_record_us: u64,
@@ -293,6 +305,7 @@ pub struct Exchange {
     // Of this process.
     sessions: BTreeMap<ConnId, Session>,
     by_party: BTreeMap<PartyNumber, ConnId>,
+    take_overs: BTreeMap<PartyNumber, takeover::TakeOvers>,
     pending: VecDeque<Pending>,
     in_flight: BTreeMap<PartyNumber, InFlight>,
     next_ticket: Ticket,
@@ -322,12 +335,14 @@ impl Exchange {
             roster: None,
             history: RosterHistory::default(),
             roster_leaves: Vec::new(),
+            orders: Orders::default(),
             chain: ChainHead::START,
             tree: Frontier::new(),
             last_record_us: 0,
             clock: LogClock::new(0),
             sessions: BTreeMap::new(),
             by_party: BTreeMap::new(),
+            take_overs: BTreeMap::new(),
             pending: VecDeque::new(),
             in_flight: BTreeMap::new(),
             next_ticket: Ticket(0),
@@ -363,7 +378,7 @@ impl Exchange {
             Input::Closed { conn } => self.closed(conn),
             Input::Durable { ticket, position } => self.durable(ticket, position),
             Input::Loaded { position, body } => self.loaded(position, body),
-            Input::RosterOffered { note } => self.administer_roster(note),
+            Input::RosterOffered { note } => self.administer_roster(note, None),
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
             Input::Stopping => self.stop(),
@@ -418,6 +433,8 @@ impl Exchange {
             (Stage::Open, Inbound::BadSubmit(bad, bytes)) => self.bad_submit(conn, &bad, bytes),
             (Stage::Open, Inbound::Stored(receipts)) => self.stored(conn, *receipts),
             (Stage::Open, Inbound::Confirm(position)) => self.confirm(conn, position),
+            (Stage::Open, Inbound::Publish(chunk)) => self.publish(conn, &chunk, now),
+            (Stage::Open, Inbound::Order(request, order, key)) => self.order(conn, request, order, &key),
             (Stage::Open, Inbound::Credit(credit)) => {
                 session.delivers.raise(credit);
                 self.deliver(conn);
@@ -434,6 +451,11 @@ impl Exchange {
                 self.goodbye(conn, GoodbyeCode::Protocol, "a frame before the session is open".to_owned());
             }
         }
+    }
+
+    /// Log time in seconds.
+    fn now_s(&self) -> u64 {
+        self.clock.time_us() / 1_000_000
     }
 
     fn heard(&mut self, conn: ConnId, now: Now) {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage};
 use crate::{
     identity::PartyId,
@@ -28,6 +30,7 @@ impl Exchange {
             serial,
             party: PartyNumber(0),
             stage: Stage::AwaitsHello { until: now.mono + self.limits.hello_time_max },
+            instance: [0; 16],
             heard: now.mono,
             pinged: now.mono,
             submits: Grant::new(&self.limits),
@@ -36,6 +39,7 @@ impl Exchange {
             last_new: None,
             deferred_from: None,
             bad_signatures: 0,
+            publication: None,
         };
         self.sessions.insert(conn, session);
         if self.stopping {
@@ -62,10 +66,13 @@ impl Exchange {
             let words = format!("incarnation {incarnation} came where at most {most} may");
             return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
-        self.take_over(number, conn);
-        self.send_rosters(conn, &roster, fields.roster_version);
+        if !self.take_over(number, conn, hello.instance(), now) {
+            return;
+        }
+        self.send_unknown(conn, fields.roster_version, Position(fields.position));
         let session = self.sessions.get_mut(&conn).expect("admitted a moment ago");
         session.party = number;
+        session.instance = hello.instance();
         session.heard = now.mono;
         session.stage = Stage::Opening;
         self.by_party.insert(number, conn);
@@ -136,7 +143,7 @@ impl Exchange {
             self.goodbye(conn, GoodbyeCode::NotReady, "the relay has no roster yet; come again".to_owned());
             return None;
         };
-        match policy::admit(&roster, session.id.spiffe(), &session.serial) {
+        match policy::admit(&roster, &self.orders, self.now_s(), session.id.spiffe(), &session.serial) {
             Ok(party) => {
                 let number = party.number;
                 Some((roster, number))
@@ -148,21 +155,17 @@ impl Exchange {
         }
     }
 
-    /// The newest session of a party is the one that counts.
-    fn take_over(&mut self, party: PartyNumber, by: ConnId) {
-        if let Some(older) = self.by_party.get(&party).copied().filter(|older| *older != by) {
-            self.goodbye(older, GoodbyeCode::TakenOver, "a newer session of this party took over".to_owned());
-        }
-    }
-
-    fn send_rosters(&mut self, conn: ConnId, roster: &Roster, seen: u32) {
-        if seen >= roster.version() {
-            return;
-        }
-        for (version, position, leaf, beside) in self.roster_leaves.clone() {
-            if version > seen {
-                self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: true });
-            }
+    /// Sends the rosters above a version and the orders from a position on, in the order of the log: a desk
+    /// counts what it knows by position.
+    fn send_unknown(&mut self, conn: ConnId, version_seen: u32, from: Position) {
+        let rosters = self.roster_leaves.iter().filter(|(version, ..)| *version > version_seen);
+        let rosters = rosters.map(|(_, position, leaf, beside)| (*position, leaf.clone(), beside.clone()));
+        let orders =
+            self.orders.since(from).into_iter().map(|(position, leaf)| (position, leaf, Bytes::new()));
+        let mut unknown: Vec<_> = rosters.chain(orders).collect();
+        unknown.sort_by_key(|(position, ..)| *position);
+        for (position, leaf, beside) in unknown {
+            self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: true });
         }
     }
 
@@ -208,6 +211,13 @@ impl Exchange {
         {
             return self.goodbye(conn, GoodbyeCode::Silent, "no Hello came in time".to_owned());
         }
+        if session.publication.as_ref().is_some_and(|publication| now.mono >= publication.until) {
+            return self.goodbye(
+                conn,
+                GoodbyeCode::Protocol,
+                "a roster did not come whole in time".to_owned(),
+            );
+        }
         if silent >= self.limits.silence_max {
             return self.goodbye(conn, GoodbyeCode::Silent, "nothing was heard for too long".to_owned());
         }
@@ -231,12 +241,12 @@ impl Exchange {
         self.administer(Act::Stopped);
     }
 
-    /// A new roster is in force: whoever it no longer admits, or whose key changed, is closed at once.
+    /// A new roster or order is in force: whoever it no longer admits, or whose key changed, is closed at once.
     pub(super) fn recheck_sessions(&mut self, before: Option<&Roster>, roster: &Roster) {
         let open: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in open {
             let session = &self.sessions[&conn];
-            match policy::admit(roster, session.id.spiffe(), &session.serial) {
+            match policy::admit(roster, &self.orders, self.now_s(), session.id.spiffe(), &session.serial) {
                 Err(code) => self.goodbye(conn, code, policy::admission_words(code).to_owned()),
                 Ok(party) => {
                     let was = before.and_then(|before| before.party(party.number));

@@ -81,7 +81,7 @@ impl Exchange {
             return Err(RefusalCode::BadSignature);
         }
         let core = envelope.core();
-        policy::check(core, sender, roster, &self.history, self.clock.time_us())?;
+        policy::check(core, sender, roster, &self.orders, &self.history, self.clock.time_us())?;
         let is_full = core.addressees.iter().any(|addressee| {
             let flying = self.in_flight.get(&addressee.party).map_or(0, |flying| flying.to_mailbox);
             !self.router.has_room(addressee.party, flying, &self.limits)

@@ -10,7 +10,7 @@ use crate::{
     merkle::{self, Hash},
     record::leaf::{ADMINISTRATIVE, LEAF_VERSION},
     roster::PartyNumber,
-    wire::{Malformed, Position},
+    wire::{Malformed, Position, order::SignedOrder},
 };
 
 /// Place and hash of an administrative leaf: the head of the chain.
@@ -65,6 +65,22 @@ pub enum Act {
         minute: u64,
         /// How many.
         count: u32,
+    },
+    /// The hub's order, in force from here on.
+    Order(Box<SignedOrder>),
+    /// Two machines take turns as one party.
+    Cloned {
+        /// Which.
+        party: PartyNumber,
+        /// The process whose session stays.
+        stays: [u8; 16],
+        /// The process that was refused.
+        refused: [u8; 16],
+    },
+    /// The operator has accepted the machine's clock, which was in doubt.
+    ClockAccepted {
+        /// What it said, microseconds since 1970.
+        wall_us: u64,
     },
 }
 
@@ -132,6 +148,9 @@ impl Act {
             Act::Started { .. } => 3,
             Act::Stopped => 4,
             Act::Refusals { .. } => 5,
+            Act::Order(_) => 6,
+            Act::Cloned { .. } => 7,
+            Act::ClockAccepted { .. } => 8,
         }
     }
 
@@ -159,6 +178,13 @@ impl Act {
                 out.extend_from_slice(&minute.to_be_bytes());
                 out.extend_from_slice(&count.to_be_bytes());
             }
+            Act::Order(signed) => out.extend_from_slice(&signed.encode()),
+            Act::Cloned { party, stays, refused } => {
+                out.extend_from_slice(&party.0.to_be_bytes());
+                out.extend_from_slice(stays);
+                out.extend_from_slice(refused);
+            }
+            Act::ClockAccepted { wall_us } => out.extend_from_slice(&wall_us.to_be_bytes()),
         }
     }
 
@@ -204,6 +230,21 @@ impl Act {
                     count: u32::from_be_bytes(count.try_into().expect("4 bytes")),
                 })
             }
+            6 => Ok(Act::Order(Box::new(SignedOrder::decode(bytes)?))),
+            7 => {
+                let bytes: &[u8; 36] = bytes.try_into().map_err(|_| wrong)?;
+                let (party, rest) = bytes.split_first_chunk().expect("36 bytes");
+                let (stays, refused) = rest.split_first_chunk().expect("32 bytes");
+                Ok(Act::Cloned {
+                    party: PartyNumber(u32::from_be_bytes(*party)),
+                    stays: *stays,
+                    refused: refused.try_into().expect("16 bytes"),
+                })
+            }
+            8 => {
+                let wall_us = u64::from_be_bytes(bytes.try_into().map_err(|_| wrong)?);
+                Ok(Act::ClockAccepted { wall_us })
+            }
             _ => Err(Malformed::new("administrative act", "is of an unknown kind")),
         }
     }
@@ -212,6 +253,10 @@ impl Act {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        batch::Proof,
+        wire::order::{Order, OrderKind},
+    };
 
     fn acts() -> Vec<Act> {
         vec![
@@ -220,6 +265,12 @@ mod tests {
             Act::Started { software: "pouch 0.1.0".to_owned() },
             Act::Stopped,
             Act::Refusals { party: PartyNumber(4), code: 3, minute: 29_000_000, count: 17 },
+            Act::Order(Box::new(SignedOrder {
+                order: Order { number: 3, kind: OrderKind::Minimize { until_s: 9 }, salt: [4; 32] },
+                proof: Proof { count: 1, index: 0, path: Vec::new(), signature: [5; 64] },
+            })),
+            Act::Cloned { party: PartyNumber(4), stays: [1; 16], refused: [2; 16] },
+            Act::ClockAccepted { wall_us: 7 },
         ]
     }
 

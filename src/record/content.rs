@@ -235,9 +235,13 @@ fn administrative(record: &Record) -> Result<AdministrativeRecord, Malformed> {
         Act::Roster { hash, length, .. } => {
             u32::try_from(record.body.len()) == Ok(*length) && merkle::sha256(&record.body) == *hash
         }
-        Act::Incarnation { .. } | Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {
-            record.body.is_empty()
-        }
+        Act::Incarnation { .. }
+        | Act::Started { .. }
+        | Act::Stopped
+        | Act::Refusals { .. }
+        | Act::Order(_)
+        | Act::Cloned { .. }
+        | Act::ClockAccepted { .. } => record.body.is_empty(),
     };
     if !fits {
         return Err(Malformed::new("administrative leaf", "does not fit what lies beside it"));

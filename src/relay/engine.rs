@@ -315,6 +315,9 @@ fn log_notice(notice: &Notice) {
         Notice::Refused { party, code, recorded } => {
             tracing::info!(party = party.0, code, recorded, "submission refused");
         }
+        Notice::Cloned { party } => {
+            tracing::warn!(party = party.0, "two machines take turns as one party; telephone it");
+        }
         Notice::RosterRefused(reason) => {
             tracing::warn!(reason, "roster file not taken; the roster in force stays")
         }

@@ -17,7 +17,10 @@ use crate::{
         administrative::Act,
         content::{self, Content},
     },
-    wire::Position,
+    wire::{
+        Position,
+        order::{Order, OrderKind},
+    },
 };
 
 /// One record, as a line of the log.
@@ -27,7 +30,8 @@ pub struct LogLine {
     pub position: u64,
     /// Log time, microseconds since 1970.
     pub log_time_us: u64,
-    /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`.
+    /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`, `order`,
+    /// `cloned`, `clock`.
     pub kind: &'static str,
     /// Party number of the sender, the receiptor or the party concerned; 0 where there is none.
     pub party: u32,
@@ -145,6 +149,17 @@ fn describe(position: Position, record: &Record) -> Result<LogLine, LogError> {
     })
 }
 
+fn describe_order(order: &Order) -> (&'static str, u32, String) {
+    let (party, detail) = match order.kind {
+        OrderKind::Suspend { party, until_s: u64::MAX } => (party.0, "until lifted".to_owned()),
+        OrderKind::Suspend { party, until_s } => (party.0, format!("until {until_s} s")),
+        OrderKind::Lift { party } => (party.0, String::new()),
+        OrderKind::Minimize { until_s } => (0, format!("until {until_s} s")),
+        OrderKind::Erase { position } => (0, format!("position {position}")),
+    };
+    ("order", party, format!("{} {} {detail}", order.number, order.kind.name()).trim_end().to_owned())
+}
+
 fn describe_act(act: &Act) -> (&'static str, u32, String) {
     match act {
         Act::Roster { version, length, .. } => ("roster", 0, format!("version {version}, {length} bytes")),
@@ -156,5 +171,8 @@ fn describe_act(act: &Act) -> (&'static str, u32, String) {
         Act::Refusals { party, code, count, .. } => {
             ("refusals", party.0, format!("code {code}, {count} times in a minute"))
         }
+        Act::Order(signed) => describe_order(&signed.order),
+        Act::Cloned { party, .. } => ("cloned", party.0, "two machines take turns as this party".to_owned()),
+        Act::ClockAccepted { wall_us } => ("clock", 0, format!("accepted at {} s", wall_us / 1_000_000)),
     }
 }

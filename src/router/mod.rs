@@ -4,6 +4,7 @@
 //! but for what one session has already been sent, which the [`mailbox`] forgets with the session.
 
 pub mod mailbox;
+pub mod orders;
 pub mod policy;
 pub mod submissions;
 

@@ -6,8 +6,11 @@ use crate::{
     limits,
     merkle::Hash,
     roster::{Party, PartyNumber, Roster, Status},
+    router::orders::Orders,
     wire::{
+        Position,
         envelope::Core,
+        order::{Order, OrderKind},
         pb::{GoodbyeCode, RefusalCode},
     },
 };
@@ -16,12 +19,19 @@ use crate::{
 ///
 /// # Errors
 /// The code to close the connection with.
-pub fn admit<'a>(roster: &'a Roster, id: &SpiffeId, serial: &str) -> Result<&'a Party, GoodbyeCode> {
+pub fn admit<'a>(
+    roster: &'a Roster,
+    orders: &Orders,
+    now_s: u64,
+    id: &SpiffeId,
+    serial: &str,
+) -> Result<&'a Party, GoodbyeCode> {
     let party = roster.party_by_id(id).ok_or(GoodbyeCode::NotInRoster)?;
     if !is_desk(party) {
         return Err(GoodbyeCode::NotInRoster);
     }
-    if party.status != Status::Active || party.revoked_serials.iter().any(|revoked| revoked == serial) {
+    let is_revoked = party.revoked_serials.iter().any(|revoked| revoked == serial);
+    if !is_active(party, orders, now_s) || is_revoked {
         return Err(GoodbyeCode::Suspended);
     }
     Ok(party)
@@ -72,6 +82,7 @@ pub fn check(
     core: &Core,
     sender: &Party,
     roster: &Roster,
+    orders: &Orders,
     history: &RosterHistory,
     log_time_us: u64,
 ) -> Result<(), RefusalCode> {
@@ -81,10 +92,13 @@ pub fn check(
     if core.sender != sender.number {
         return Err(RefusalCode::SenderMismatch);
     }
-    if sender.status != Status::Active {
+    let now_s = log_time_us / 1_000_000;
+    if !is_active(sender, orders, now_s) {
         return Err(RefusalCode::Suspended);
     }
-    let now_s = log_time_us / 1_000_000;
+    if orders.holds(core.precedence_action, now_s) {
+        return Err(RefusalCode::Minimize);
+    }
     if core.expires_s <= now_s || core.expires_s > now_s + limits::EXPIRY_MAX.as_secs() {
         return Err(RefusalCode::Expiry);
     }
@@ -97,7 +111,7 @@ pub fn check(
     }
     for addressee in &core.addressees {
         let party = roster.party(addressee.party).filter(|party| {
-            is_desk(party) && party.status == Status::Active && party.number != sender.number
+            is_desk(party) && is_active(party, orders, now_s) && party.number != sender.number
         });
         let party = party.ok_or(RefusalCode::UnknownAddressee)?;
         if !roster.may_use_topic(party, &core.topic) {
@@ -108,6 +122,28 @@ pub fn check(
         }
     }
     Ok(())
+}
+
+/// Whether the hub may give an order, whose signature and number are the caller's to check. `end` is the
+/// position of the next record.
+///
+/// # Errors
+/// Why not, in plain words for the officer who gave it.
+pub fn check_order(order: &Order, roster: &Roster, end: Position, now_s: u64) -> Result<(), &'static str> {
+    let is_mission = |party| roster.party(party).is_some_and(|party| party.kind == Kind::Mission);
+    match order.kind {
+        OrderKind::Suspend { party, .. } | OrderKind::Lift { party } if !is_mission(party) => {
+            Err("the roster in force lists no mission of that number; orders suspend missions alone")
+        }
+        OrderKind::Suspend { until_s, .. } if until_s <= now_s => {
+            Err("the time until which to suspend is past; name a later one, or lift what stands")
+        }
+        OrderKind::Erase { position } if position >= end => {
+            Err("the log has no record at that position; `pouch relay log` lists them")
+        }
+        OrderKind::Suspend { .. } | OrderKind::Lift { .. } => Ok(()),
+        OrderKind::Minimize { .. } | OrderKind::Erase { .. } => Ok(()),
+    }
 }
 
 /// Plain words for a certificate that is not admitted, for the clerk at its desk.
@@ -162,7 +198,15 @@ pub fn words(code: RefusalCode) -> &'static str {
         RefusalCode::MailboxFull => "an addressee's mailbox is full; send again when it is in contact",
         RefusalCode::TrustDomain => "the envelope is for another trust domain; check the desk's trust bundle",
         RefusalCode::Quota => "the sender's quota is used up; send again later",
+        RefusalCode::Minimize => {
+            "MINIMIZE is in force; only IMMEDIATE and FLASH pass, and the desk sends the rest when it ends"
+        }
     }
+}
+
+/// Whether a party may take part: by the roster, and by the orders that stand.
+fn is_active(party: &Party, orders: &Orders, now_s: u64) -> bool {
+    party.status == Status::Active && !orders.is_suspended(party.number, now_s)
 }
 
 /// Whether a party has a mailbox.

@@ -12,6 +12,7 @@ use crate::{
     wire::{
         EnvelopeHash, Position, SubmissionNumber,
         envelope::{EnvelopeError, VerifiedEnvelope, parse_header},
+        order::{OrderError, SignedOrder},
         pb::{self, frame::Kind},
         receipt::VerifiedReceipts,
     },
@@ -32,6 +33,10 @@ pub enum Inbound {
     Stored(Box<VerifiedReceipts>),
     /// Receipts up to here are in the desk's store.
     Confirm(Position),
+    /// A chunk of a roster to be put in force.
+    Publish(pb::Publish),
+    /// An order that this key signed, and its request.
+    Order(u64, Box<SignedOrder>, PublicKey),
     /// The desk grants in all.
     Credit(Credit),
     /// To be answered.
@@ -103,6 +108,8 @@ impl Intake {
             Kind::Credit(credit) => {
                 Inbound::Credit(Credit { envelopes: credit.envelopes, bytes: credit.bytes })
             }
+            Kind::Publish(chunk) => Inbound::Publish(chunk),
+            Kind::Order(order) => self.check_order(&order, key),
             Kind::Ping(ping) => Inbound::Ping(ping.token),
             Kind::Pong(_) => Inbound::Pong,
             Kind::Goodbye(_) => Inbound::Goodbye,
@@ -113,7 +120,22 @@ impl Intake {
             | Kind::Deliver(_)
             | Kind::StoredAt(_)
             | Kind::Receipt(_)
-            | Kind::Administrative(_) => Inbound::Violation("a frame that only a relay sends".to_owned()),
+            | Kind::Administrative(_)
+            | Kind::Administered(_) => Inbound::Violation("a frame that only a relay sends".to_owned()),
+        }
+    }
+
+    fn check_order(&self, frame: &pb::Order, key: Option<&PublicKey>) -> Inbound {
+        let Some(key) = key else {
+            return Inbound::Violation("an order of a party without a key".to_owned());
+        };
+        let verified = SignedOrder::parse(frame).map_err(OrderError::from).and_then(|order| {
+            order.verify(&self.trust_domain, key)?;
+            Ok(order)
+        });
+        match verified {
+            Ok(order) => Inbound::Order(frame.request, Box::new(order), *key),
+            Err(error) => Inbound::Violation(format!("order: {error}")),
         }
     }
 

@@ -88,6 +88,19 @@ pub enum Outbound {
         /// Which item.
         index: usize,
     },
+    /// What became of a publication or an order.
+    Administered {
+        /// As asked.
+        request: u64,
+        /// What became of it.
+        code: pb::AdministeredCode,
+        /// In words, where it was not done.
+        sentence: String,
+        /// Of its record.
+        position: Position,
+        /// The last order's number.
+        order_number: u32,
+    },
     /// What the desk may submit in all.
     Credit(Credit),
     /// To be answered.
@@ -185,7 +198,7 @@ impl Outbound {
                 part.bytes.len() + part.details.len() + 512
             }
             Outbound::Administrative { leaf, beside, .. } => leaf.len() + beside.len() + 64,
-            Outbound::Refused(_) | Outbound::Goodbye { .. } => 1024,
+            Outbound::Refused(_) | Outbound::Goodbye { .. } | Outbound::Administered { .. } => 1024,
             Outbound::Welcome(_) | Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
             // What it takes in memory, which is more than on the wire.
             Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => {
@@ -229,6 +242,15 @@ impl Outbound {
                 salt: salt(&receipts.traffic),
                 opening: opening(&receipts.traffic),
             }),
+            Outbound::Administered { request, code, sentence, position, order_number } => {
+                Kind::Administered(pb::Administered {
+                    request,
+                    code: i32::from(code).unsigned_abs(),
+                    sentence: convert::sentence(&sentence),
+                    position: position.0,
+                    order_number,
+                })
+            }
             Outbound::Credit(credit) => {
                 Kind::Credit(pb::Credit { envelopes: credit.envelopes, bytes: credit.bytes })
             }

@@ -159,10 +159,7 @@ impl SignedOrder {
     /// # Errors
     /// [`Malformed`].
     pub fn parse(frame: &pb::Order) -> Result<SignedOrder, Malformed> {
-        Ok(SignedOrder {
-            order: Order::decode(&frame.item)?,
-            proof: convert::proof(frame.proof.as_ref())?,
-        })
+        Ok(SignedOrder { order: Order::decode(&frame.item)?, proof: convert::proof(frame.proof.as_ref())? })
     }
 
     /// Verifies that this key gave the order.
@@ -228,7 +225,8 @@ mod tests {
 
     #[test]
     fn number_zero_unknown_kinds_consents_and_unused_fields_are_refused() {
-        let good = Order { number: 1, kind: OrderKind::Lift { party: PartyNumber(3) }, salt: [0; 32] }.encode();
+        let good =
+            Order { number: 1, kind: OrderKind::Lift { party: PartyNumber(3) }, salt: [0; 32] }.encode();
         assert!(Order::decode(&good).is_ok());
         for (at, byte) in [(3, 0), (4, 0), (4, 5), (5, 1), (20, 1), (53, 1)] {
             let mut wrong = good.to_vec();

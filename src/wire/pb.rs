@@ -362,7 +362,7 @@ pub struct Administrative {
     pub chunk: ::prost::bytes::Bytes,
 }
 /// One chunk of a roster note to be put in force. Chunks come in order, one publication at a time; the
-/// last one is answered, or the first that is not taken. Set by the hub's desk alone.
+/// last one is answered. Set by the hub's desk alone.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Publish {
     /// chosen by the hub, the same in each chunk, echoed in the answer

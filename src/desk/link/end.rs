@@ -106,6 +106,9 @@ pub enum RelayGoodbye {
     /// TAKE_OVER_SOON
     #[error("the relay still holds this desk's last session: the desk tries again by itself")]
     TakeOverSoon,
+    /// RATE
+    #[error("this desk gave more receipts than the relay takes within a minute: it goes on by itself")]
+    Rate,
     /// A code that this version does not know.
     #[error("the relay ended the session with code {0}: this desk may need an update")]
     Unknown(u32),
@@ -128,6 +131,7 @@ impl From<pb::Goodbye> for RelayGoodbye {
             Some(Code::NotReady) => RelayGoodbye::NotReady,
             Some(Code::Version) => RelayGoodbye::Version,
             Some(Code::TakeOverSoon) => RelayGoodbye::TakeOverSoon,
+            Some(Code::Rate) => RelayGoodbye::Rate,
             Some(Code::Unspecified) | None => RelayGoodbye::Unknown(goodbye.code),
         }
     }

@@ -186,6 +186,9 @@ impl Session {
             | Kind::Stored(_)
             | Kind::Confirm(_)
             | Kind::Administrative(_)
+            | Kind::Publish(_)
+            | Kind::Order(_)
+            | Kind::Administered(_)
             | Kind::Ping(_)
             | Kind::Pong(_)
             | Kind::Goodbye(_) => Err(LinkEnd::Protocol("a frame that a relay does not send now".into())),

@@ -206,7 +206,8 @@ fn mend(code: u32) -> Mend {
         | pb::RefusalCode::Suspended
         | pb::RefusalCode::MailboxFull
         | pb::RefusalCode::TrustDomain
-        | pb::RefusalCode::Quota => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
+        | pb::RefusalCode::Quota
+        | pb::RefusalCode::Minimize => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
         DispatchId, EnvelopeHash, Position, Precedence, Role, SubmissionNumber,
         convert::proof_frame,
         envelope::{Addressee, Core, Sealing, Wrap, header_bytes, join_wraps, wrap_leaf},
+        order::{Order, OrderKind},
         pb,
         receipt::{ReceiptItem, ReceiptKind, ReceiptPart, join_parts},
     },
@@ -157,6 +158,13 @@ impl Desk {
             ciphertext: text.clone(),
             wraps: join_wraps(&wraps),
         }
+    }
+
+    /// An order that this desk signs.
+    pub(crate) fn order(&self, request: u64, number: u32, kind: OrderKind) -> pb::Order {
+        let order = Order { number, kind, salt: [9; 32] };
+        let proof = proof_frame(&sign_one(self.seed, Tag::Order, order.leaf()));
+        pb::Order { request, item: order.encode(), proof: Some(proof) }
     }
 
     /// What this desk says of envelopes of one sender.

@@ -3,6 +3,8 @@
 
 mod deliveries;
 mod desk;
+mod orders;
+mod publications;
 mod random;
 mod receipts;
 mod refusals;

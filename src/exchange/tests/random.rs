@@ -1,7 +1,10 @@
 //! Random traffic with crashes: nothing accepted is lost, every number is written once, every stream
 //! arrives in order, and replay gives the live state.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -60,6 +63,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A party's session may be taken over after this long.
+const TAKE_OVER_EVERY: Duration = Duration::from_secs(10);
+
 /// A desk that keeps what a store would keep, and forgets the rest with its session.
 struct Peer {
     desk: Desk,
@@ -105,6 +111,7 @@ impl Peer {
     }
 
     fn connect(&mut self, world: &mut World) {
+        world.now.mono += TAKE_OVER_EVERY;
         let conn = world.connect(self.desk);
         (self.conn, self.is_welcome) = (Some(conn), false);
         self.allowance = Allowance::default();
@@ -198,7 +205,10 @@ impl Peer {
                 let named = item.envelopes.iter().map(|(_, position)| position.0);
                 self.receipts.entry(position.0).or_default().extend(named);
             }
-            Outbound::Administrative { .. } | Outbound::Ping(_) | Outbound::Pong { .. } => {}
+            Outbound::Administrative { .. }
+            | Outbound::Administered { .. }
+            | Outbound::Ping(_)
+            | Outbound::Pong { .. } => {}
             Outbound::Refused(refusal) => panic!("an honest desk is refused: {refusal:?}"),
             Outbound::Goodbye { code, .. } => panic!("an honest desk is closed: {code:?}"),
         }

@@ -11,6 +11,7 @@ use crate::{
     wire::{
         Position, Precedence,
         envelope::Core,
+        order::OrderKind,
         pb::{self, frame::Kind},
         receipt::ReceiptKind,
     },
@@ -36,6 +37,12 @@ fn busy() -> World {
     world.say(idn, Kind::Confirm(pb::Confirm { position: 12 }));
     let note = next_note(&first_note(), |draft| draft.parties[4].name = "Philippines".to_owned());
     world.input(Input::RosterOffered { note });
+    for (number, kind) in [
+        (1, OrderKind::Suspend { party: PHL.number, until_s: u64::MAX }),
+        (2, OrderKind::Minimize { until_s: 1 }),
+    ] {
+        world.say(hub, Kind::Order(MOD.order(1, number, kind)));
+    }
     world
 }
 
@@ -63,7 +70,9 @@ fn what_is_delivered_after_a_restart_is_what_would_have_been_without_it() {
     };
     let mut live = busy();
     let expected = after_reconnect(&mut live);
-    assert_eq!(expected[1][1..], ["Receipt 13 read [6] by MYS", "Deliver 10 \"text 9\" 0"]);
+    let orders = ["order 1 suspend at 15, before Welcome", "order 2 minimize at 16, before Welcome"];
+    assert_eq!(expected[1][..2], orders);
+    assert_eq!(expected[1][3..], ["Receipt 13 read [6] by MYS", "Deliver 10 \"text 9\" 0"]);
     assert_eq!(after_reconnect(&mut busy().restart()), expected);
 }
 

@@ -91,6 +91,7 @@ fn a_desk_gets_every_roster_that_it_lacks_before_welcome() {
         let mut expected: Vec<String> = sent.iter().map(|line| format!("{line}, before Welcome")).collect();
         expected.push("Welcome incarnation 1 roster 2 submitted 0 stored 0".to_owned());
         assert_eq!(world.told(hub), expected);
+        world.close(hub);
     }
 }
 

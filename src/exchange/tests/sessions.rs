@@ -79,6 +79,7 @@ fn an_incarnation_that_is_being_written_counts_already() {
     assert_eq!(greeted(&mut world, hello_of(3, 45)), old);
     let taken_over = ["IDN < Goodbye TakenOver", "IDN closed"];
     assert_eq!(greeted(&mut world, hello_of(3, 44)), taken_over, "no second record for the same");
+    world.now.mono += 10 * SECOND;
     assert_eq!(greeted(&mut world, hello_of(4, 44)), taken_over);
     assert_eq!(world.sync(), ["append incarnation 4 of IDN"], "and no Welcome for the one before");
     assert_eq!(world.sync(), ["IDN < Welcome incarnation 4 roster 1 submitted 0 stored 0"]);
@@ -101,6 +102,44 @@ fn a_newer_session_takes_over_and_the_older_is_told() {
     world.submit(hub, &MOD.core(1, &[IDN]));
     assert_eq!(world.close(older), [""; 0], "a late close of the older one");
     assert_eq!(world.credit(newer, 9, 1 << 20), ["IDN < Deliver 3 \"text 1\" 0"]);
+}
+
+#[test]
+fn a_third_session_within_ten_seconds_comes_too_soon_and_the_second_stays() {
+    let mut world = World::new();
+    world.open(IDN);
+    world.open(IDN);
+    assert_eq!(greeted(&mut world, IDN.hello()), ["IDN < Goodbye TakeOverSoon", "IDN closed"]);
+    world.now.mono += 10 * SECOND;
+    assert_eq!(greeted(&mut world, IDN.hello())[0], "IDN < Goodbye TakenOver");
+}
+
+#[test]
+fn two_boxes_that_take_turns_are_told_apart_recorded_and_shown_to_party_and_hub() {
+    let mut world = World::new();
+    world.open(MOD);
+    let of_box = |byte: u8| pb::Hello { instance: vec![byte; 16].into(), ..IDN.hello() };
+    for byte in [1, 2, 1] {
+        let seen = greeted(&mut world, of_box(byte));
+        assert!(seen.last().is_some_and(|line| line.contains("Welcome")), "{seen:?}");
+        world.now.mono += 10 * SECOND;
+    }
+    let expected = [
+        "IDN < Goodbye Cloned",
+        "IDN closed",
+        "append clones of IDN",
+        "IDN < clones of IDN at 3",
+        "MOD < clones of IDN at 3",
+    ];
+    assert_eq!(greeted(&mut world, of_box(2)), expected);
+    assert!(world.notices.contains(&Notice::Cloned { party: IDN.number }));
+    world.now.mono += 590 * SECOND;
+    assert_eq!(greeted(&mut world, of_box(2)), expected[..2], "said once, refused for ten minutes");
+    assert!(
+        greeted(&mut world, of_box(1)).last().is_some_and(|line| line.contains("Welcome")),
+        "its own line broke"
+    );
+    world.restart();
 }
 
 #[test]

@@ -290,6 +290,7 @@ impl World {
             | Outbound::Credit(_)
             | Outbound::Ping(_)
             | Outbound::Pong { .. }
+            | Outbound::Administered { .. }
             | Outbound::Goodbye { .. } => return,
         };
         let Traffic { salt, opening } = traffic;
@@ -330,6 +331,12 @@ fn tell(frame: &Outbound) -> String {
             format!("Receipt {position} {} {positions:?} by {}", item.kind.name(), code_of(item.receiptor))
         }
         Outbound::Credit(credit) => format!("Credit {} {}", credit.envelopes, credit.bytes),
+        Outbound::Administered { request, code, position: Position::NONE, .. } => {
+            format!("{code:?} {request}")
+        }
+        Outbound::Administered { request, code, position, .. } => {
+            format!("{code:?} {request} at {position}")
+        }
         Outbound::Ping(_) => "Ping".to_owned(),
         Outbound::Pong { token, .. } => format!("Pong {token}"),
         Outbound::Goodbye { code, incarnation: 0, .. } => format!("Goodbye {code:?}"),
@@ -364,6 +371,9 @@ fn tell_act(act: &Act) -> String {
             let code = pb::RefusalCode::try_from(i32::from(*code)).unwrap();
             format!("{count} refusals {code:?} of {}", code_of(*party))
         }
+        Act::Order(signed) => format!("order {} {}", signed.order.number, signed.order.kind.name()),
+        Act::Cloned { party, .. } => format!("clones of {}", code_of(*party)),
+        Act::ClockAccepted { .. } => "clock accepted".to_owned(),
     }
 }
 
