@@ -8,6 +8,7 @@
 
 // Pure: no sockets, files, clocks or randomness; of ring only digest and verification.
 pub mod limits;
+pub mod line;
 pub mod identity;
 pub mod merkle;
 pub mod note;

@@ -5,10 +5,12 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use crate::line::{is_control, is_override, misleads};
+
 /// One line of a peer's text, for a table cell or a heading: every control and every bidirectional
 /// character as a visible symbol, line breaks too.
 pub fn line(text: &str) -> String {
-    shown(text, |symbol| is_control(symbol) || is_override(symbol) || is_mark(symbol))
+    shown(text, misleads)
 }
 
 /// A peer's text of several lines: line feeds and tabs stay, and so do the marks and isolates that
@@ -25,7 +27,7 @@ pub fn json<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
     let text = serde_json::to_string(value)?;
     let mut safe = String::with_capacity(text.len());
     for symbol in text.chars() {
-        if is_control(symbol) || is_override(symbol) || is_mark(symbol) {
+        if misleads(symbol) {
             let mut units = [0; 2];
             for unit in symbol.encode_utf16(&mut units) {
                 write!(safe, "\\u{unit:04x}").expect("writing to a string does not fail");
@@ -53,23 +55,6 @@ fn shown(text: &str, dangerous: impl Fn(char) -> bool) -> String {
 /// The control picture of a character below space: `ESC` as one small glyph, and so on.
 fn picture(control: char) -> char {
     char::from_u32(0x2400 + u32::from(control)).expect("U+2400 to U+241F are characters")
-}
-
-/// Controls (C0, DEL, C1), line and paragraph separators, and what is invisible and carries text of
-/// its own: tags and interlinear annotations.
-fn is_control(symbol: char) -> bool {
-    symbol.is_control()
-        || matches!(symbol, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-/// Bidirectional embeddings and overrides: they can make text read as its opposite.
-fn is_override(symbol: char) -> bool {
-    matches!(symbol, '\u{202a}'..='\u{202e}')
-}
-
-/// Bidirectional marks and isolates: needed inside right-to-left prose, misleading in a table.
-fn is_mark(symbol: char) -> bool {
-    matches!(symbol, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

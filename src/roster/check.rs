@@ -11,6 +11,7 @@ use crate::limits::{
     ROSTER_LABELS_MAX, ROSTER_LIST_MAX, ROSTER_LOG_KEYS_MAX, ROSTER_PARTIES_MAX, ROSTER_THRESHOLD_MAX,
     ROSTER_TOPICS_MAX, ROSTER_WITNESSES_MAX, TOPIC_BYTES_MAX,
 };
+use crate::line::is_line;
 use crate::note::{KeyKind, Vkey};
 
 const WHOLE: &str = "roster";
@@ -244,7 +245,7 @@ pub fn is_code(text: &str) -> bool {
 
 /// Whether the text may be a name for people to read: [`Rule::Name`].
 pub fn is_name(text: &str) -> bool {
-    (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) && text.trim() == text
+    !text.is_empty() && is_line(text, NAME_BYTES_MAX) && text.trim() == text
 }
 
 fn is_serial(text: &str) -> bool {

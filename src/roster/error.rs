@@ -165,13 +165,17 @@ pub enum Rule {
     )]
     Code,
     /// A name of the wrong form.
-    #[error("write 1 to {NAME_BYTES_MAX} bytes without control characters")]
+    #[error(
+        "write 1 to {NAME_BYTES_MAX} bytes in one line, without control characters or marks of direction"
+    )]
     Name,
     /// A topic id of the wrong form.
     #[error("a topic id has 1 to {TOPIC_BYTES_MAX} lower-case letters, digits and hyphens; correct it")]
     Topic,
     /// A label of the wrong form.
-    #[error("a label has 1 to {TOPIC_BYTES_MAX} bytes without control characters; correct it")]
+    #[error(
+        "a label is one line of 1 to {TOPIC_BYTES_MAX} bytes, without control characters or marks of direction; correct it"
+    )]
     Label,
     /// Something that must be unique stands twice.
     #[error("stands twice in this roster; give each its own")]

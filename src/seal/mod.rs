@@ -11,7 +11,7 @@ mod tests;
 
 pub use open::{
     BODY_BYTES_MAX, LANGUAGE_BYTES_MAX, ORIGINATOR_BYTES_MAX, Opened, OpenedDispatch, REFERENCE_BYTES_MAX,
-    SUBJECT_BYTES_MAX, is_line, open,
+    SUBJECT_BYTES_MAX, open,
 };
 
 use bytes::Bytes;
@@ -30,6 +30,10 @@ use crate::{
 
 /// Numbers that one slip may give up (FORMATS 5); the next slip carries the rest.
 pub const SLIP_VOIDED_MAX: usize = 64;
+
+/// Bytes of a wrap in clear: a slip with everything at its bound takes 760, the rest is for later fields. A
+/// longer one is malformed, and is not parsed.
+const SLIP_BYTES_MAX: usize = 1024;
 
 /// What only sender and addressee see: the count of envelopes between the two at one precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,9 @@ impl Slip {
     /// [`Malformed`] names the field that breaks its bound.
     pub fn decode(wrap: &[u8]) -> Result<Slip, Malformed> {
         let malformed = |problem| Malformed { what: "slip", problem };
+        if wrap.len() > SLIP_BYTES_MAX {
+            return Err(malformed("is longer than 1 KiB"));
+        }
         let slip = pb::Slip::decode(wrap).map_err(|_| malformed("is not protobuf"))?;
         let in_range = |number: u64| (1..=i64::MAX.unsigned_abs()).contains(&number);
         if slip.epoch == 0 || !in_range(slip.number) {

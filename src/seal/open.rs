@@ -1,11 +1,16 @@
 //! Opening: from a ciphertext and a wrap to a dispatch that is what its core says.
 
 use bytes::Bytes;
-use prost::Message;
+use prost::{
+    Message,
+    encoding::{DecodeContext, decode_key, skip_field},
+};
 
 use super::Slip;
 use crate::{
-    limits, merkle,
+    limits,
+    line::is_line,
+    merkle,
     wire::{
         Malformed, Role,
         envelope::{Core, Sealing},
@@ -28,6 +33,9 @@ const DTG_BYTES_MAX: usize = 32;
 const MATTER_BYTES_MAX: usize = 100;
 const REFERENCES_MAX: usize = 16;
 const ATTACHMENT_NAME_BYTES_MAX: usize = 200;
+/// Fields of a draft: the single ones with room for more, and every list at its bound. A draft of more is
+/// refused before any is parsed, because a list's element takes a hundred bytes in memory and two on the wire.
+const DRAFT_FIELDS_MAX: usize = 64 + REFERENCES_MAX + limits::ATTACHMENTS_MAX + 3 * limits::ADDRESSEES_MAX;
 const ID_BYTES: usize = 16;
 const SALT_BYTES: usize = 32;
 
@@ -60,6 +68,9 @@ impl OpenedDispatch {
         let signed = merkle::sha256_parts(&[&dispatch.draft, &dispatch.draft_signature]);
         if release.draft_hash != signed.as_bytes()[..] {
             return Err(Malformed { what: "release", problem: "names another draft" });
+        }
+        if !has_at_most(&dispatch.draft, DRAFT_FIELDS_MAX) {
+            return Err(Malformed { what: "draft", problem: "is not protobuf, or has too many fields" });
         }
         let draft = pb::Draft::decode(dispatch.draft).map_err(unreadable("draft"))?;
         Ok(OpenedDispatch { bytes: bytes.clone(), draft, release })
@@ -135,7 +146,16 @@ fn within_bounds(opened: &OpenedDispatch) -> bool {
         && is_line(&release.dtg, DTG_BYTES_MAX)
 }
 
-/// Whether a text is one line without control characters, within its bound.
-pub fn is_line(text: &str, bytes_max: usize) -> bool {
-    text.len() <= bytes_max && !text.chars().any(char::is_control)
+/// Whether bytes are protobuf of at most so many fields, whatever they are.
+fn has_at_most(mut bytes: &[u8], fields_max: usize) -> bool {
+    let mut fields = 0;
+    while !bytes.is_empty() {
+        let skipped = decode_key(&mut bytes)
+            .and_then(|(tag, wire_type)| skip_field(wire_type, tag, &mut bytes, DecodeContext::default()));
+        fields += 1;
+        if skipped.is_err() || fields > fields_max {
+            return false;
+        }
+    }
+    true
 }

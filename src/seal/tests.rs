@@ -124,6 +124,10 @@ fn every_bound_of_a_dispatch_is_checked() {
     assert_eq!(changed(|draft| draft.subject = String::new()), unopened);
     assert_eq!(changed(|draft| draft.subject = "two\nlines".to_owned()), unopened);
     assert_eq!(changed(|draft| draft.subject = "\u{1b}[2J".to_owned()), unopened);
+    assert_eq!(changed(|draft| draft.subject = "NUL\0".to_owned()), unopened);
+    assert_eq!(changed(|draft| draft.subject = "\u{202e}lessev tilnU".to_owned()), unopened);
+    assert_eq!(changed(|draft| draft.subject = "\u{2067}left to right".to_owned()), unopened);
+    assert!(changed(|draft| draft.body = "\u{2067}سلام\u{2069}\u{200f}".to_owned()).is_ok());
     assert!(changed(|draft| draft.subject = "x".repeat(200)).is_ok());
     assert_eq!(changed(|draft| draft.subject = "x".repeat(201)), unopened);
     assert!(changed(|draft| draft.body = "x".repeat(BODY_BYTES_MAX)).is_ok());
@@ -162,6 +166,35 @@ fn text_that_is_not_utf8_and_bytes_that_are_no_dispatch_do_not_open() {
     for end in 0..dispatch.len() {
         assert!(open(&core(), &dispatch.slice(..end), &slip().encode()).dispatch.is_err(), "cut at {end}");
     }
+}
+
+#[test]
+fn a_draft_of_more_fields_than_its_lists_may_have_is_not_even_parsed() {
+    let bomb = |draft: Bytes| {
+        let release = pb::Release {
+            draft_hash: Bytes::copy_from_slice(merkle::sha256(&draft).as_bytes()),
+            ..pb::Release::default()
+        };
+        let dispatch =
+            pb::Dispatch { draft, release: release.encode_to_vec().into(), ..pb::Dispatch::default() };
+        OpenedDispatch::decode(&dispatch.encode_to_vec().into())
+    };
+    let empty_attachments = |count: usize| Bytes::from([0x72, 0].repeat(count));
+    assert_eq!(bomb(empty_attachments(16)).expect("within the bound").draft().attachments.len(), 16);
+    assert_eq!(bomb(empty_attachments(100_000)).expect_err("refused").what, "draft");
+    let unknown_fields = Bytes::from([0xf8, 0x7f, 0].repeat(50_000));
+    assert_eq!(bomb(unknown_fields).expect_err("refused").what, "draft");
+}
+
+#[test]
+fn a_slip_with_everything_at_its_bound_is_read_and_a_longer_wrap_is_not() {
+    let most = i64::MAX.unsigned_abs();
+    let longest = Slip { epoch: u32::MAX, number: most, voided: vec![most; SLIP_VOIDED_MAX], ..slip() };
+    assert_eq!(Slip::decode(&longest.encode()), Ok(longest.clone()));
+    let mut padded = longest.encode().to_vec();
+    padded.extend([0xf8, 0x7f, 0].repeat(200));
+    assert!(padded.len() > SLIP_BYTES_MAX);
+    assert_eq!(Slip::decode(&padded).expect_err("refused").what, "slip");
 }
 
 #[test]

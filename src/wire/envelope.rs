@@ -8,6 +8,7 @@ use prost::Message;
 use crate::{
     batch::{self, BatchError, Proof, PublicKey, Tag},
     limits,
+    line::misleads,
     merkle::{self, Hash, Tree},
     roster::PartyNumber,
     wire::{DispatchId, EnvelopeHash, Malformed, Precedence, Role, SubmissionNumber, pb},
@@ -453,8 +454,8 @@ fn bounded(text: &str, bytes_max: usize, what: &'static str) -> Result<(), Malfo
     if text.is_empty() || text.len() > bytes_max {
         return Err(Malformed::new(what, "is empty or too long"));
     }
-    if text.chars().any(char::is_control) {
-        return Err(Malformed::new(what, "holds control characters"));
+    if text.chars().any(misleads) {
+        return Err(Malformed::new(what, "holds control characters or marks of direction"));
     }
     Ok(())
 }

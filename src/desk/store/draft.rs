@@ -8,6 +8,7 @@ use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 use crate::{
     desk::{error::DeskError, view::NewDispatch},
     limits,
+    line::misleads,
     roster::{Party, PartyKind, Roster, Status},
     seal,
     wire::{Precedence, Role, pb::DispatchType},
@@ -230,8 +231,9 @@ fn line(field: &'static str, text: String, bytes_max: usize) -> Result<String, D
     if text.len() > bytes_max {
         return Err(DeskError::TooLarge { field, bytes: text.len(), bytes_max });
     }
-    if text.chars().any(char::is_control) {
-        return Err(invalid(field, "holds a line break or a control character; write one plain line"));
+    if text.chars().any(misleads) {
+        let problem = "holds a line break, a control character or a mark of direction; write one plain line";
+        return Err(invalid(field, problem));
     }
     Ok(text)
 }

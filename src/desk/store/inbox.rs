@@ -19,7 +19,8 @@ use crate::{
         view::{Cursor, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, Mark},
     },
     limits,
-    seal::{self, OpenedDispatch},
+    line::is_line,
+    seal::OpenedDispatch,
     wire::{
         DispatchId, EnvelopeHash, Position, Precedence,
         envelope::parse_header,
@@ -123,7 +124,7 @@ impl Store {
 }
 
 fn check_cursor_name(name: &str) -> Result<(), DeskError> {
-    if !name.is_empty() && seal::is_line(name, limits::NAME_BYTES_MAX) {
+    if !name.is_empty() && is_line(name, limits::NAME_BYTES_MAX) {
         return Ok(());
     }
     Err(DeskError::Invalid { field: "name", problem: "is no cursor's name; use one line of 1 to 128 bytes" })
