@@ -29,15 +29,15 @@ use crate::{
         outbound::{Outbound, Signer},
     },
     tls,
-    wire::{
-        codec::{self, FrameDecoder},
-        pb::frame::Kind,
-    },
+    wire::codec::{self, FrameDecoder},
 };
 
 /// Room made for a read: what one TLS record holds at most, and so what one read brings. Frames share the
 /// buffer, so a larger one would be made anew for each read and stay nearly empty.
 const READ_BYTES: usize = 16 * 1024;
+/// Frames handed to the engine at once. A checked frame takes up to 50 times the room of the shortest one
+/// on the wire; a desk that has sent more waits until these are through the engine's queue.
+const FRAMES_AT_ONCE_MAX: usize = 64;
 /// Frames gathered before a write.
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long the last frames of a closed session may take to leave.
@@ -98,21 +98,26 @@ impl Reading<'_> {
                     return;
                 }
             }
-            // Without a whole frame it still tells that the desk lives, on a line that is slow.
-            let frames = self.check(&mut decoder);
-            let ends = matches!(frames.last(), Some(Inbound::Violation(_)));
-            if self.to_engine.send(Message::Received { conn: self.conn, frames }).await.is_err() {
-                return;
-            }
-            if ends {
-                // The engine says Goodbye; the writing side ends the connection once that is out.
-                return std::future::pending().await;
+            loop {
+                // Without a whole frame it still tells that the desk lives, on a line that is slow.
+                let frames = self.take(&mut decoder);
+                let (taken, ends) = (frames.len(), matches!(frames.last(), Some(Inbound::Violation(_))));
+                if self.to_engine.send(Message::Received { conn: self.conn, frames }).await.is_err() {
+                    return;
+                }
+                if ends {
+                    // The engine says Goodbye; the writing side ends the connection once that is out.
+                    return std::future::pending().await;
+                }
+                if taken < FRAMES_AT_ONCE_MAX {
+                    break;
+                }
             }
         }
     }
 
-    /// Takes every whole frame, checked; a violation is the last.
-    fn check(&mut self, decoder: &mut FrameDecoder) -> Vec<Inbound> {
+    /// Takes the next whole frames, checked; a violation is the last.
+    fn take(&mut self, decoder: &mut FrameDecoder) -> Vec<Inbound> {
         if self.welcomed.load(Ordering::Acquire) {
             decoder.allow(limits::FRAME_BYTES_MAX);
         }
@@ -120,24 +125,13 @@ impl Reading<'_> {
         let party = roster.as_ref().and_then(|roster| roster.party_by_id(self.party.spiffe()));
         let key = party.map(|party| &party.sign);
         let mut frames = Vec::new();
-        loop {
-            let frame = match decoder.next_sized() {
-                Ok(None) => return frames,
-                Ok(Some((Kind::Submit(submit), bytes))) => {
-                    self.intake.check(Kind::Submit(submit), bytes, key)
-                }
-                Ok(Some((_, bytes))) if bytes > limits::FRAME_CONTROL_BYTES_MAX as u64 => {
-                    Inbound::Violation(format!("a control frame of {bytes} bytes"))
-                }
-                Ok(Some((frame, bytes))) => self.intake.check(frame, bytes, key),
-                Err(error) => Inbound::Violation(error.to_string()),
-            };
-            let ends = matches!(frame, Inbound::Violation(_));
+        while frames.len() < FRAMES_AT_ONCE_MAX
+            && !matches!(frames.last(), Some(Inbound::Violation(_)))
+            && let Some(frame) = self.intake.take(decoder, key)
+        {
             frames.push(frame);
-            if ends {
-                return frames;
-            }
         }
+        frames
     }
 }
 

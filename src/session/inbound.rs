@@ -1,16 +1,18 @@
 //! What a desk said, checked as far as the bytes alone allow.
 //!
-//! The connection's task calls [`Intake::check`]; the exchange then only decides. Signatures are
+//! The connection's task calls [`Intake::take`]; the exchange then only decides. Signatures are
 //! verified here, off the exchange's thread, and carried as types that only a check can make.
 
 use crate::{
     batch::{self, PublicKey},
+    limits,
     session::{
         hello::{HelloError, VerifiedHello},
         window::Credit,
     },
     wire::{
         EnvelopeHash, Position, SubmissionNumber,
+        codec::FrameDecoder,
         envelope::{EnvelopeError, VerifiedEnvelope, parse_header},
         order::{OrderError, SignedOrder},
         pb::{self, frame::Kind},
@@ -80,6 +82,20 @@ impl Intake {
             trust_domain: trust_domain.to_owned(),
             exporter,
             verifier: batch::Verifier::new(BATCHES_REMEMBERED),
+        }
+    }
+
+    /// Takes the next whole frame out of `decoder` and checks it; `None` until more bytes come. Nothing may
+    /// be taken after an [`Inbound::Violation`].
+    pub fn take(&mut self, decoder: &mut FrameDecoder, key: Option<&PublicKey>) -> Option<Inbound> {
+        match decoder.next_sized() {
+            Ok(None) => None,
+            Ok(Some((Kind::Submit(submit), bytes))) => Some(self.check(Kind::Submit(submit), bytes, key)),
+            Ok(Some((_, bytes))) if bytes > limits::FRAME_CONTROL_BYTES_MAX as u64 => {
+                Some(Inbound::Violation(format!("a control frame of {bytes} bytes")))
+            }
+            Ok(Some((frame, bytes))) => Some(self.check(frame, bytes, key)),
+            Err(error) => Some(Inbound::Violation(error.to_string())),
         }
     }
 

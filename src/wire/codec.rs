@@ -1,7 +1,7 @@
 //! Frames in and out of a byte stream: protobuf behind its length as a varint.
 //!
 //! The decoder's buffer lives outside any future, so that a dropped read loses nothing. A length is
-//! checked against the bound in force before a byte of room is made for it.
+//! checked against the bound in force, and no room is made for bytes that were only announced.
 
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
@@ -75,9 +75,7 @@ impl FrameDecoder {
             Ok(length) if length <= self.bytes_max => length,
             _ => return Err(CodecError::TooLong { bytes: length, bytes_max: self.bytes_max }),
         };
-        let missing = (prefix + length).saturating_sub(self.buffer.len());
-        if missing > 0 {
-            self.buffer.reserve(missing);
+        if self.buffer.len() < prefix + length {
             return Ok(None);
         }
         self.buffer.advance(prefix);
@@ -187,6 +185,14 @@ mod tests {
             Err(CodecError::TooLong { bytes: 4097, .. })
         ));
         assert_eq!(decoder_with(&[0x80, 0x20], 4096).next_bytes(), Ok(None), "the bound itself is allowed");
+    }
+
+    #[test]
+    fn a_frame_that_was_only_announced_takes_no_room() {
+        let mut decoder = decoder_with(&[0x80, 0x80, 0x10], limits::FRAME_BYTES_MAX);
+        let before = decoder.buffer().capacity();
+        assert_eq!(decoder.next_bytes(), Ok(None));
+        assert_eq!(decoder.buffer().capacity(), before);
     }
 
     #[test]
