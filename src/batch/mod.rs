@@ -125,14 +125,25 @@ impl Proof {
 
     /// The way up from this item, with count, index and path length checked.
     fn climb(&self) -> Result<Climb, BatchError> {
-        let count = u32::from(self.count);
-        if !(1..=BATCH_ITEMS_MAX).contains(&usize::from(self.count)) {
-            return Err(BatchError::Count { count });
-        }
-        let climb = Climb::new(u64::from(self.index), u64::from(self.count))
-            .map_err(|_| BatchError::Index { index: u32::from(self.index), count })?;
+        let climb = climb(self.count, self.index)?;
         if climb.path_hashes() == self.path.len() { Ok(climb) } else { Err(BatchError::PathLength) }
     }
+}
+
+/// Hashes on the path of the item at `index` of a batch of `count`.
+///
+/// # Errors
+/// [`BatchError::Count`] or [`BatchError::Index`].
+pub fn path_hashes(count: u8, index: u8) -> Result<usize, BatchError> {
+    climb(count, index).map(Climb::path_hashes)
+}
+
+fn climb(count: u8, index: u8) -> Result<Climb, BatchError> {
+    if !(1..=BATCH_ITEMS_MAX).contains(&usize::from(count)) {
+        return Err(BatchError::Count { count: count.into() });
+    }
+    let outside = |_| BatchError::Index { index: index.into(), count: count.into() };
+    Climb::new(index.into(), count.into()).map_err(outside)
 }
 
 /// Why an item is not proven by its batch signature. The peer is at fault in every case.

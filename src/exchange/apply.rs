@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{Body, Exchange, Output, Pending, Stage};
 use crate::{
     identity::Kind,
-    merkle,
+    merkle::Hash,
     record::{
         Record,
         administrative::{Act, AdministrativeLeaf},
-        content::{AdministrativeRecord, Content},
+        content::{AdministrativeRecord, Content, leaf_hash},
     },
     roster::{PartyNumber, RosterError},
     router::submissions::Outcome,
@@ -82,13 +84,13 @@ impl Exchange {
                     .map_err(|source| ReplayError::Roster { position, source: Box::new(source) })?;
             }
         }
-        self.apply(&content, record, position);
+        self.apply(&content, leaf_hash(record), position);
         self.outputs.clear();
         Ok(())
     }
 
     pub(super) fn finish(&mut self, pending: Pending, position: Position) {
-        self.apply(&pending.content, &pending.record, position);
+        self.apply(&pending.content, pending.leaf, position);
         match &pending.content {
             Content::Envelope(accepted) => {
                 self.bodies.keep(position, Body::Envelope(accepted.envelope.clone()));
@@ -117,13 +119,13 @@ impl Exchange {
         }
     }
 
-    fn apply(&mut self, content: &Content, record: &Record, position: Position) {
+    fn apply(&mut self, content: &Content, leaf: Hash, position: Position) {
         assert_eq!(
             position,
             Position(self.tree.size()),
             "records are applied in the order of their positions"
         );
-        self.tree.append(merkle::leaf_hash(&record.leaf));
+        self.tree.append(leaf);
         self.last_record_us = content.log_time_us();
         self.clock.replay(content.log_time_us());
         match content {
@@ -142,30 +144,25 @@ impl Exchange {
                     outcome,
                 );
             }
-            Content::Administrative(administrative) => {
-                self.apply_administrative(administrative, record, position)
-            }
+            Content::Administrative(administrative) => self.apply_administrative(administrative, position),
         }
     }
 
-    fn apply_administrative(
-        &mut self,
-        administrative: &AdministrativeRecord,
-        record: &Record,
-        position: Position,
-    ) {
-        let AdministrativeRecord { leaf: AdministrativeLeaf { act, .. }, beside } = administrative;
-        self.chain = administrative.leaf.head_at(position);
+    fn apply_administrative(&mut self, administrative: &AdministrativeRecord, position: Position) {
+        let AdministrativeRecord { leaf, beside } = administrative;
+        let AdministrativeLeaf { act, .. } = leaf;
+        self.chain = leaf.head_at(position);
         match act {
             Act::Roster { version, .. } => {
                 let roster =
                     self.verify_roster(beside).expect("verified before it was journaled or replayed");
                 let before = self.roster.replace(roster.clone());
                 self.history.push(before.as_deref(), &roster);
-                self.roster_leaves.push((*version, position, record.leaf.clone(), beside.clone()));
+                let leaf = leaf.encode();
+                self.roster_leaves.push((*version, position, leaf.clone(), beside.clone()));
                 self.outputs.push_back(Output::RosterInForce(roster.clone()));
                 self.recheck_sessions(before.as_deref(), &roster);
-                self.send_to_sessions(position, record);
+                self.send_to_sessions(position, &leaf, beside);
             }
             Act::Incarnation { party, incarnation, store_id } => {
                 let state = self.router.party(*party);
@@ -203,7 +200,7 @@ impl Exchange {
     }
 
     /// Sends an administrative leaf to every desk that has said Hello; the others get it after theirs.
-    fn send_to_sessions(&mut self, position: Position, record: &Record) {
+    fn send_to_sessions(&mut self, position: Position, leaf: &Bytes, beside: &Bytes) {
         let stages: Vec<_> = self.sessions.iter().map(|(conn, session)| (*conn, session.stage)).collect();
         for (conn, stage) in stages {
             let before_welcome = match stage {
@@ -211,7 +208,7 @@ impl Exchange {
                 Stage::Opening => true,
                 Stage::Open => false,
             };
-            let (leaf, beside) = (record.leaf.clone(), record.body.clone());
+            let (leaf, beside) = (leaf.clone(), beside.clone());
             self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome });
         }
     }

@@ -34,7 +34,7 @@ use crate::{
     limits::Limits,
     merkle::{Frontier, Hash},
     record::{
-        Record, SALT_BYTES, Ticket,
+        self, Record, SALT_BYTES, Ticket,
         administrative::{Act, ChainHead},
         content::Content,
     },
@@ -270,7 +270,8 @@ impl Session {
 struct Pending {
     ticket: Ticket,
     content: Content,
-    record: Record,
+    /// Of its record, which is on its way.
+    leaf: Hash,
     /// Connections to answer, with the bytes of credit that the answer gives back.
     waiters: Vec<(ConnId, u64)>,
 }
@@ -499,8 +500,9 @@ impl Exchange {
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0 + 1);
         let record = content.to_record();
-        self.outputs.push_back(Output::Append { ticket, record: record.clone(), urgent });
-        self.pending.push_back(Pending { ticket, content, record, waiters });
+        let leaf = record::content::leaf_hash(&record);
+        self.outputs.push_back(Output::Append { ticket, record, urgent });
+        self.pending.push_back(Pending { ticket, content, leaf, waiters });
         ticket
     }
 

@@ -96,8 +96,7 @@ impl Exchange {
         }
         let number = core.submission;
         let traffic = self.traffic(OpeningKind::Envelope, hash.0);
-        let accepted =
-            AcceptedEnvelope { traffic, envelope: std::sync::Arc::new(envelope), core: Box::new(core), hash };
+        let accepted = AcceptedEnvelope { traffic, envelope, core, hash };
         let ticket = self.append(Content::Envelope(accepted), true, vec![(conn, bytes)]);
         self.in_flight.entry(party).or_default().submissions.insert(number, (hash, ticket));
     }

@@ -73,28 +73,37 @@ impl Iterator for Climb {
 /// A whole tree in memory, for making many paths: about two hashes, 64 bytes, for each leaf.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tree {
-    /// The leaves first, the root last; no level is empty unless the tree is.
-    levels: Vec<Vec<Hash>>,
+    /// Level after level: the leaves first, the root last.
+    nodes: Vec<Hash>,
+    leaves: usize,
 }
 
 impl Tree {
     /// Hashes the leaves up to the root.
     pub fn new(leaves: &[Hash]) -> Tree {
-        let mut levels = vec![leaves.to_vec()];
-        while let Some(level) = levels.last().filter(|level| level.len() > 1) {
-            levels.push(level.chunks(2).map(parent).collect());
+        let mut nodes = Vec::with_capacity(nodes_of(leaves.len()));
+        nodes.extend_from_slice(leaves);
+        let (mut level, mut width) = (0, leaves.len());
+        while width > 1 {
+            for left in (level..level + width).step_by(2) {
+                // An odd last node rises unchanged.
+                let odd = left + 1 == level + width;
+                nodes.push(if odd { nodes[left] } else { node_hash(&nodes[left], &nodes[left + 1]) });
+            }
+            level += width;
+            width = width.div_ceil(2);
         }
-        Tree { levels }
+        Tree { nodes, leaves: leaves.len() }
     }
 
     /// Leaves in the tree.
     pub fn size(&self) -> usize {
-        self.levels[0].len()
+        self.leaves
     }
 
     /// The root; of no leaves, [`empty_root`].
     pub fn root(&self) -> Hash {
-        self.levels.last().and_then(|top| top.first()).copied().unwrap_or_else(empty_root)
+        self.nodes.last().copied().unwrap_or_else(empty_root)
     }
 
     /// The path that proves leaf `index` to be in this tree.
@@ -119,15 +128,24 @@ impl Tree {
         let level = climb.skip_right_children();
         let node = (old_size - 1) >> level;
         // The older tree's last complete subtree, unless that is the older tree itself.
-        let mut path = if node == 0 { Vec::new() } else { vec![self.levels[level][node]] };
+        let mut path = if node == 0 { Vec::new() } else { vec![self.level(level)[node]] };
         path.extend(self.siblings(climb, level, node));
         path
+    }
+
+    fn level(&self, level: usize) -> &[Hash] {
+        let (mut start, mut width) = (0, self.leaves);
+        for _ in 0..level {
+            start += width;
+            width = width.div_ceil(2);
+        }
+        &self.nodes[start..start + width]
     }
 
     fn siblings(&self, climb: Climb, level: usize, index: usize) -> Vec<Hash> {
         let mut path = Vec::with_capacity(climb.path_hashes());
         for (up, sibling) in climb.enumerate() {
-            let (nodes, node) = (&self.levels[level + up], index >> up);
+            let (nodes, node) = (self.level(level + up), index >> up);
             match sibling {
                 Sibling::Left => path.push(nodes[node - 1]),
                 Sibling::Right => path.push(nodes[node + 1]),
@@ -226,12 +244,14 @@ pub fn verify_consistency(
     if old == old_root && new == new_root { Ok(()) } else { Err(MerkleError::RootMismatch) }
 }
 
-fn parent(pair: &[Hash]) -> Hash {
-    match pair {
-        [left, right] => node_hash(left, right),
-        // chunks(2) gives one or two: an odd last node rises unchanged.
-        rest => rest[0],
+/// Nodes of a tree over so many leaves, all levels together.
+fn nodes_of(leaves: usize) -> usize {
+    let (mut nodes, mut width) = (leaves, leaves);
+    while width > 1 {
+        width = width.div_ceil(2);
+        nodes += width;
     }
+    nodes
 }
 
 fn wide(count: usize) -> u64 {

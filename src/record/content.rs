@@ -20,7 +20,7 @@ use crate::{
     record::{
         Record, SALT_BYTES,
         administrative::{Act, AdministrativeLeaf},
-        leaf::{Opening, OpeningKind, is_administrative},
+        leaf::{OPENING_BYTES, Opening, OpeningKind, TRAFFIC_LEAF_BYTES, is_administrative},
     },
     roster::PartyNumber,
     wire::{
@@ -144,7 +144,7 @@ impl Content {
         }
         let salt = (&*record.salt).try_into().map_err(|_| Malformed::new("salt", "is not 32 bytes"))?;
         let traffic = Traffic { salt, opening: Opening::decode(&record.opening)? };
-        if traffic.opening.leaf(&salt) != record.leaf {
+        if record.leaf != traffic.opening.leaf(&salt)[..] {
             return Err(Malformed::new("leaf", "does not commit to its opening"));
         }
         let content = match traffic.opening.kind {
@@ -172,13 +172,15 @@ pub fn leaf_hash(record: &Record) -> Hash {
 }
 
 fn traffic_record(traffic: &Traffic, header: Bytes, body: Bytes) -> Record {
-    Record {
-        leaf: traffic.opening.leaf(&traffic.salt),
-        salt: Bytes::copy_from_slice(&traffic.salt),
-        opening: Bytes::copy_from_slice(&traffic.opening.encode()),
-        header,
-        body,
-    }
+    // One piece of memory for the three.
+    let mut bytes = Vec::with_capacity(TRAFFIC_LEAF_BYTES + SALT_BYTES + OPENING_BYTES);
+    bytes.extend_from_slice(&traffic.opening.leaf(&traffic.salt));
+    bytes.extend_from_slice(&traffic.salt);
+    bytes.extend_from_slice(&traffic.opening.encode());
+    let mut opening = Bytes::from(bytes);
+    let leaf = opening.split_to(TRAFFIC_LEAF_BYTES);
+    let salt = opening.split_to(SALT_BYTES);
+    Record { leaf, salt, opening, header, body }
 }
 
 fn accepted_envelope(traffic: Traffic, record: &Record) -> Result<AcceptedEnvelope, Malformed> {

@@ -1,7 +1,5 @@
 //! Leaves and openings: what the audit log hashes of a record (FORMATS 8).
 
-use bytes::Bytes;
-
 use crate::{
     limits,
     merkle::{self, Hash},
@@ -85,12 +83,12 @@ impl Opening {
     }
 
     /// The traffic leaf that commits to this opening under a salt.
-    pub fn leaf(&self, salt: &[u8; SALT_BYTES]) -> Bytes {
+    pub fn leaf(&self, salt: &[u8; SALT_BYTES]) -> [u8; TRAFFIC_LEAF_BYTES] {
         let commitment = merkle::sha256_parts(&[b"pouch-opening/v1\0", salt, &self.encode()]);
-        let mut leaf = Vec::with_capacity(TRAFFIC_LEAF_BYTES);
-        leaf.extend_from_slice(&[LEAF_VERSION, TRAFFIC]);
-        leaf.extend_from_slice(commitment.as_bytes());
-        leaf.into()
+        let mut leaf = [0; TRAFFIC_LEAF_BYTES];
+        leaf[..2].copy_from_slice(&[LEAF_VERSION, TRAFFIC]);
+        leaf[2..].copy_from_slice(commitment.as_bytes());
+        leaf
     }
 }
 

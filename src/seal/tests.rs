@@ -87,8 +87,8 @@ fn what_is_sealed_opens_to_the_same_dispatch_and_slip() {
     assert_eq!(hash.0, batch::item_leaf(Tag::Envelope, &submit.header));
     let (envelope, read) = Envelope::from_submit(&submit, &proof).unwrap();
     assert_eq!(read, core());
-    for (wrap, slip) in envelope.wraps.iter().zip(slips) {
-        let opened = open(&read, &envelope.ciphertext, &wrap.bytes);
+    for (index, slip) in slips.into_iter().enumerate() {
+        let opened = open(&read, &envelope.ciphertext(), &envelope.wrap(index).bytes);
         assert_eq!(opened.slip, Some(slip));
         let dispatch = opened.dispatch.unwrap();
         assert_eq!((dispatch.draft(), dispatch.bytes()), (&draft(), &content));

@@ -190,9 +190,7 @@ impl Outbound {
     /// Bytes that it takes on the wire, within a few dozen.
     pub fn bytes(&self) -> usize {
         match self {
-            Outbound::Deliver { envelope, index, .. } => {
-                envelope.header.len() + envelope.ciphertext.len() + envelope.wraps[*index].bytes.len() + 512
-            }
+            Outbound::Deliver { envelope, index, .. } => envelope.bytes_for(*index) + 512,
             Outbound::Receipt { receipts, index, .. } => {
                 let part = &receipts.batch.parts[*index];
                 part.bytes.len() + part.details.len() + 512

@@ -42,19 +42,26 @@ pub fn deliver_frame(
     salt: Bytes,
     opening: Bytes,
 ) -> pb::Deliver {
-    let wrap = &envelope.wraps[index];
-    let path = envelope.wrap_tree.inclusion_path(index);
+    let wrap = envelope.wrap(index);
     pb::Deliver {
         position: position.0,
         header: envelope.header.clone(),
-        proof: Some(proof_frame(&envelope.proof)),
-        ciphertext: envelope.ciphertext.clone(),
+        proof: Some(envelope.proof()),
+        ciphertext: envelope.ciphertext(),
         wrap_index: u32::try_from(index).expect("at most 128 addressees"),
         wrap_generation: wrap.generation,
-        wrap: wrap.bytes.clone(),
-        wrap_path: path.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>().into(),
+        wrap: wrap.bytes,
+        wrap_path: hashes_bytes(&envelope.wrap_path(index)),
         salt,
         opening,
+    }
+}
+
+fn hashes_bytes(hashes: &[Hash]) -> Bytes {
+    if hashes.is_empty() {
+        Bytes::new()
+    } else {
+        hashes.iter().flat_map(|hash| hash.0).collect::<Vec<u8>>().into()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Core, header, wraps: what an envelope says, parsed from the bytes that were signed (FORMATS 5).
 
-use std::collections::BTreeSet;
+use std::{ops::Range, sync::Arc};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::{
@@ -203,21 +203,25 @@ pub fn wrap_leaf(party: PartyNumber, generation: u32, wrap: &[u8]) -> Hash {
 /// An envelope as it is stored and relayed: signed bytes and the parts that they name.
 ///
 /// Its *stored form* is the body of its journal record: `u8 count || u8 index || u8 n || n x path[32] ||
-/// signature[64] || u32 length || wraps || ciphertext`. All parts are slices of it.
+/// signature[64] || u32 length || wraps || ciphertext`. All parts are slices of it: handing one out copies
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Envelope {
     /// Header as signed.
     pub header: Bytes,
     /// The stored form.
     pub stored: Bytes,
-    /// The sender's batch signature over the header.
-    pub proof: Proof,
-    /// The sealed dispatch.
-    pub ciphertext: Bytes,
-    /// One per addressee, in the core's order.
-    pub wraps: Vec<Wrap>,
+    places: Places,
     /// The tree over the wraps' leaves.
-    pub wrap_tree: Tree,
+    wrap_tree: Tree,
+}
+
+/// Where the parts lie in a stored form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Places {
+    path: Range<usize>,
+    signature: Range<usize>,
+    wraps: Range<usize>,
 }
 
 impl Envelope {
@@ -226,20 +230,28 @@ impl Envelope {
     /// # Errors
     /// As [`Envelope::from_stored`].
     pub fn from_submit(submit: &pb::Submit, proof: &Proof) -> Result<(Envelope, Core), Malformed> {
-        let length = 3 + proof.path.len() * limits::HASH_BYTES + proof.signature.len() + 4;
-        let mut stored = BytesMut::with_capacity(length + submit.wraps.len() + submit.ciphertext.len());
-        stored.put_u8(proof.count);
-        stored.put_u8(proof.index);
-        stored.put_u8(u8::try_from(proof.path.len()).expect("at most 6 hashes"));
-        for hash in &proof.path {
-            stored.put_slice(hash.as_bytes());
-        }
-        stored.put_slice(&proof.signature);
         let wraps = u32::try_from(submit.wraps.len()).map_err(|_| Malformed::new("wraps", "are too long"))?;
-        stored.put_u32(wraps);
-        stored.put_slice(&submit.wraps);
-        stored.put_slice(&submit.ciphertext);
-        Envelope::from_stored(Bytes::copy_from_slice(&submit.header), stored.freeze())
+        let stored_bytes = STORED_HEAD_BYTES
+            + proof.path.len() * limits::HASH_BYTES
+            + batch::SIGNATURE_BYTES
+            + WRAPS_LENGTH_BYTES
+            + submit.wraps.len()
+            + submit.ciphertext.len();
+        // One buffer for both, so that an envelope is one piece of memory.
+        let mut both = Vec::with_capacity(submit.header.len() + stored_bytes);
+        both.extend_from_slice(&submit.header);
+        both.extend_from_slice(&[proof.count, proof.index]);
+        both.push(u8::try_from(proof.path.len()).expect("at most 6 hashes"));
+        for hash in &proof.path {
+            both.extend_from_slice(hash.as_bytes());
+        }
+        both.extend_from_slice(&proof.signature);
+        both.extend_from_slice(&wraps.to_be_bytes());
+        both.extend_from_slice(&submit.wraps);
+        both.extend_from_slice(&submit.ciphertext);
+        let mut header = Bytes::from(both);
+        let stored = header.split_off(submit.header.len());
+        Envelope::from_stored(header, stored)
     }
 
     /// Parses and checks header, core and stored form: hash of the ciphertext, one wrap per addressee, root
@@ -249,35 +261,100 @@ impl Envelope {
     /// [`Malformed`] names the first thing that is wrong.
     pub fn from_stored(header: Bytes, stored: Bytes) -> Result<(Envelope, Core), Malformed> {
         let (core, parsed) = parse_header(&header)?;
-        let (proof, wraps, ciphertext) = split_stored(stored.clone())?;
-        let wraps = split_wraps(&wraps, core.addressees.len())?;
-        let leaves: Vec<Hash> = core
-            .addressees
-            .iter()
-            .zip(&wraps)
-            .map(|(addressee, wrap)| wrap_leaf(addressee.party, wrap.generation, &wrap.bytes))
-            .collect();
-        let wrap_tree = Tree::new(&leaves);
+        let places = Places::find(&stored)?;
+        let wrap_tree = wrap_tree(&stored[places.wraps.clone()], &core.addressees)?;
         if wrap_tree.root() != hash(&parsed.wraps_root, "root of the wraps")? {
             return Err(Malformed::new("root of the wraps", "does not fit the wraps"));
         }
-        if merkle::sha256(&ciphertext) != hash(&parsed.ciphertext_hash, "hash of the ciphertext")? {
+        if merkle::sha256(&stored[places.wraps.end..])
+            != hash(&parsed.ciphertext_hash, "hash of the ciphertext")?
+        {
             return Err(Malformed::new("hash of the ciphertext", "does not fit the ciphertext"));
         }
-        Ok((Envelope { header, stored, proof, ciphertext, wraps, wrap_tree }, core))
+        Ok((Envelope { header, stored, places, wrap_tree }, core))
+    }
+
+    /// The sealed dispatch.
+    pub fn ciphertext(&self) -> Bytes {
+        self.stored.slice(self.places.wraps.end..)
+    }
+
+    /// The wrap of the addressee at `index` of the core.
+    ///
+    /// # Panics
+    /// If there is no such addressee.
+    pub fn wrap(&self, index: usize) -> Wrap {
+        let (generation, place) = self.wrap_place(index);
+        Wrap { generation, bytes: self.stored.slice(place) }
+    }
+
+    /// The path of that wrap in the tree of wraps.
+    ///
+    /// # Panics
+    /// If there is no such addressee.
+    pub fn wrap_path(&self, index: usize) -> Vec<Hash> {
+        self.wrap_tree.inclusion_path(index)
+    }
+
+    /// The sender's batch signature over the header, as a frame carries it.
+    pub fn proof(&self) -> pb::BatchProof {
+        pb::BatchProof {
+            count: self.stored[0].into(),
+            index: self.stored[1].into(),
+            path: self.stored.slice(self.places.path.clone()),
+            signature: self.stored.slice(self.places.signature.clone()),
+        }
     }
 
     /// Bytes that this envelope holds in memory and takes on the wire, within a few dozen.
     pub fn bytes(&self) -> usize {
         self.header.len() + self.stored.len()
     }
+
+    /// Bytes of header, ciphertext and one addressee's wrap: what a Deliver frame carries, but for proofs.
+    ///
+    /// # Panics
+    /// If there is no such addressee.
+    pub fn bytes_for(&self, index: usize) -> usize {
+        self.header.len() + (self.stored.len() - self.places.wraps.end) + self.wrap_place(index).1.len()
+    }
+
+    fn wrap_place(&self, index: usize) -> (u32, Range<usize>) {
+        let wraps = &self.stored[self.places.wraps.clone()];
+        let (generation, place) =
+            Wraps::of(wraps).nth(index).and_then(Result::ok).expect("checked when it was read");
+        let start = self.places.wraps.start;
+        (generation, start + place.start..start + place.end)
+    }
+}
+
+const STORED_HEAD_BYTES: usize = 3;
+const WRAPS_LENGTH_BYTES: usize = 4;
+
+impl Places {
+    fn find(stored: &[u8]) -> Result<Places, Malformed> {
+        let cut_off = Malformed::new("envelope", "is cut off");
+        let [count, index, hashes] = *stored.first_chunk::<STORED_HEAD_BYTES>().ok_or(cut_off)?;
+        let path = STORED_HEAD_BYTES..STORED_HEAD_BYTES + usize::from(hashes) * limits::HASH_BYTES;
+        let signature = path.end..path.end + batch::SIGNATURE_BYTES;
+        let start = signature.end + WRAPS_LENGTH_BYTES;
+        let length = stored.get(signature.end..start).and_then(|bytes| bytes.first_chunk()).ok_or(cut_off)?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| cut_off)?;
+        if stored.len() - start < length {
+            return Err(cut_off);
+        }
+        if batch::path_hashes(count, index) != Ok(usize::from(hashes)) {
+            return Err(Malformed::new("batch signature", "has parts of the wrong length"));
+        }
+        Ok(Places { path, signature, wraps: start..start + length })
+    }
 }
 
 /// An envelope whose signature was verified; nothing but [`VerifiedEnvelope::verify`] makes one.
 #[derive(Clone, Debug)]
 pub struct VerifiedEnvelope {
-    envelope: Envelope,
-    core: Core,
+    envelope: Arc<Envelope>,
+    core: Box<Core>,
     hash: EnvelopeHash,
     key: PublicKey,
 }
@@ -308,6 +385,7 @@ impl VerifiedEnvelope {
         let leaf = batch::item_leaf(Tag::Envelope, &submit.header);
         verifier.verify(trust_domain, Tag::Envelope, key, leaf, &proof)?;
         let (envelope, core) = Envelope::from_submit(submit, &proof)?;
+        let (envelope, core) = (Arc::new(envelope), Box::new(core));
         Ok(VerifiedEnvelope { envelope, core, hash: EnvelopeHash(leaf), key: *key })
     }
 
@@ -332,7 +410,7 @@ impl VerifiedEnvelope {
     }
 
     /// Takes it apart.
-    pub fn into_parts(self) -> (Envelope, Core, EnvelopeHash) {
+    pub fn into_parts(self) -> (Arc<Envelope>, Box<Core>, EnvelopeHash) {
         (self.envelope, self.core, self.hash)
     }
 }
@@ -370,47 +448,49 @@ pub fn join_wraps(wraps: &[Wrap]) -> Bytes {
 
 const WRAP_HEAD_BYTES: usize = 6;
 
-fn split_stored(mut stored: Bytes) -> Result<(Proof, Bytes, Bytes), Malformed> {
-    let cut_off = Malformed::new("envelope", "is cut off");
-    let [count, index, hashes] = *stored.first_chunk::<3>().ok_or(cut_off)?;
-    stored.advance(3);
-    let path_bytes = usize::from(hashes) * limits::HASH_BYTES;
-    if stored.len() < path_bytes + batch::SIGNATURE_BYTES + 4 {
-        return Err(cut_off);
-    }
-    let path = stored.split_to(path_bytes);
-    let signature = stored.split_to(batch::SIGNATURE_BYTES);
-    let proof = Proof::from_parts(count.into(), index.into(), &path, &signature)
-        .map_err(|_| Malformed::new("batch signature", "has parts of the wrong length"))?;
-    let wraps_bytes = usize::try_from(stored.get_u32()).map_err(|_| cut_off)?;
-    if stored.len() < wraps_bytes {
-        return Err(cut_off);
-    }
-    Ok((proof, stored.split_to(wraps_bytes), stored))
+/// Goes through wraps laid out by [`join_wraps`]: generation and place of each.
+struct Wraps<'a> {
+    bytes: &'a [u8],
+    at: usize,
 }
 
-fn split_wraps(bytes: &Bytes, count: usize) -> Result<Vec<Wrap>, Malformed> {
-    let mut wraps = Vec::with_capacity(count);
-    let mut at = 0;
-    while at < bytes.len() {
-        let head = bytes.get(at..at + WRAP_HEAD_BYTES).ok_or(Malformed::new("wraps", "are cut off"))?;
-        let generation = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
-        let length = usize::from(u16::from_be_bytes([head[4], head[5]]));
-        let start = at + WRAP_HEAD_BYTES;
-        if start + length > bytes.len() {
-            return Err(Malformed::new("wraps", "are cut off"));
+impl Wraps<'_> {
+    fn of(bytes: &[u8]) -> Wraps<'_> {
+        Wraps { bytes, at: 0 }
+    }
+}
+
+impl Iterator for Wraps<'_> {
+    type Item = Result<(u32, Range<usize>), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.at == self.bytes.len() {
+            return None;
         }
-        if wraps.len() == count {
+        let place = self.bytes[self.at..].first_chunk::<WRAP_HEAD_BYTES>().and_then(|head| {
+            let generation = u32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+            let start = self.at + WRAP_HEAD_BYTES;
+            let end = start + usize::from(u16::from_be_bytes([head[4], head[5]]));
+            (end <= self.bytes.len()).then_some((generation, start..end))
+        });
+        self.at = place.as_ref().map_or(self.bytes.len(), |(_, place)| place.end);
+        Some(place.ok_or(Malformed::new("wraps", "are cut off")))
+    }
+}
+
+fn wrap_tree(wraps: &[u8], addressees: &[Addressee]) -> Result<Tree, Malformed> {
+    let mut leaves = Vec::with_capacity(addressees.len());
+    for wrap in Wraps::of(wraps) {
+        let (generation, place) = wrap?;
+        let Some(addressee) = addressees.get(leaves.len()) else {
             return Err(Malformed::new("wraps", "are more than the addressees"));
-        }
-        wraps.push(Wrap { generation, bytes: bytes.slice(start..start + length) });
-        at = start + length;
+        };
+        leaves.push(wrap_leaf(addressee.party, generation, &wraps[place]));
     }
-    if wraps.len() < count {
-        Err(Malformed::new("wraps", "are fewer than the addressees"))
-    } else {
-        Ok(wraps)
+    if leaves.len() < addressees.len() {
+        return Err(Malformed::new("wraps", "are fewer than the addressees"));
     }
+    Ok(Tree::new(&leaves))
 }
 
 fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
@@ -420,10 +500,11 @@ fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
     if bytes.len() > limits::ADDRESSEES_MAX * ADDRESSEE_BYTES {
         return Err(Malformed::new("addressees", "are more than 128"));
     }
-    let mut seen = BTreeSet::new();
-    let parse = |entry: &[u8]| {
+    let mut addressees = Vec::with_capacity(bytes.len() / ADDRESSEE_BYTES);
+    for entry in bytes.chunks_exact(ADDRESSEE_BYTES) {
         let party = PartyNumber(u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]));
-        if !seen.insert(party) {
+        // At most 128: looking at each of them costs less than a set.
+        if addressees.iter().any(|before: &Addressee| before.party == party) {
             return Err(Malformed::new("addressees", "name a party twice"));
         }
         let role = match entry[4] {
@@ -431,9 +512,9 @@ fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
             2 => Role::Info,
             _ => return Err(Malformed::new("addressees", "have an unknown role")),
         };
-        Ok(Addressee { party, role })
-    };
-    bytes.chunks_exact(ADDRESSEE_BYTES).map(parse).collect()
+        addressees.push(Addressee { party, role });
+    }
+    Ok(addressees)
 }
 
 fn attachments(bytes: &[u8]) -> Result<Vec<AttachmentName>, Malformed> {

@@ -261,7 +261,7 @@ mod envelopes {
         let more =
             [&submit.wraps[..], &join_wraps(&[Wrap { generation: 0, bytes: Bytes::new() }])[..]].concat();
         assert_eq!(wrong(more.into()), "wraps are more than the addressees");
-        let swapped = join_wraps(&vec![sample_envelope().0.wraps[0].clone(); 3]);
+        let swapped = join_wraps(&vec![sample_envelope().0.wrap(0); 3]);
         assert_eq!(wrong(swapped), "root of the wraps does not fit the wraps");
     }
 
@@ -271,7 +271,7 @@ mod envelopes {
         for (index, addressee) in core.addressees.iter().enumerate() {
             let frame = deliver_frame(Position(4), &envelope, index, Bytes::new(), Bytes::new());
             let parts = delivered_parts(&frame).expect("as sealed");
-            assert_eq!((parts.addressee, &parts.wrap), (addressee.party, &envelope.wraps[index]));
+            assert_eq!((parts.addressee, parts.wrap), (addressee.party, envelope.wrap(index)));
             assert_eq!(parts.core, core);
             for bit in 0..frame.wrap.len() * 8 {
                 let wrap = flipped(&frame.wrap, bit);

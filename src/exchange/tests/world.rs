@@ -295,7 +295,7 @@ impl World {
         };
         let Traffic { salt, opening } = traffic;
         let record = self.durable.get(usize::try_from(position.0).unwrap()).expect("the record is durable");
-        assert_eq!(record.leaf, opening.leaf(&salt), "{frame:?}");
+        assert_eq!(record.leaf, opening.leaf(&salt)[..], "{frame:?}");
     }
 }
 
@@ -322,7 +322,7 @@ fn tell(frame: &Outbound) -> String {
         }
         Outbound::Deferred { submission, .. } => format!("Deferred {}", submission.0),
         Outbound::Deliver { position, envelope, index, .. } => {
-            format!("Deliver {position} {:?} {index}", text_of(&envelope.ciphertext))
+            format!("Deliver {position} {:?} {index}", text_of(&envelope.ciphertext()))
         }
         Outbound::StoredAt { number, position, .. } => format!("StoredAt {number} at {position}"),
         Outbound::Receipt { position, receipts, index } => {

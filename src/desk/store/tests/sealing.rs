@@ -8,7 +8,7 @@ use crate::{
 fn slip(submit: &SealedSubmit, index: usize) -> Slip {
     let proof = convert::proof(submit.submit.proof.as_ref()).unwrap();
     let (envelope, _) = Envelope::from_submit(&submit.submit, &proof).unwrap();
-    Slip::decode(&envelope.wraps[index].bytes).unwrap()
+    Slip::decode(&envelope.wrap(index).bytes).unwrap()
 }
 
 fn subject(submit: &SealedSubmit) -> String {
