@@ -44,11 +44,9 @@ impl Exchange {
         }
     }
 
-    /// Delivers to a party where it is connected.
+    /// Delivers to a party where it is connected, with the next outputs.
     pub(super) fn deliver_to(&mut self, party: PartyNumber) {
-        if let Some(conn) = self.by_party.get(&party).copied() {
-            self.deliver(conn);
-        }
+        self.due.extend(self.by_party.get(&party));
     }
 
     pub(super) fn loaded(&mut self, position: Position, body: Body) {

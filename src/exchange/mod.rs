@@ -5,7 +5,7 @@
 //! answers Accepted, `deliver` sends it to its addressees, `receipts` takes their receipts.
 //!
 //! Checks look at durable and pending state; lasting state changes only in `apply`, live at `Durable` and
-//! at replay alike. The edge carries out outputs in order, and drains them before the next input.
+//! at replay alike. The edge hands in inputs, one or many, and then carries out all outputs in order.
 
 mod administer;
 mod apply;
@@ -307,6 +307,8 @@ pub struct Exchange {
     sessions: BTreeMap<ConnId, Session>,
     by_party: BTreeMap<PartyNumber, ConnId>,
     take_overs: BTreeMap<PartyNumber, takeover::TakeOvers>,
+    /// Connections whose mailbox, credit or queue changed since the last output.
+    due: BTreeSet<ConnId>,
     pending: VecDeque<Pending>,
     in_flight: BTreeMap<PartyNumber, InFlight>,
     next_ticket: Ticket,
@@ -344,6 +346,7 @@ impl Exchange {
             sessions: BTreeMap::new(),
             by_party: BTreeMap::new(),
             take_overs: BTreeMap::new(),
+            due: BTreeSet::new(),
             pending: VecDeque::new(),
             in_flight: BTreeMap::new(),
             next_ticket: Ticket(0),
@@ -368,7 +371,8 @@ impl Exchange {
         self.salts.extend(salts.as_chunks::<SALT_BYTES>().0);
     }
 
-    /// Takes one input. Drain [`Exchange::poll_output`] before the next.
+    /// Takes one input. Drain [`Exchange::poll_output`] after it, or after a few: what mailboxes have due is
+    /// sent then, once for all of them.
     pub fn handle(&mut self, input: Input, now: Now) {
         self.clock.advance(now, &self.limits);
         match input {
@@ -399,6 +403,11 @@ impl Exchange {
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            for conn in std::mem::take(&mut self.due) {
+                self.deliver(conn);
+            }
+        }
         self.outputs.pop_front()
     }
 
@@ -438,7 +447,7 @@ impl Exchange {
             (Stage::Open, Inbound::Order(request, order, key)) => self.order(conn, request, order, &key),
             (Stage::Open, Inbound::Credit(credit)) => {
                 session.delivers.raise(credit);
-                self.deliver(conn);
+                self.due.insert(conn);
             }
             (Stage::Open, Inbound::Ping(token)) => {
                 let time_us = self.clock.time_us();
@@ -468,7 +477,7 @@ impl Exchange {
     fn written(&mut self, conn: ConnId, bytes: usize) {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.queued_bytes = session.queued_bytes.saturating_sub(bytes);
-            self.deliver(conn);
+            self.due.insert(conn);
         }
     }
 

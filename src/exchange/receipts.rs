@@ -88,7 +88,7 @@ impl Exchange {
             );
         }
         self.confirm_through(party, through);
-        self.deliver(conn);
+        self.due.insert(conn);
     }
 
     /// Takes a desk's word for what it has stored. Unsigned and no record: said again with every Hello.

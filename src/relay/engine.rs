@@ -64,6 +64,8 @@ pub(super) struct Engine {
     /// Connections whose task has not ended: some may still be writing their last frame.
     tasks: BTreeSet<ConnId>,
     started: Instant,
+    /// As this round began.
+    now: Now,
     random: SystemRandom,
     // Gathered over one round of inputs.
     appends: Vec<Append>,
@@ -87,6 +89,7 @@ impl Engine {
             }
         })?;
         roster.store(exchange.roster().cloned());
+        let started = Instant::now();
         Ok(Engine {
             exchange,
             journal,
@@ -97,7 +100,8 @@ impl Engine {
             roster,
             connections: BTreeMap::new(),
             tasks: BTreeSet::new(),
-            started: Instant::now(),
+            started,
+            now: now_since(started),
             random: SystemRandom::new(),
             appends: Vec::new(),
             frames: BTreeMap::new(),
@@ -121,6 +125,7 @@ impl Engine {
             self.round(Some(shutdown)).await?;
         }
         tracing::info!("stopping");
+        self.now = now_since(self.started);
         self.input(Input::Stopping)?;
         self.carry_out()?;
         let deadline = self.started.elapsed() + drain_time_max;
@@ -138,22 +143,25 @@ impl Engine {
         let mut messages = Vec::new();
         // While the journal's queue is full, desks wait: their messages stay where they are.
         let takes_inputs = self.appends.is_empty();
+        let mut event = None;
         tokio::select! {
             biased;
-            event = self.events.recv() => self.journal_event(event.unwrap_or(Event::Failed(JournalError::Stopped)))?,
-            _ = self.inputs.recv_many(&mut messages, INPUTS_AT_ONCE), if takes_inputs => {
-                for message in messages {
-                    self.message(message)?;
-                }
-            }
+            next = self.events.recv() => event = Some(next.unwrap_or(Event::Failed(JournalError::Stopped))),
+            _ = self.inputs.recv_many(&mut messages, INPUTS_AT_ONCE), if takes_inputs => {}
             () = tokio::time::sleep_until(timeout) => {}
             () = told_to_stop(shutdown) => {}
         }
+        // One reading of the clocks for all that this round has to do.
+        self.now = now_since(self.started);
+        if let Some(event) = event {
+            self.journal_event(event)?;
+        }
+        for message in messages {
+            self.message(message)?;
+        }
         // Here and not in its own arm: inputs that never end must not keep deadlines from being looked at.
-        let now = self.now();
-        if now.mono >= self.exchange.poll_timeout() {
-            self.exchange.handle_timeout(now);
-            self.drain();
+        if self.now.mono >= self.exchange.poll_timeout() {
+            self.exchange.handle_timeout(self.now);
         }
         while let Ok(event) = self.events.try_recv() {
             self.journal_event(event)?;
@@ -204,7 +212,7 @@ impl Engine {
         }
     }
 
-    /// Hands one input to the exchange and takes its outputs, before the next.
+    /// Hands one input to the exchange; its outputs are taken at the end of the round.
     fn input(&mut self, input: Input) -> Result<(), RelayError> {
         let wanted = self.exchange.salts_wanted();
         if wanted > 0 {
@@ -212,9 +220,7 @@ impl Engine {
             self.random.fill(&mut salts).map_err(|_| RelayError::Random)?;
             self.exchange.add_salts(&salts);
         }
-        let now = self.now();
-        self.exchange.handle(input, now);
-        self.drain();
+        self.exchange.handle(input, self.now);
         Ok(())
     }
 
@@ -240,23 +246,28 @@ impl Engine {
         }
     }
 
-    /// Hands what was gathered to the journal and to the connections.
+    /// Takes the exchange's outputs, and hands what was gathered to the journal and to the connections.
     fn carry_out(&mut self) -> Result<(), RelayError> {
-        if !self.appends.is_empty() {
-            match self.journal.append(std::mem::take(&mut self.appends)) {
-                Ok(()) => {}
-                Err(AppendError::Full(appends)) => self.appends = appends,
-                Err(AppendError::Stopped) => return Err(JournalError::Stopped.into()),
+        loop {
+            self.drain();
+            if !self.appends.is_empty() {
+                match self.journal.append(std::mem::take(&mut self.appends)) {
+                    Ok(()) => {}
+                    Err(AppendError::Full(appends)) => self.appends = appends,
+                    Err(AppendError::Stopped) => return Err(JournalError::Stopped.into()),
+                }
+            }
+            while let Some(conn) = self.frames.keys().next().copied() {
+                self.send_frames(conn);
+            }
+            if self.dropped.is_empty() {
+                return Ok(());
+            }
+            // What a closed session was sent is due again; nothing it causes is sent to it.
+            for conn in std::mem::take(&mut self.dropped) {
+                self.input(Input::Closed { conn })?;
             }
         }
-        while let Some(conn) = self.frames.keys().next().copied() {
-            self.send_frames(conn);
-        }
-        // What a closed session was sent is due again; nothing it causes is sent to it.
-        for conn in std::mem::take(&mut self.dropped) {
-            self.input(Input::Closed { conn })?;
-        }
-        Ok(())
     }
 
     fn send_frames(&mut self, conn: ConnId) {
@@ -278,11 +289,11 @@ impl Engine {
             }
         });
     }
+}
 
-    fn now(&self) -> Now {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Now { mono: self.started.elapsed(), wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX) }
-    }
+fn now_since(started: Instant) -> Now {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { mono: started.elapsed(), wall_us: u64::try_from(wall.as_micros()).unwrap_or(u64::MAX) }
 }
 
 async fn told_to_stop(shutdown: Option<&mut watch::Receiver<bool>>) {
