@@ -4,6 +4,7 @@
 //! what it did not cover may survive in any part; a name is durable after `sync_directory`. After
 //! a failed sync nothing is assumed, not even that reading tells what is on the disk.
 
+use std::cell::RefCell;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use rustix::fs::OFlags;
 
 use super::JournalError;
 use super::segment::SegmentId;
@@ -139,12 +141,15 @@ impl Disk for FileDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true).mode(FILE_MODE);
-        Ok(Arc::new(options.open(self.directory.join(name))?))
+        let path = self.directory.join(name);
+        Ok(Arc::new(DirectFile::open(options.open(&path)?, &path)))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
+        let path = self.directory.join(name);
         let writable = self.lock.is_some();
-        Ok(Arc::new(OpenOptions::new().read(true).write(writable).open(self.directory.join(name))?))
+        let file = OpenOptions::new().read(true).write(writable).open(&path)?;
+        Ok(Arc::new(if writable { DirectFile::open(file, &path) } else { DirectFile { file, direct: None } }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -167,20 +172,70 @@ impl Disk for FileDisk {
     }
 }
 
-impl SegmentFile for File {
+/// A file of the file system, written past the page cache where the file system can do that: no copy into
+/// the kernel, and what is read back comes from the disk.
+struct DirectFile {
+    file: File,
+    /// The same file opened for direct writes.
+    direct: Option<File>,
+}
+
+thread_local! {
+    /// From where this thread's direct writes are made: as large as its largest batch.
+    static ROOM: RefCell<AlignedRoom> = RefCell::default();
+}
+
+/// What direct writes are aligned to, in memory, in length and in the file.
+const DIRECT_BYTES: usize = 4096;
+
+impl DirectFile {
+    fn open(file: File, path: &Path) -> DirectFile {
+        let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
+        // Some file systems cannot (tmpfs): then writes go through the page cache as any program's.
+        let direct = OpenOptions::new().write(true).custom_flags(flags).open(path).ok();
+        DirectFile { file, direct }
+    }
+}
+
+impl SegmentFile for DirectFile {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
+        let is_aligned =
+            bytes.len().is_multiple_of(DIRECT_BYTES) && offset.is_multiple_of(DIRECT_BYTES as u64);
+        match &self.direct {
+            Some(direct) if is_aligned => {
+                ROOM.with_borrow_mut(|room| direct.write_all_at(room.aligned(bytes), offset))
+            }
+            _ => self.file.write_all_at(bytes, offset),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.file.sync_data()
+    }
+}
+
+/// Memory that begins where direct writes want it to.
+#[derive(Default)]
+struct AlignedRoom(Vec<u8>);
+
+impl AlignedRoom {
+    /// A copy of `bytes`, aligned to [`DIRECT_BYTES`].
+    fn aligned(&mut self, bytes: &[u8]) -> &[u8] {
+        let needed = bytes.len() + DIRECT_BYTES;
+        if self.0.len() < needed {
+            self.0 = vec![0; needed];
+        }
+        let start = self.0.as_ptr().align_offset(DIRECT_BYTES);
+        let aligned = &mut self.0[start..start + bytes.len()];
+        aligned.copy_from_slice(bytes);
+        aligned
     }
 }

@@ -32,7 +32,8 @@
 //! follows. 5 is kept for carried bodies. Zeros pad a batch to the next boundary.
 //!
 //! The chain value after a batch is `SHA-256(previous || header || hashes)`; the hashes are for
-//! data the leaf hash and the body's SHA-256 of each record, for base the SHA-256 of the piece.
+//! data the leaf hash of each record, which commits to what it says, for base the SHA-256 of the piece.
+//! What a leaf does not commit to (signatures) is under the payload's checksum in the header.
 
 use std::ops::Range;
 
@@ -313,7 +314,7 @@ impl Framer {
             let end = u32::try_from(self.bytes.len() - start).expect("at most BATCH_BYTES_MAX");
             let entry = table + index * TABLE_ENTRY_BYTES;
             self.bytes[entry..entry + TABLE_ENTRY_BYTES].copy_from_slice(&end.to_be_bytes());
-            push_hashes(&mut self.hashes, record);
+            self.hashes.extend_from_slice(leaf_hash(&record.leaf).as_bytes());
         }
         Ok(u32::try_from(records.len()).expect("a batch's table is shorter than BATCH_BYTES_MAX"))
     }
@@ -350,7 +351,9 @@ pub(super) fn open_batch(header: BatchHeader, bytes: &Bytes) -> Result<Option<Ba
         Kind::Seal | Kind::End if header.length != 0 || header.count != 0 => return Ok(None),
         Kind::Seal | Kind::End => {}
     }
-    records.iter().for_each(|record| push_hashes(&mut hashes, record));
+    for record in &records {
+        hashes.extend_from_slice(leaf_hash(&record.leaf).as_bytes());
+    }
     let after = head_after(header.head, records.len() as u64, &bytes[..BATCH_HEADER_BYTES], &hashes);
     Ok(Some(Batch { header, kind, records, piece, after }))
 }
@@ -368,11 +371,6 @@ fn open_records(count: u32, payload: &Bytes) -> Option<Vec<Record>> {
         from = end;
     }
     (from == records.len()).then_some(opened)
-}
-
-fn push_hashes(hashes: &mut Vec<u8>, record: &Record) {
-    hashes.extend_from_slice(leaf_hash(&record.leaf).as_bytes());
-    hashes.extend_from_slice(sha256(&record.body).as_bytes());
 }
 
 fn head_after(head: Head, records: u64, header: &[u8], hashes: &[u8]) -> Head {

@@ -315,9 +315,9 @@ fn the_bytes_on_disk_are_those_of_the_first_version() {
     let Sample { disk, segments, .. } = sample();
     let hashes: Vec<_> = segments.iter().map(|name| sha256(&disk.bytes(name)).to_string()).collect();
     let first_version = [
-        "2f2a45e55e2da9f223917738955bda99da85c3b1ae172272dc85acc3094bee5e",
-        "21f5bcb2b9d30de7ae448a7ba4f721b3a98ac34ca270400ce00617baeb7f3f60",
-        "054ddf31b49214b263036ea978e1da8899c24ad63f2799369ab5fb7d669ec637",
+        "50e126c1d4f001f2a31210bc00370ada097074b75867876d9d493b10d24a2d53",
+        "379fe19c28d9352af4f67975004fd886df56f1725f985ebd40ffc39c00cf01b9",
+        "ec00f3327c046a64c698aa0e4470cfc10671889e479cfc5b92832b4b3cbc7277",
     ];
     assert_eq!(hashes, first_version);
 }
