@@ -152,13 +152,13 @@ impl Exchange {
         let AdministrativeRecord { leaf, beside } = administrative;
         let AdministrativeLeaf { act, .. } = leaf;
         self.chain = leaf.head_at(position);
+        let leaf = leaf.encode();
         match act {
             Act::Roster { version, .. } => {
                 let roster =
                     self.verify_roster(beside).expect("verified before it was journaled or replayed");
                 let before = self.roster.replace(roster.clone());
                 self.history.push(before.as_deref(), &roster);
-                let leaf = leaf.encode();
                 self.roster_leaves.push((*version, position, leaf.clone(), beside.clone()));
                 self.outputs.push_back(Output::RosterInForce(roster.clone()));
                 self.recheck_sessions(before.as_deref(), &roster);
@@ -170,21 +170,21 @@ impl Exchange {
                 state.store_id = *store_id;
             }
             Act::Order(signed) => {
-                self.orders.take(&signed.order, position, record.leaf.clone());
+                self.orders.take(&signed.order, position, leaf.clone());
                 if let Some(roster) = self.roster.clone() {
                     self.recheck_sessions(Some(&roster), &roster);
                 }
                 if !matches!(signed.order.kind, OrderKind::Erase { .. }) {
-                    self.send_to_sessions(position, record);
+                    self.send_to_sessions(position, &leaf, &Bytes::new());
                 }
             }
-            Act::Cloned { party, .. } => self.send_to_concerned(*party, position, record),
+            Act::Cloned { party, .. } => self.send_to_concerned(*party, position, &leaf),
             Act::Started { .. } | Act::Stopped | Act::Refusals { .. } | Act::ClockAccepted { .. } => {}
         }
     }
 
     /// Sends an administrative leaf to a party and to the hub, where they are connected.
-    fn send_to_concerned(&mut self, party: PartyNumber, position: Position, record: &Record) {
+    fn send_to_concerned(&mut self, party: PartyNumber, position: Position, leaf: &Bytes) {
         let hub = self
             .roster
             .as_ref()
@@ -193,7 +193,7 @@ impl Exchange {
             let conn = self.by_party.get(&number).copied();
             let open = conn.filter(|conn| self.sessions[conn].stage == Stage::Open);
             if let Some(conn) = open {
-                let (leaf, beside) = (record.leaf.clone(), record.body.clone());
+                let (leaf, beside) = (leaf.clone(), Bytes::new());
                 self.send(conn, Outbound::Administrative { position, leaf, beside, before_welcome: false });
             }
         }
