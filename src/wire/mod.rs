@@ -6,6 +6,7 @@
 
 pub mod codec;
 pub mod convert;
+pub mod core;
 pub mod envelope;
 pub mod order;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]

@@ -1,0 +1,267 @@
+//! The core of a header: what the sender signs and the relay routes by, parsed from the bytes that were
+//! signed (FORMATS 5).
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+use crate::{
+    limits,
+    line::misleads,
+    merkle::Hash,
+    roster::PartyNumber,
+    wire::{DispatchId, Malformed, Precedence, Role, SubmissionNumber, pb},
+};
+
+/// One addressee of an envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Addressee {
+    /// Who.
+    pub party: PartyNumber,
+    /// For action or information.
+    pub role: Role,
+}
+
+/// An attachment as the core names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AttachmentName {
+    /// SHA-256 of its ciphertext.
+    pub ciphertext_hash: Hash,
+    /// Bytes of its ciphertext.
+    pub bytes: u64,
+}
+
+/// Whether the dispatch inside is sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealing {
+    /// The ciphertext field is the dispatch in clear: the relay could read it.
+    Clear,
+}
+
+/// What the sender signs and the relay routes by. Field bounds stand in `proto/pouch/v1/envelope.proto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Core {
+    /// Must be the relay's own.
+    pub trust_domain: String,
+    /// Kept until the dispatch is accepted.
+    pub id: DispatchId,
+    /// Checked against the certificate.
+    pub sender: PartyNumber,
+    /// What the relay deduplicates by.
+    pub submission: SubmissionNumber,
+    /// Roster that the sender addressed by.
+    pub roster_version: u32,
+    /// Its SHA-256.
+    pub roster_hash: Hash,
+    /// 1 to 128, no party twice.
+    pub addressees: Vec<Addressee>,
+    /// Precedence towards TO.
+    pub precedence_action: Precedence,
+    /// Precedence towards INFO, never above the other.
+    pub precedence_info: Precedence,
+    /// Topic id.
+    pub topic: String,
+    /// Label of the roster's policy.
+    pub label: String,
+    /// EXERCISE traffic.
+    pub exercise: bool,
+    /// Seconds since 1970.
+    pub expires_s: u64,
+    /// Bytes, 0 in clear.
+    pub size_bucket: u32,
+    /// Commitment to the envelope's key; `None` in clear.
+    pub commitment: Option<Hash>,
+    /// At most 16.
+    pub attachments: Vec<AttachmentName>,
+    /// The dispatch that this one replaces.
+    pub supersedes: Option<DispatchId>,
+    /// Size of the author's newest verified checkpoint.
+    pub checkpoint_size: u64,
+    /// Its root.
+    pub checkpoint_root: Hash,
+    /// Sealed or clear.
+    pub sealing: Sealing,
+}
+
+const ADDRESSEE_BYTES: usize = 5;
+const ATTACHMENT_BYTES: usize = 40;
+
+impl Core {
+    /// Parses and checks the bytes of a core.
+    ///
+    /// # Errors
+    /// [`Malformed`] names the first field that breaks its bound.
+    pub fn decode(bytes: Bytes) -> Result<Core, Malformed> {
+        let core = pb::Core::decode(bytes).map_err(|_| Malformed::new("core", "is not protobuf"))?;
+        bounded(&core.trust_domain, limits::TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
+        bounded(&core.topic, limits::TOPIC_BYTES_MAX, "topic")?;
+        bounded(&core.label, limits::TOPIC_BYTES_MAX, "label")?;
+        let precedence_action = precedence(core.precedence_action(), "precedence")?;
+        let precedence_info = precedence(core.precedence_info(), "precedence for info")?;
+        if precedence_info > precedence_action {
+            return Err(Malformed::new("precedence for info", "is above the one for action"));
+        }
+        if core.submission == 0 {
+            return Err(Malformed::new("submission number", "is zero"));
+        }
+        let sealing = match core.sealing() {
+            pb::Sealing::Clear => Sealing::Clear,
+            pb::Sealing::Unspecified => return Err(Malformed::new("sealing", "is of an unknown kind")),
+        };
+        Ok(Core {
+            id: dispatch_id(&core.id, "id")?,
+            sender: PartyNumber(core.sender),
+            submission: SubmissionNumber(core.submission),
+            roster_version: core.roster_version,
+            roster_hash: hash(&core.roster_hash, "roster hash")?,
+            addressees: addressees(&core.addressees)?,
+            precedence_action,
+            precedence_info,
+            exercise: core.exercise,
+            expires_s: core.expires_s,
+            size_bucket: core.size_bucket,
+            commitment: optional(&core.commitment, |bytes| hash(bytes, "commitment"))?,
+            attachments: attachments(&core.attachments)?,
+            supersedes: optional(&core.supersedes, |bytes| dispatch_id(bytes, "supersedes"))?,
+            checkpoint_size: core.checkpoint_size,
+            checkpoint_root: hash(&core.checkpoint_root, "checkpoint root")?,
+            sealing,
+            trust_domain: core.trust_domain,
+            topic: core.topic,
+            label: core.label,
+        })
+    }
+
+    /// The bytes to sign. They are never made a second time for one envelope.
+    pub fn encode(&self) -> Bytes {
+        let mut addressees = BytesMut::with_capacity(self.addressees.len() * ADDRESSEE_BYTES);
+        for addressee in &self.addressees {
+            addressees.put_u32(addressee.party.0);
+            addressees.put_u8(match addressee.role {
+                Role::To => 1,
+                Role::Info => 2,
+            });
+        }
+        let mut attachments = BytesMut::with_capacity(self.attachments.len() * ATTACHMENT_BYTES);
+        for attachment in &self.attachments {
+            attachments.put_slice(attachment.ciphertext_hash.as_bytes());
+            attachments.put_u64(attachment.bytes);
+        }
+        let core = pb::Core {
+            trust_domain: self.trust_domain.clone(),
+            id: Bytes::copy_from_slice(&self.id.0),
+            sender: self.sender.0,
+            submission: self.submission.0,
+            roster_version: self.roster_version,
+            roster_hash: bytes_of(&self.roster_hash),
+            addressees: addressees.freeze(),
+            precedence_action: precedence_code(self.precedence_action).into(),
+            precedence_info: precedence_code(self.precedence_info).into(),
+            topic: self.topic.clone(),
+            label: self.label.clone(),
+            exercise: self.exercise,
+            expires_s: self.expires_s,
+            size_bucket: self.size_bucket,
+            commitment: self.commitment.as_ref().map(bytes_of).unwrap_or_default(),
+            attachments: attachments.freeze(),
+            supersedes: self.supersedes.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default(),
+            checkpoint_size: self.checkpoint_size,
+            checkpoint_root: bytes_of(&self.checkpoint_root),
+            sealing: pb::Sealing::Clear.into(),
+        };
+        core.encode_to_vec().into()
+    }
+
+    /// The precedence towards one role.
+    pub fn precedence(&self, role: Role) -> Precedence {
+        match role {
+            Role::To => self.precedence_action,
+            Role::Info => self.precedence_info,
+        }
+    }
+}
+
+fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
+    if bytes.is_empty() || !bytes.len().is_multiple_of(ADDRESSEE_BYTES) {
+        return Err(Malformed::new("addressees", "are not 5 bytes each, at least one"));
+    }
+    if bytes.len() > limits::ADDRESSEES_MAX * ADDRESSEE_BYTES {
+        return Err(Malformed::new("addressees", "are more than 128"));
+    }
+    let mut addressees = Vec::with_capacity(bytes.len() / ADDRESSEE_BYTES);
+    for entry in bytes.chunks_exact(ADDRESSEE_BYTES) {
+        let party = PartyNumber(u32::from_be_bytes([entry[0], entry[1], entry[2], entry[3]]));
+        // At most 128: looking at each of them costs less than a set.
+        if addressees.iter().any(|before: &Addressee| before.party == party) {
+            return Err(Malformed::new("addressees", "name a party twice"));
+        }
+        let role = match entry[4] {
+            1 => Role::To,
+            2 => Role::Info,
+            _ => return Err(Malformed::new("addressees", "have an unknown role")),
+        };
+        addressees.push(Addressee { party, role });
+    }
+    Ok(addressees)
+}
+
+fn attachments(bytes: &[u8]) -> Result<Vec<AttachmentName>, Malformed> {
+    if !bytes.len().is_multiple_of(ATTACHMENT_BYTES)
+        || bytes.len() > limits::ATTACHMENTS_MAX * ATTACHMENT_BYTES
+    {
+        return Err(Malformed::new("attachments", "are not 40 bytes each, at most 16"));
+    }
+    let parse = |entry: &[u8]| {
+        let (name, size) = entry.split_at(limits::HASH_BYTES);
+        let size = size.try_into().expect("40 bytes less 32 are 8");
+        Ok(AttachmentName { ciphertext_hash: hash(name, "attachment")?, bytes: u64::from_be_bytes(size) })
+    };
+    bytes.chunks_exact(ATTACHMENT_BYTES).map(parse).collect()
+}
+
+fn bounded(text: &str, bytes_max: usize, what: &'static str) -> Result<(), Malformed> {
+    if text.is_empty() || text.len() > bytes_max {
+        return Err(Malformed::new(what, "is empty or too long"));
+    }
+    if text.chars().any(misleads) {
+        return Err(Malformed::new(what, "holds control characters or marks of direction"));
+    }
+    Ok(())
+}
+
+fn optional<T>(
+    bytes: &[u8],
+    parse: impl FnOnce(&[u8]) -> Result<T, Malformed>,
+) -> Result<Option<T>, Malformed> {
+    if bytes.is_empty() { Ok(None) } else { parse(bytes).map(Some) }
+}
+
+fn dispatch_id(bytes: &[u8], what: &'static str) -> Result<DispatchId, Malformed> {
+    bytes.try_into().map(DispatchId).map_err(|_| Malformed::new(what, "is not 16 bytes"))
+}
+
+fn precedence(code: pb::Precedence, what: &'static str) -> Result<Precedence, Malformed> {
+    match code {
+        pb::Precedence::Routine => Ok(Precedence::Routine),
+        pb::Precedence::Priority => Ok(Precedence::Priority),
+        pb::Precedence::Immediate => Ok(Precedence::Immediate),
+        pb::Precedence::Flash => Ok(Precedence::Flash),
+        pb::Precedence::Unspecified => Err(Malformed::new(what, "is missing or unknown")),
+    }
+}
+
+fn precedence_code(precedence: Precedence) -> pb::Precedence {
+    match precedence {
+        Precedence::Routine => pb::Precedence::Routine,
+        Precedence::Priority => pb::Precedence::Priority,
+        Precedence::Immediate => pb::Precedence::Immediate,
+        Precedence::Flash => pb::Precedence::Flash,
+    }
+}
+
+pub(super) fn hash(bytes: &[u8], what: &'static str) -> Result<Hash, Malformed> {
+    Hash::try_from(bytes).map_err(|_| Malformed::new(what, "is not 32 bytes"))
+}
+
+pub(super) fn bytes_of(hash: &Hash) -> Bytes {
+    Bytes::copy_from_slice(hash.as_bytes())
+}
