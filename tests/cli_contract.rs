@@ -11,7 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, Incoming, IncomingWhole, NewDispatch, OutboxWait, Outgoing, Refusal, Status,
+    AddresseeState, ApiError, InForce, Incoming, IncomingWhole, NewDispatch, NewOrder, OutboxWait, Outgoing,
+    Refusal, Status,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -36,7 +37,9 @@ impl Desk {
             .route("/v1/dispatches/{id}/acknowledge", post(async || Json(incoming())))
             .route("/v1/outbox", get(async || Json(vec![outgoing("K7QF"), outgoing("T0PC")])))
             .route("/v1/outbox/{id}", get(outbox))
-            .route("/v1/status", get(async || Json(status())));
+            .route("/v1/status", get(async || Json(status())))
+            .route("/v1/orders", post(order))
+            .route("/v1/roster", post(publish));
         runtime.spawn(async { axum::serve(listener, routes).await });
         Desk { folder, _runtime: runtime }
     }
@@ -68,6 +71,23 @@ async fn send(Json(new): Json<NewDispatch>) -> Result<Json<Outgoing>, (StatusCod
         "ERR" => refused(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         _ => Ok(Json(outgoing(&new.subject))),
     }
+}
+
+/// Takes or refuses an order by the party's name.
+async fn order(Json(new): Json<NewOrder>) -> Result<Json<InForce>, (StatusCode, Json<ApiError>)> {
+    let refused = |status: StatusCode, code: &str| {
+        Err((status, Json(ApiError { code: code.to_owned(), sentence: "words".to_owned() })))
+    };
+    match new.party.as_str() {
+        "OFF" => refused(StatusCode::SERVICE_UNAVAILABLE, "no-contact"),
+        "NOT" => refused(StatusCode::CONFLICT, "declined"),
+        "LATE" => refused(StatusCode::GATEWAY_TIMEOUT, "unanswered"),
+        _ => Ok(Json(InForce { position: Some(9), number: Some(3) })),
+    }
+}
+
+async fn publish(body: String) -> Json<InForce> {
+    Json(InForce { position: (body != "known").then_some(9), number: None })
 }
 
 async fn outbox(Segment(id): Segment<String>, Query(wait): Query<OutboxWait>) -> Json<Outgoing> {
@@ -171,6 +191,7 @@ fn status() -> Status {
         unacknowledged: 1,
         set_aside: 0,
         receipts_waiting: 0,
+        orders: Vec::new(),
         alarms: Vec::new(),
         version: "0.1.0".into(),
     }
@@ -315,6 +336,39 @@ next      pouch outbox T0PC
     assert!(out(&desk.pouch(&["read", "R4DR"])).ends_with("\nnext      pouch ack R4DR -m \"remark\"\n"));
     assert!(out(&desk.pouch(&["ack", "R4DR"])).ends_with("\nnext      pouch inbox --unacked\n"));
     assert!(out(&desk.pouch(&["status"])).ends_with("\nnext      pouch inbox --unacked\n"));
+}
+
+#[test]
+fn an_order_says_what_is_in_force_or_gives_3_4_or_5() {
+    let desk = Desk::start();
+    let suspended = desk.pouch(&["order", "suspend", "IDN", "--until", "241200ZNOV26"]);
+    assert_eq!(exit(&suspended), 0, "{}", err(&suspended));
+    let words = "order 3 is in force at position 9: IDN is suspended until 241200ZNOV26";
+    assert!(out(&suspended).starts_with(words), "{}", out(&suspended));
+    let ended = desk.pouch(&["order", "minimize", "--end", "--json"]);
+    assert_eq!(out(&ended), "{\"position\":9,\"number\":3}\n");
+    for (party, code) in [("OFF", 3), ("NOT", 4), ("LATE", 5)] {
+        assert_eq!(exit(&desk.pouch(&["order", "lift", party])), code, "{party}");
+    }
+    for wrong in
+        [&["order", "minimize"][..], &["order", "suspend"], &["order", "suspend", "IDN", "--until", "soon"]]
+    {
+        assert_eq!(exit(&desk.pouch(wrong)), 2, "{wrong:?}");
+    }
+}
+
+#[test]
+fn publishing_a_roster_says_where_it_is_in_force() {
+    let desk = Desk::start();
+    let file = desk.folder.path().join("roster.note");
+    for (note, words) in
+        [("new", "in force at position 9"), ("known", "this very roster is in force already")]
+    {
+        std::fs::write(&file, note).unwrap();
+        let published = desk.pouch(&["roster", "publish", file.to_str().unwrap()]);
+        assert!(out(&published).starts_with(words), "{}{}", out(&published), err(&published));
+    }
+    assert_eq!(exit(&desk.pouch(&["roster", "publish", "/nowhere/roster.note"])), 2);
 }
 
 #[test]

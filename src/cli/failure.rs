@@ -162,7 +162,9 @@ fn desk_exit_code(error: &ClientError) -> u8 {
             "usage" | "not-found" | "too-large" => code::USAGE,
             "unknown-addressee" => code::UNKNOWN_ADDRESSEE,
             "not-permitted" => code::NOT_PERMITTED,
-            "full" => code::REFUSED,
+            "full" | "declined" => code::REFUSED,
+            "no-contact" => code::UNREACHABLE,
+            "unanswered" => code::STILL_QUEUED,
             _ => code::OTHER,
         },
     }

@@ -13,6 +13,7 @@ mod config;
 mod daemon;
 mod demo;
 mod inbox;
+mod order;
 mod outbox;
 mod pki;
 mod read;
@@ -57,6 +58,7 @@ enum Command {
     /// Certificates: a ministry's CA, and requests of its parties
     #[command(subcommand)]
     Pki(pki::PkiCommand),
+    Order(order::OrderArgs),
     /// Rosters: who the parties are, signed by the ministry
     #[command(subcommand)]
     Roster(roster::RosterCommand),
@@ -66,10 +68,16 @@ enum Command {
 #[derive(Args)]
 struct DeskArgs {
     /// Unix socket of the desk
-    #[arg(long, value_name = "PATH", env = "POUCH_SOCKET", default_value = "/run/pouch/desk.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "POUCH_SOCKET",
+        default_value = "/run/pouch/desk.sock"
+    )]
     socket: PathBuf,
     /// Print one JSON object a line
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
     /// The desk's code, where it is one of the running demo's
     #[arg(skip)]
@@ -111,7 +119,13 @@ fn run(command: Command) -> Result<(), Failure> {
             bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
         }
         Command::Pki(command) => Ok(pki::run(command)?),
-        Command::Roster(command) => Ok(roster::run(command)?),
+        Command::Order(args) => {
+            at_desk(&args.desk, async |desk, screen| order::run(&args, desk, screen).await)
+        }
+        Command::Roster(roster::RosterCommand::Publish(args)) => {
+            at_desk(&args.desk, async |desk, screen| roster::publish(&args, desk, screen).await)
+        }
+        Command::Roster(roster::RosterCommand::Files(command)) => Ok(roster::run(command)?),
     }
 }
 

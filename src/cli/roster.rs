@@ -6,6 +6,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::pki::print;
+use crate::cli::DeskArgs;
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::desk::client::DeskClient;
 use crate::keys::SigningKey;
 use crate::note::Note;
 use crate::pki::PkiError;
@@ -15,8 +19,17 @@ use crate::roster::{Roster, RosterDraft, TrustBundle};
 use crate::tls;
 
 /// Rosters: who the parties are, signed by the ministry off every daemon
-#[derive(Debug, Subcommand)]
+#[derive(Subcommand)]
 pub enum RosterCommand {
+    /// At the hub's desk: put a signed roster in force at the relay and at every desk
+    Publish(PublishArgs),
+    #[command(flatten)]
+    Files(FileCommand),
+}
+
+/// What needs no daemon.
+#[derive(Debug, Subcommand)]
+pub enum FileCommand {
     /// Make roster keys in a new folder, and the draft of the first version
     Init(InitArgs),
     /// Put the entries that `pouch pki issue` printed into a draft
@@ -31,6 +44,15 @@ pub enum RosterCommand {
     Show(ShowArgs),
     /// Write the trust bundle of a signed roster: what each box gets by hand, once
     Trust(TrustArgs),
+}
+
+/// What `pouch roster publish` takes.
+#[derive(Args)]
+pub struct PublishArgs {
+    /// The signed note: the version after the one in force
+    file: PathBuf,
+    #[command(flatten)]
+    pub(super) desk: DeskArgs,
 }
 
 /// What `pouch roster init` takes.
@@ -125,19 +147,40 @@ pub struct TrustArgs {
     out: PathBuf,
 }
 
+/// Puts a roster in force through the hub's desk, and waits until it is.
+///
+/// # Errors
+/// [`Failure`]: 2 for a file that cannot be read, 3 without contact, 4 where the relay declines, 5 without an
+/// answer, 7 at a desk that is not the hub's.
+pub async fn publish(args: &PublishArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let note = fs::read(&args.file)
+        .map_err(|source| Failure::File { path: args.file.display().to_string(), source })?;
+    let in_force = desk.publish_roster(note.into()).await?;
+    if screen.json {
+        return screen.object(&in_force);
+    }
+    screen.text(&match in_force.position {
+        Some(position) => format!(
+            "in force at position {position}; every desk in contact has it, the others get it first\n"
+        ),
+        None => "this very roster is in force already\n".to_owned(),
+    })?;
+    screen.next("pouch status")
+}
+
 /// Runs one `pouch roster` command; what it has to say goes to standard output.
 ///
 /// # Errors
 /// What the command meets, in words for the officer who typed it.
-pub fn run(command: RosterCommand) -> Result<(), PkiError> {
+pub fn run(command: FileCommand) -> Result<(), PkiError> {
     match command {
-        RosterCommand::Init(args) => init(&args),
-        RosterCommand::Add(args) => add(args),
-        RosterCommand::Sign(args) => sign(&args),
-        RosterCommand::Next(args) => next(&args),
-        RosterCommand::Check(args) => check(&args),
-        RosterCommand::Show(args) => print(&roster_files::show(&read(&args.file)?)?),
-        RosterCommand::Trust(args) => trust(&args),
+        FileCommand::Init(args) => init(&args),
+        FileCommand::Add(args) => add(args),
+        FileCommand::Sign(args) => sign(&args),
+        FileCommand::Next(args) => next(&args),
+        FileCommand::Check(args) => check(&args),
+        FileCommand::Show(args) => print(&roster_files::show(&read(&args.file)?)?),
+        FileCommand::Trust(args) => trust(&args),
     }
 }
 

@@ -56,6 +56,9 @@ fn described(status: &Status, paint: Paint) -> String {
     for (name, value) in fields {
         text.push_str(&format!("{name:<9} {}\n", safe_text::line(&value)));
     }
+    for order in &status.orders {
+        text.push_str(&format!("{:<9} {}\n", "order", safe_text::line(order)));
+    }
     for alarm in &status.alarms {
         text.push_str(&(paint.alarm(&format!("alarm     {}", safe_text::line(alarm))) + "\n"));
     }
@@ -86,6 +89,7 @@ mod tests {
             unacknowledged: 0,
             set_aside: 0,
             receipts_waiting: 5,
+            orders: vec!["MINIMIZE until 2026-11-24T12:00:00Z".into()],
             alarms: vec!["clock is off by 3 h\x1b".into()],
             version: "0.1.0".into(),
         };
@@ -98,6 +102,7 @@ inbox     17 in all, 4 unread, 0 to acknowledge, 0 set aside
 receipts  5 waiting for the relay
 roster    version 3
 reason    cannot resolve relay.bloc.example: check the name
+order     MINIMIZE until 2026-11-24T12:00:00Z
 alarm     clock is off by 3 h␛
 ";
         assert_eq!(described(&status, Paint::Plain), expected);

@@ -118,6 +118,7 @@ fn status(code: &str) -> Status {
         unacknowledged: 0,
         set_aside: 0,
         receipts_waiting: 0,
+        orders: Vec::new(),
         alarms: Vec::new(),
         version: String::new(),
     }

@@ -23,9 +23,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::desk::handle::{DeskError, DeskHandle};
 use crate::desk::view::{
-    ApiError, Cursor, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, NewDispatch,
+    ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, NewDispatch,
     OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT, WAIT_S_MAX,
 };
+use crate::limits::ROSTER_BYTES_MAX;
 
 /// Serves the API until `shutdown` turns true; then the socket's file goes, long polls answer at
 /// once, and calls under way are finished.
@@ -66,9 +67,11 @@ fn router(api: Api) -> Router {
         .route("/v1/cursors/{name}", get(cursor))
         .route("/v1/cursors/{name}/commit", post(commit))
         .route("/v1/status", get(status))
+        .route("/v1/orders", post(order))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .route("/v1/roster", post(publish_roster).layer(DefaultBodyLimit::max(ROSTER_BYTES_MAX)))
         .with_state(api)
 }
 
@@ -181,6 +184,26 @@ async fn status(State(api): State<Api>) -> Answer<Status> {
     Ok(Json(api.desk.status().await?))
 }
 
+async fn publish_roster(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    body: Body,
+) -> Answer<InForce> {
+    let in_force = api.desk.publish_roster(body?).await?;
+    tracing::info!(uid = caller.uid, position = in_force.position, "roster published");
+    Ok(Json(in_force))
+}
+
+async fn order(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    body: Body,
+) -> Answer<InForce> {
+    let in_force = api.desk.order(parsed(body)?).await?;
+    tracing::info!(uid = caller.uid, number = in_force.number, position = in_force.position, "order given");
+    Ok(Json(in_force))
+}
+
 async fn nothing_here() -> Refusal {
     let sentence = "no such call: check method and path, or use the `pouch` command".to_owned();
     Refusal(StatusCode::NOT_FOUND, ApiError { code: "not-found".to_owned(), sentence })
@@ -202,7 +225,9 @@ impl From<DeskError> for Refusal {
             "not-permitted" => StatusCode::FORBIDDEN,
             "not-found" => StatusCode::NOT_FOUND,
             "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "full" => StatusCode::SERVICE_UNAVAILABLE,
+            "full" | "no-contact" => StatusCode::SERVICE_UNAVAILABLE,
+            "declined" => StatusCode::CONFLICT,
+            "unanswered" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Refusal(status, ApiError { code: error.code().to_owned(), sentence: error.to_string() })

@@ -14,12 +14,17 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
 use crate::desk::view::{
-    ANSWER_BYTES_MAX, ApiError, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing,
-    Progress, REQUEST_BYTES_MAX, Status, Step,
+    ANSWER_BYTES_MAX, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch,
+    NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step,
 };
+use crate::limits::Limits;
 
 /// How long a desk may take to answer a call that does not ask it to wait.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How long the hub's desk waits for the relay to put a roster in force.
+const PUBLISH_TIME_MAX: Duration = Limits::DEFAULT.publication_time_max;
+/// And an order.
+const ORDERS_TIME_MAX: Duration = Duration::from_secs(75);
 /// How long one long poll lasts; [`DeskClient::wait`] strings them together.
 const WAIT_SLICE: Duration = Duration::from_secs(20);
 
@@ -136,6 +141,17 @@ impl DeskClient {
     /// Commits the reader `name` up to a register number.
     pub async fn commit(&self, name: &str, cursor: &Cursor) -> Result<Cursor, ClientError> {
         self.post(&format!("/v1/cursors/{}/commit", escaped(name)), cursor).await
+    }
+
+    /// Puts a signed roster note in force; returns when it is.
+    pub async fn publish_roster(&self, note: Bytes) -> Result<InForce, ClientError> {
+        self.call(Method::POST, "/v1/roster", note, PUBLISH_TIME_MAX + ANSWER_TIME_MAX).await
+    }
+
+    /// Gives an order of the ministry; returns when it is in force.
+    pub async fn order(&self, order: &NewOrder) -> Result<InForce, ClientError> {
+        let body = serde_json::to_vec(order)?;
+        self.call(Method::POST, "/v1/orders", body.into(), ORDERS_TIME_MAX + ANSWER_TIME_MAX).await
     }
 
     /// The desk's state.

@@ -94,6 +94,25 @@ pub enum DeskError {
         /// As given.
         id: String,
     },
+    /// Only the ministry's desk may do this.
+    #[error("only the hub's desk publishes rosters and gives orders; name its socket with --socket")]
+    NotTheHub,
+    /// The relay must be in contact for this, and is not: nothing was asked.
+    #[error(
+        "the hub is not in contact with the relay, so nothing was changed; see `pouch status`, then try again"
+    )]
+    NoContact,
+    /// The relay did not do it.
+    #[error("the relay declined: {sentence}; nothing was changed: correct it and try again")]
+    Declined {
+        /// Its words.
+        sentence: String,
+    },
+    /// The line broke before the relay answered.
+    #[error(
+        "the relay gave no answer, so it is not known whether this is in force; asking again does no harm"
+    )]
+    Unanswered,
     /// The store failed; the daemon stops.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -101,7 +120,7 @@ pub enum DeskError {
 
 impl DeskError {
     /// The code of the API's answer: `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`,
-    /// `full` or `internal`.
+    /// `full`, `no-contact`, `declined`, `unanswered` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
             DeskError::Invalid { .. } | DeskError::ReferenceTaken { .. } => "usage",
@@ -114,6 +133,10 @@ impl DeskError {
             | DeskError::ExerciseMix => "not-permitted",
             DeskError::TooLarge { .. } => "too-large",
             DeskError::OutboxFull { .. } => "full",
+            DeskError::NotTheHub => "not-permitted",
+            DeskError::NoContact => "no-contact",
+            DeskError::Declined { .. } => "declined",
+            DeskError::Unanswered => "unanswered",
             DeskError::NotFound { .. } => "not-found",
             DeskError::Store(_) => "internal",
         }

@@ -1,11 +1,12 @@
 //! The desk's one API: the HTTP face, the drop folders and every other face call these methods.
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use crate::desk::error::DeskError;
 
 use crate::desk::{
+    link::requests::Asked,
     status::LinkStatus,
     store::StoreThread,
     view::{Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status},
@@ -17,12 +18,26 @@ use crate::desk::{
 pub struct DeskHandle {
     store: StoreThread,
     link: watch::Receiver<LinkStatus>,
+    requests: Option<mpsc::Sender<Asked>>,
 }
 
 impl DeskHandle {
     /// A desk of this store, whose link reports to `link`.
     pub fn new(store: StoreThread, link: watch::Receiver<LinkStatus>) -> DeskHandle {
-        DeskHandle { store, link }
+        DeskHandle { store, link, requests: None }
+    }
+
+    /// The same desk, with a way to ask the relay for something through its link.
+    pub fn with_requests(self, requests: mpsc::Sender<Asked>) -> DeskHandle {
+        DeskHandle { requests: Some(requests), ..self }
+    }
+
+    pub(super) fn store(&self) -> &StoreThread {
+        &self.store
+    }
+
+    pub(super) fn link_requests(&self) -> Option<&mpsc::Sender<Asked>> {
+        self.requests.as_ref()
     }
 
     /// Takes a dispatch into the outbox; offline is as good as online.
@@ -103,7 +118,7 @@ impl DeskHandle {
     /// [`DeskError::Store`].
     pub async fn status(&self) -> Result<Status, DeskError> {
         let link = self.link.borrow().clone();
-        self.store.ask(move |store| Ok(store.status(&link)?)).await
+        self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await
     }
 
     /// A counter that rises with every change of the store; it only wakes readers up.

@@ -8,5 +8,6 @@ pub mod status;
 pub mod store;
 pub mod handle;
 pub mod link;
+pub mod ministry;
 pub mod api;
 pub mod run;

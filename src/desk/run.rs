@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::{self, ConfigError, DeskConfig},
@@ -29,6 +29,9 @@ use crate::{
     roster::{self, Roster, RosterError, TrustBundle},
     tls::{self, Credentials, KeyExchange, TlsError},
 };
+
+/// Requests of the hub that wait for the one under way; more callers wait for room.
+const REQUESTS_MAX: usize = 4;
 
 /// Which daemon a desk runs as; its certificate must say the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,12 +153,14 @@ pub async fn run(
     let (store, thread) = StoreThread::start(store).map_err(system("no thread for the store"))?;
     let listener = socket::bind(&config.socket)?;
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
-    let handle = DeskHandle::new(store.clone(), status.subscribe());
+    let (asks, requests) = mpsc::channel(REQUESTS_MAX);
+    let handle = DeskHandle::new(store.clone(), status.subscribe()).with_requests(asks);
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
     let limits = Limits::DEFAULT;
     let setup = Setup { id, trust, sign, instance, limits, addresses: config.relays.len() };
-    let edges = Edges { addresses: config.relays.clone(), tls, relay_name, store: store.clone(), status };
+    let edges =
+        Edges { addresses: config.relays.clone(), tls, relay_name, store: store.clone(), status, requests };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
     let api = async {
         let served = api::serve(listener, config.socket.clone(), handle, stop.clone()).await;

@@ -334,6 +334,8 @@ pub struct Status {
     pub set_aside: u64,
     /// Receipts made here that the relay has not yet logged.
     pub receipts_waiting: u64,
+    /// Orders that stand, in words: MINIMIZE, suspended parties.
+    pub orders: Vec<String>,
     /// Alarms for a person, newest last.
     pub alarms: Vec<String>,
     /// Version of pouch.
@@ -359,13 +361,41 @@ pub struct OutboxFilter {
     pub limit: Option<u32>,
 }
 
-/// Every error of the API, with an HTTP status of 400, 403, 404, 413, 500 or 503.
+/// Every error of the API, with an HTTP status of 400, 403, 404, 409, 413, 500, 503 or 504.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `full`, `internal`.
+    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `full`,
+    /// `no-contact`, `declined`, `unanswered`, `internal`.
     pub code: String,
     /// Plain words that end with what to do.
     pub sentence: String,
+}
+
+/// An order to be given: `POST /v1/orders`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    /// `suspend`, `lift`, `minimize` or `erase`.
+    pub kind: String,
+    /// Code of the mission to suspend or lift.
+    #[serde(default)]
+    pub party: String,
+    /// Until when to suspend or minimize, RFC 3339 or a date-time group; to suspend until lifted, empty. A
+    /// time that is past ends MINIMIZE.
+    #[serde(default)]
+    pub until: String,
+    /// Position of the record to erase.
+    #[serde(default)]
+    pub position: Option<u64>,
+}
+
+/// What was put in force: answer of `POST /v1/orders` and `POST /v1/roster`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InForce {
+    /// Where its record stands in the log; absent where the very same was in force before.
+    pub position: Option<u64>,
+    /// The order's number; absent for a roster.
+    pub number: Option<u32>,
 }
 
 /// Body of `POST /v1/cursors/{name}/commit`; answer of `GET /v1/cursors/{name}`.

@@ -16,12 +16,12 @@ use crate::{
         },
         store::Facts,
     },
-    identity::SpiffeId,
+    identity::{Kind, SpiffeId},
     merkle,
     record::administrative::{Act, AdministrativeLeaf},
     roster::{self, PartyNumber},
     session::hello::{self, Binding, End, PROTOCOL, SOFTWARE},
-    wire::{convert, pb},
+    wire::{Position, convert, pb},
 };
 
 /// A clock that differs by more from the relay's is named to a person.
@@ -102,6 +102,37 @@ pub(super) fn check_welcome(
     Ok(own.number)
 }
 
+/// What to do about a leaf with nothing beside it: an order is obeyed, clones are an alarm, and what this
+/// version does not know changes nothing.
+fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<StoreJob, String> {
+    match AdministrativeLeaf::decode(leaf).map(|leaf| leaf.act) {
+        Ok(Act::Order(order)) => {
+            let hub = known.roster.as_ref().and_then(|roster| {
+                let hub = roster.parties().find(|party| party.kind == Kind::Hub)?;
+                Some((roster.trust_domain().to_owned(), hub.sign))
+            });
+            let verified = hub.is_some_and(|(domain, key)| order.verify(&domain, &key).is_ok());
+            if !verified {
+                return Err(format!(
+                    "the log's order at position {position} is not signed by the hub's key in this desk's roster; it \
+                     is not obeyed: tell the ministry"
+                ));
+            }
+            return Ok(StoreJob::LearnOrder { position, order });
+        }
+        Ok(Act::Cloned { party, .. }) => {
+            let named = known.roster.as_ref().and_then(|roster| roster.party(party));
+            let code = named.map_or_else(|| format!("party {party}"), |party| party.code.clone());
+            known.alarm(format!(
+                "two machines take turns as {code} (position {position} of the log): find out by telephone which is \
+                 the real one and stop the other; if it is not ours, suspend {code}"
+            ));
+        }
+        Ok(_) | Err(_) => {}
+    }
+    Ok(StoreJob::LearnAdministrative(position))
+}
+
 /// What to do about an administrative leaf; where it is a roster, the desk's own from here on.
 ///
 /// # Errors
@@ -109,7 +140,7 @@ pub(super) fn check_welcome(
 pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, String> {
     let Administrative { position, leaf, beside: note } = whole;
     if note.is_empty() {
-        return Ok(StoreJob::LearnAdministrative(position));
+        return learn_act(position, &leaf, known);
     }
     let hash = merkle::sha256(&note);
     let named = AdministrativeLeaf::decode(&leaf)

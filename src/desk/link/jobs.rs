@@ -11,7 +11,7 @@ use crate::{
     },
     keys::SigningKey,
     roster::Roster,
-    wire::{Position, pb},
+    wire::{Position, order::SignedOrder, pb},
 };
 
 /// One visit to the store's thread.
@@ -29,6 +29,13 @@ pub enum StoreJob {
         roster: Arc<Roster>,
         /// The signed note that it came in.
         note: Vec<u8>,
+    },
+    /// A verified order and the position of its leaf.
+    LearnOrder {
+        /// Of its administrative leaf.
+        position: Position,
+        /// As the hub signed it.
+        order: Box<SignedOrder>,
     },
     /// An administrative leaf that changes nothing here.
     LearnAdministrative(Position),
@@ -90,7 +97,7 @@ pub fn run(
         StoreJob::MakeStored => return Ok(StoreAnswer::Stored(store.make_stored(sign, now)?)),
         StoreJob::Seal(room) => {
             let submits = store.seal_next(sign, room, now)?;
-            return Ok(StoreAnswer::Sealed { submits, more: store.waiting()? });
+            return Ok(StoreAnswer::Sealed { submits, more: store.waiting(now)? });
         }
         StoreJob::Deliver(deliveries) => {
             store.deliver(deliveries, now)?;
@@ -104,6 +111,7 @@ pub fn run(
         StoreJob::LearnRoster { position, roster, note } => {
             store.learn_roster(Some(position), roster, &note)?;
         }
+        StoreJob::LearnOrder { position, order } => store.learn_order(position, &order)?,
         StoreJob::LearnAdministrative(position) => store.learn_administrative(position)?,
         StoreJob::Accepted(accepted) => store.accepted(accepted, now)?,
         StoreJob::Refused(refused) => {

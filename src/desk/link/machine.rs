@@ -13,6 +13,7 @@ use crate::{
             end::{LinkEnd, RelayGoodbye},
             greeting::Connection,
             jobs::{StoreAnswer, StoreJob},
+            requests::{Request, RequestEnd},
             session::{Known, Session},
         },
         status::LinkState,
@@ -82,6 +83,8 @@ pub enum Input {
         /// Receipts to be signed.
         receipts: bool,
     },
+    /// The hub asks the relay for something; answered by one [`Output::Answered`], before the next.
+    Request(Request),
     /// The daemon stops.
     Stop,
 }
@@ -102,6 +105,8 @@ pub enum Output {
     Status(LinkState, Option<String>),
     /// Something that a person must see.
     Alarm(String),
+    /// What became of the one [`Input::Request`] under way.
+    Answered(RequestEnd),
 }
 
 /// A session that stayed open this long lets the next attempt come soon.
@@ -175,6 +180,7 @@ impl Machine {
                 session.wake(dispatches, receipts);
                 Ok(())
             }),
+            Input::Request(request) => self.request(request),
             Input::Stop => self.stop(now),
         }
         self.proceed(now);
@@ -239,8 +245,18 @@ impl Machine {
         }
     }
 
+    fn request(&mut self, request: Request) {
+        let asked = match &mut self.phase {
+            Phase::Up(session) => session.request(request, &mut self.known),
+            Phase::Waiting(_) | Phase::Connecting | Phase::Closing | Phase::Stopped => false,
+        };
+        if !asked {
+            self.known.outputs.push_back(Output::Answered(RequestEnd::NoContact));
+        }
+    }
+
     fn close(&mut self, end: LinkEnd, now: Now) {
-        self.judge_session(now);
+        self.end_session(now);
         if let LinkEnd::Goodbye(RelayGoodbye::IncarnationOld(current)) = end {
             self.lasting.push_back(StoreJob::TakeIncarnation(current.saturating_add(1)));
         }
@@ -254,9 +270,13 @@ impl Machine {
         self.phase = Phase::Closing;
     }
 
-    /// Decides where and how soon to try next by how the session at its end went.
-    fn judge_session(&mut self, now: Now) {
-        let Phase::Up(session) = &self.phase else { return };
+    /// Ends a session: what it asked for stays unanswered, and how it went decides where and how soon to try
+    /// next.
+    fn end_session(&mut self, now: Now) {
+        let Phase::Up(session) = &mut self.phase else { return };
+        if session.request_ends() {
+            self.known.outputs.push_back(Output::Answered(RequestEnd::Unanswered));
+        }
         match session.opened() {
             Some(opened) if now.mono >= opened + GOOD_SESSION => self.backoff.reset(),
             Some(_) => {}
@@ -271,7 +291,7 @@ impl Machine {
     fn lost(&mut self, reason: String, jitter: u64, now: Now) {
         match &self.phase {
             Phase::Connecting => self.try_next_address(),
-            Phase::Up(_) => self.judge_session(now),
+            Phase::Up(_) => self.end_session(now),
             Phase::Closing => {}
             Phase::Waiting(_) | Phase::Stopped => return,
         }

@@ -11,6 +11,7 @@ mod inbound;
 pub mod jobs;
 mod line;
 pub mod machine;
+pub mod requests;
 mod rosters;
 mod session;
 pub mod shell;

@@ -17,6 +17,7 @@ use crate::{
             inbound::{self, Inbound},
             jobs::{StoreAnswer, StoreJob},
             machine::{Now, Output, Setup},
+            requests::{self, Request},
             rosters::Assembly,
             submissions::Submissions,
             verify::{self, Judge},
@@ -72,6 +73,9 @@ pub(super) struct Session {
     make_stored: bool,
     seal: bool,
     turn: usize,
+    /// Requests made, and whether the last one is unanswered.
+    requests: u64,
+    asks: bool,
 }
 
 /// What the store is asked for in turn, so that none of it starves the others.
@@ -106,6 +110,8 @@ impl Session {
             make_stored: false,
             seal: false,
             turn: 0,
+            requests: 0,
+            asks: false,
         }
     }
 
@@ -180,6 +186,12 @@ impl Session {
                 self.submissions.grant(Credit { envelopes: credit.envelopes, bytes: credit.bytes });
                 Ok(())
             }
+            Kind::Administered(administered) => {
+                if administered.request == self.requests && self.request_ends() {
+                    known.outputs.push_back(Output::Answered(administered.into()));
+                }
+                Ok(())
+            }
             Kind::Hello(_)
             | Kind::Welcome(_)
             | Kind::Submit(_)
@@ -188,11 +200,27 @@ impl Session {
             | Kind::Administrative(_)
             | Kind::Publish(_)
             | Kind::Order(_)
-            | Kind::Administered(_)
             | Kind::Ping(_)
             | Kind::Pong(_)
             | Kind::Goodbye(_) => Err(LinkEnd::Protocol("a frame that a relay does not send now".into())),
         }
+    }
+
+    /// Asks the relay for something; false where the session is not open yet.
+    pub(super) fn request(&mut self, request: Request, known: &mut Known) -> bool {
+        let is_open = self.opened.is_some();
+        if is_open {
+            self.requests += 1;
+            self.asks = true;
+            let frames = requests::frames(request, self.requests, &known.setup);
+            known.outputs.extend(frames.into_iter().map(Output::Send));
+        }
+        is_open
+    }
+
+    /// Whether a request was unanswered until now.
+    pub(super) fn request_ends(&mut self) -> bool {
+        mem::take(&mut self.asks)
     }
 
     /// What the store said to this session's job.

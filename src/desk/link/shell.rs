@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    sync::watch,
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -24,6 +24,7 @@ use crate::{
             jobs::{self, StoreAnswer, StoreJob},
             line::{Line, LineError, LineEvent, Opened},
             machine::{Input, Machine, Now, Output, Setup},
+            requests::{Asked, RequestEnd},
         },
         status::{LinkState, LinkStatus},
         store::{Store, StoreError, StoreThread},
@@ -43,12 +44,17 @@ pub struct Edges {
     pub store: StoreThread,
     /// Where the API reads how the link stands.
     pub status: watch::Sender<LinkStatus>,
+    /// What the hub asks of the relay, one after the other.
+    pub requests: mpsc::Receiver<Asked>,
 }
 
 /// Alarms kept for a person; older ones go first.
 const ALARMS_MAX: usize = 32;
 /// A Goodbye may take this long to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The store is looked at this often without any change: what an order held back may go by then.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Reason for an end that the machine asked for, and whose own reason it has said.
 const CLOSED: &str = "the connection was closed";
@@ -68,6 +74,10 @@ struct Shell {
     changes: watch::Receiver<u64>,
     looking: Pending<Result<Input, StoreError>>,
     line: Option<Line>,
+    /// Who waits for the request under way.
+    asked: Option<oneshot::Sender<RequestEnd>>,
+    /// When the store is looked at again: orders end by the clock.
+    look_at: Instant,
     /// When a line that is being closed is dropped at the latest.
     close_by: Option<Instant>,
 }
@@ -91,6 +101,8 @@ pub async fn run(setup: Setup, edges: Edges, mut stop: watch::Receiver<bool>) ->
         changes,
         looking: None,
         line: None,
+        asked: None,
+        look_at: Instant::now() + LOOK_EVERY,
         close_by: None,
     };
     loop {
@@ -109,6 +121,7 @@ enum Event {
     Answer(Result<StoreAnswer, StoreError>),
     Changed(bool),
     Waits(Result<Input, StoreError>),
+    Asked(Asked),
     Stop,
     Due,
 }
@@ -123,6 +136,8 @@ impl Shell {
             event = line_event(&mut self.line) => Event::Line(event),
             waits = settled(&mut self.looking) => Event::Waits(waits),
             changed = self.changes.changed(), if self.looking.is_none() => Event::Changed(changed.is_ok()),
+            Some(asked) = self.edges.requests.recv(), if self.asked.is_none() => Event::Asked(asked),
+            () = sleep_until(self.look_at), if self.looking.is_none() => Event::Changed(true),
             () = stopped(stop), if !self.machine.is_stopping() => Event::Stop,
             () = until(due) => Event::Due,
         }
@@ -147,6 +162,10 @@ impl Shell {
             Event::Waits(wake) => {
                 self.looking = None;
                 self.input(wake?);
+            }
+            Event::Asked((request, answer)) => {
+                self.asked = Some(answer);
+                self.input(Input::Request(request));
             }
             Event::Stop => self.input(Input::Stop),
             Event::Due => self.due(),
@@ -196,7 +215,15 @@ impl Shell {
                 Output::Ask(job) => self.ask(job),
                 Output::Status(state, reason) => self.status(state, reason),
                 Output::Alarm(sentence) => self.alarm(sentence),
+                Output::Answered(end) => self.answered(end),
             }
+        }
+    }
+
+    fn answered(&mut self, end: RequestEnd) {
+        let told = self.asked.take().map(|answer| answer.send(end));
+        if told.is_some_and(|told| told.is_err()) {
+            tracing::debug!("who asked the relay for something waits no more");
         }
     }
 
@@ -247,10 +274,14 @@ impl Shell {
     /// Asks what the last change of the store left to do: its own changes tell the link nothing new, but
     /// the API's do.
     fn look(&mut self) {
+        self.look_at = Instant::now() + LOOK_EVERY;
         let store = self.edges.store.clone();
         self.looking = Some(Box::pin(async move {
             let waits = |store: &mut Store| {
-                Ok(Input::Wake { dispatches: store.waiting()?, receipts: store.receipts_waiting()? })
+                Ok(Input::Wake {
+                    dispatches: store.waiting(Timestamp::now())?,
+                    receipts: store.receipts_waiting()?,
+                })
             };
             store.call(waits).await
         }));

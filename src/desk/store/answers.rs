@@ -173,7 +173,7 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
     streams::void(tx, number)?;
     match mend(refused.code) {
         Mend::NewerRoster => wait_again(tx, &known, known.roster_version + 1),
-        Mend::NewNumber => wait_again(tx, &known, 0),
+        Mend::EndOfMinimize | Mend::NewNumber => wait_again(tx, &known, 0),
         Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),
     }
 }
@@ -182,6 +182,8 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
 enum Mend {
     /// Sealed again once a newer roster is held.
     NewerRoster,
+    /// Sealed again when the order that holds it back has ended.
+    EndOfMinimize,
     /// Sealed again at once, under a new number.
     NewNumber,
     /// A person, who is told the code.
@@ -193,6 +195,7 @@ fn mend(code: u32) -> Mend {
     let code = code.unwrap_or(pb::RefusalCode::Unspecified);
     match code {
         pb::RefusalCode::RosterStale => Mend::NewerRoster,
+        pb::RefusalCode::Minimize => Mend::EndOfMinimize,
         pb::RefusalCode::NumberReused | pb::RefusalCode::OldNumber => Mend::NewNumber,
         pb::RefusalCode::Unspecified
         | pb::RefusalCode::Malformed
@@ -206,8 +209,7 @@ fn mend(code: u32) -> Mend {
         | pb::RefusalCode::Suspended
         | pb::RefusalCode::MailboxFull
         | pb::RefusalCode::TrustDomain
-        | pb::RefusalCode::Quota
-        | pb::RefusalCode::Minimize => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
+        | pb::RefusalCode::Quota => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
     }
 }
 

@@ -74,7 +74,7 @@ impl Draft {
             reference: (!reference.is_empty()).then_some(reference),
             in_reply_to: new.in_reply_to.filter(|id| !id.trim().is_empty()),
             acknowledgement: new.acknowledgement_required,
-            answer_due_s: new.answer_due.as_deref().map_or(Ok(0), answer_due)?,
+            answer_due_s: new.answer_due.as_deref().map_or(Ok(0), |due| time("answer_due", due))?,
             expires_s: expires(new.expires_s, precedence, now)?,
             exercise: new.exercise,
             office: line("office", new.office, seal::ORIGINATOR_BYTES_MAX)?,
@@ -205,15 +205,15 @@ fn expires(expires_s: Option<u64>, precedence: Precedence, now: Timestamp) -> Re
     Ok(now + life)
 }
 
-/// Reads RFC 3339, or a date-time group as it stands on a formal note.
-fn answer_due(text: &str) -> Result<u64, DeskError> {
+/// Reads RFC 3339, or a date-time group as it stands on a formal note, as seconds since 1970.
+pub(super) fn time(field: &'static str, text: &str) -> Result<u64, DeskError> {
     let by_dtg = || {
         let civil = DateTime::strptime("%d%H%MZ%b%y", text).ok()?;
         Some(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
     };
     let due = text.parse::<Timestamp>().ok().or_else(by_dtg);
     due.and_then(|due| u64::try_from(due.as_second()).ok())
-        .ok_or(invalid("answer_due", "is no time; write 2026-11-24T12:00:00Z or 241200ZNOV26"))
+        .ok_or(invalid(field, "is no time; write 2026-11-24T12:00:00Z or 241200ZNOV26"))
 }
 
 fn language(tag: String) -> Result<String, DeskError> {

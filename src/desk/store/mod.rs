@@ -14,6 +14,7 @@ mod draft;
 mod evidence;
 mod inbox;
 mod naming;
+mod orders;
 mod outbox;
 mod receipts;
 mod schema;

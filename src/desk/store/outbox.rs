@@ -6,8 +6,9 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::{
     Store, StoreError, Tx,
     columns::{integer, micros, optional_time, time_text},
-    draft::Draft,
+    draft::{self, Draft},
     naming::{TypedId, id_text, new_id, next_dtg, next_reference, random, take_short, typed_id},
+    orders,
     schema::exists,
 };
 use crate::{
@@ -38,6 +39,9 @@ impl Store {
             }
             if let (Some(roster), Some(own)) = (tx.roster, tx.own()) {
                 draft.check_roster(roster, own)?;
+                for (code, _) in &draft.addressees {
+                    orders::check_addressee(tx, draft::addressee(roster, own, code)?.number, now)?;
+                }
             }
             let sql = "SELECT count(*) FROM outbox WHERE state = 0";
             let waiting: u64 = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;

@@ -32,6 +32,15 @@ CREATE TABLE desk (
     position        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE rosters (version INTEGER PRIMARY KEY, position INTEGER, note BLOB NOT NULL) STRICT;
+-- orders of the hub, as signed
+CREATE TABLE orders (
+    number   INTEGER PRIMARY KEY,
+    kind     INTEGER NOT NULL, -- 1 suspend, 2 lift, 3 minimize, 4 erase
+    subject  INTEGER NOT NULL, -- party number or position
+    until_s  INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    signed   BLOB NOT NULL
+) STRICT;
 -- a second raising of one alarm replaces the first
 CREATE TABLE alarms (key TEXT PRIMARY KEY, at INTEGER NOT NULL, sentence TEXT NOT NULL) STRICT;
 -- every short id of outbox and inbox

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use prost::Message;
 use rusqlite::params;
 
-use super::{Store, StoreError, Tx, columns::integer, draft, streams};
+use super::{Store, StoreError, Tx, columns::integer, draft, orders, streams};
 use crate::{
     batch::Tag,
     desk::error::DeskError,
@@ -47,14 +47,15 @@ pub struct SealedSubmit {
 }
 
 impl Store {
-    /// Whether anything waits that could be sealed now: the roster held knows this desk, and is new enough.
+    /// Whether anything waits that could be sealed now: the roster held knows this desk and is new enough, and
+    /// MINIMIZE does not hold it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn waiting(&self) -> Result<bool, StoreError> {
+    pub fn waiting(&self, now: Timestamp) -> Result<bool, StoreError> {
         let tx = self.read();
         match (tx.roster, tx.own()) {
-            (Some(roster), Some(_)) => Ok(!waiting(&tx, roster.version(), 1)?.is_empty()),
+            (Some(roster), Some(_)) => Ok(!waiting(&tx, roster.version(), 1, now)?.is_empty()),
             _ => Ok(false),
         }
     }
@@ -87,11 +88,14 @@ impl Store {
     }
 }
 
-fn waiting(tx: &Tx<'_>, roster_version: u32, most: u64) -> Result<Vec<i64>, StoreError> {
-    let sql =
-        "SELECT seq FROM outbox WHERE state = 0 AND roster_min <= ?1 ORDER BY precedence DESC, seq LIMIT ?2";
+fn waiting(tx: &Tx<'_>, roster_version: u32, most: u64, now: Timestamp) -> Result<Vec<i64>, StoreError> {
+    let least = match orders::minimized(tx, now)? {
+        Some(_) => Precedence::Immediate,
+        None => Precedence::Routine,
+    };
+    let sql = "SELECT seq FROM outbox WHERE state = 0 AND roster_min <= ?1 AND precedence >= ?3 ORDER BY precedence DESC, seq LIMIT ?2";
     let mut statement = tx.db.prepare_cached(sql)?;
-    let rows = statement.query_map(params![roster_version, integer(most)], |row| row.get(0))?;
+    let rows = statement.query_map(params![roster_version, integer(most), least], |row| row.get(0))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
@@ -161,7 +165,7 @@ impl<'a> Sealer<'a> {
         let most = room.envelopes.min(limits::BATCH_ITEMS_MAX as u64);
         let mut bytes_left = room.bytes;
         let mut batch = Vec::new();
-        for seq in waiting(self.tx, self.roster.version(), most)? {
+        for seq in waiting(self.tx, self.roster.version(), most, self.now)? {
             if bytes_left == 0 {
                 break;
             }
@@ -198,6 +202,7 @@ impl<'a> Sealer<'a> {
             let mut addressees = Vec::with_capacity(dispatch.addressees.len());
             for (code, role) in &dispatch.addressees {
                 let party = draft::addressee(&self.roster, self.own, code)?;
+                orders::check_addressee(self.tx, party.number, self.now)?;
                 parties.push(party);
                 addressees.push(Addressee { party: party.number, role: *role });
             }

@@ -1,6 +1,8 @@
 //! Counts and alarms: what `pouch status` says of the store.
 
-use super::{Store, StoreError, alarms, daemon_name, streams};
+use jiff::Timestamp;
+
+use super::{Store, StoreError, alarms, daemon_name, orders, streams};
 use crate::desk::{
     status::{LinkState, LinkStatus},
     view::Status,
@@ -14,7 +16,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub(in crate::desk) fn status(&self, link: &LinkStatus) -> Result<Status, StoreError> {
+    pub(in crate::desk) fn status(&self, link: &LinkStatus, now: Timestamp) -> Result<Status, StoreError> {
         let tx = self.read();
         let count = |sql: &str| tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0));
         let queued = count("SELECT count(*) FROM outbox WHERE state <> 2 AND state < 2")?;
@@ -42,6 +44,7 @@ impl Store {
             )?,
             set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
+            orders: orders::standing(&tx, now)?,
             alarms: self.alarms(link, queued)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })

@@ -1,5 +1,6 @@
 //! The link input by input: what goes in, and exactly what comes out.
 
+mod requests;
 mod session;
 mod verify;
 mod world;

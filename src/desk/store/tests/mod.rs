@@ -2,6 +2,7 @@
 
 mod inbox;
 mod opening;
+mod orders;
 mod outbox;
 mod receipts;
 mod sealing;
@@ -177,7 +178,7 @@ impl Desk {
     }
 
     fn status(&self) -> crate::desk::view::Status {
-        self.store.status(&crate::desk::status::LinkStatus::starting(now())).unwrap()
+        self.store.status(&crate::desk::status::LinkStatus::starting(now()), now()).unwrap()
     }
 }
 

@@ -124,7 +124,7 @@ fn numbers_of_stored_frames_are_dense_and_a_frame_stays_below_60_kib() {
     for n in 0..300 {
         idn.send(dispatch("MOD", "routine", &format!("{n}")));
     }
-    while idn.store.waiting().unwrap() {
+    while idn.store.waiting(now()).unwrap() {
         for submit in bloc.seal(&mut idn) {
             hub.store.deliver(vec![bloc.delivery(&submit, "MOD", submit.number)], now()).unwrap();
         }

@@ -48,7 +48,7 @@ fn one_signature_covers_a_batch_of_at_most_64() {
         VerifiedEnvelope::verify(&submit.submit, DOMAIN, &key, &mut verifier).unwrap();
     }
     assert_eq!(bloc.seal(&mut desk).len(), 6);
-    assert!(!desk.store.waiting().unwrap());
+    assert!(!desk.store.waiting(now()).unwrap());
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn a_stale_roster_waits_for_the_newer_one_and_keeps_the_id() {
     let short = desk.send(dispatch("MOD", "routine", "x"));
     let first = bloc.seal(&mut desk);
     desk.store.refused(refused(&first[0], pb::RefusalCode::RosterStale), now()).unwrap();
-    assert!(!desk.store.waiting().unwrap(), "the same roster would be refused again");
+    assert!(!desk.store.waiting(now()).unwrap(), "the same roster would be refused again");
     assert_eq!(desk.store.outgoing(&short).unwrap().state, "queued");
     let (roster, note) = bloc.next(|draft| draft.parties[2].name = "Jakarta".to_owned());
     desk.store.learn_roster(Some(Position(9)), roster, &note).unwrap();
@@ -283,9 +283,9 @@ fn a_desk_that_its_roster_does_not_know_has_nothing_to_seal() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
     desk.send(dispatch("MOD", "routine", "x"));
-    assert!(desk.store.waiting().unwrap());
+    assert!(desk.store.waiting(now()).unwrap());
     desk.store.me = "spiffe://bloc.example/mission/vnm".parse().unwrap();
-    assert!(!desk.store.waiting().unwrap(), "or the link would ask again and again");
+    assert!(!desk.store.waiting(now()).unwrap(), "or the link would ask again and again");
     assert!(bloc.seal(&mut desk).is_empty());
     assert_eq!(desk.status().code, "VNM");
 }

@@ -1,0 +1,151 @@
+//! Orders of the hub as a desk keeps and obeys them: what is held back, and who is not written to.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{
+    Store, StoreError, Tx,
+    columns::{integer, time_text},
+    draft, learned,
+};
+use crate::{
+    desk::{error::DeskError, view::NewOrder},
+    identity::Kind,
+    roster::PartyNumber,
+    wire::{
+        Position,
+        order::{OrderKind, SignedOrder},
+    },
+};
+
+/// As the column holds them.
+const SUSPEND: i64 = 1;
+const LIFT: i64 = 2;
+const MINIMIZE: i64 = 3;
+const ERASE: i64 = 4;
+
+impl Store {
+    /// Keeps an order that the link has verified. A repetition changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn learn_order(&mut self, position: Position, signed: &SignedOrder) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let (kind, subject, until_s) = match signed.order.kind {
+                OrderKind::Suspend { party, until_s } => (SUSPEND, party.0.into(), integer(until_s)),
+                OrderKind::Lift { party } => (LIFT, party.0.into(), 0),
+                OrderKind::Minimize { until_s } => (MINIMIZE, 0, integer(until_s)),
+                OrderKind::Erase { position } => (ERASE, integer(position.0), 0),
+            };
+            let sql = "INSERT OR IGNORE INTO orders (number, kind, subject, until_s, position, signed)
+                VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+            let row = params![signed.order.number, kind, subject, until_s, position, signed.encode()];
+            tx.db.prepare_cached(sql)?.execute(row)?;
+            learned(tx, position)
+        })
+    }
+
+    /// Whether this is the ministry's desk.
+    ///
+    /// # Errors
+    /// [`DeskError::NotTheHub`].
+    pub(in crate::desk) fn hub_only(&self) -> Result<(), DeskError> {
+        if self.me.kind() == Kind::Hub { Ok(()) } else { Err(DeskError::NotTheHub) }
+    }
+
+    /// The number that the hub's next order probably has, and what it orders.
+    ///
+    /// # Errors
+    /// [`DeskError::NotTheHub`], or what is wrong with the order.
+    pub(in crate::desk) fn next_order(
+        &self,
+        new: &NewOrder,
+        now: Timestamp,
+    ) -> Result<(u32, OrderKind), DeskError> {
+        self.hub_only()?;
+        let tx = self.read();
+        let party = match (tx.roster, tx.own()) {
+            (Some(roster), Some(own)) if !new.party.is_empty() => {
+                let named = roster.party_by_code(&new.party);
+                let mission = named.filter(|party| party.kind == Kind::Mission);
+                // A suspended mission can be lifted; who is no mission is named with those who are.
+                match mission {
+                    Some(party) => Some(party.number),
+                    None => Some(draft::addressee(roster, own, &new.party)?.number),
+                }
+            }
+            _ => None,
+        };
+        let until_s = match new.until.as_str() {
+            "" => None,
+            "now" => u64::try_from(now.as_second()).ok(),
+            text => Some(draft::time("until", text)?),
+        };
+        let sql = "SELECT coalesce(max(number), 0) FROM orders";
+        let last: u32 = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok((last.saturating_add(1), order_kind(new, party, until_s)?))
+    }
+}
+
+/// Until when MINIMIZE holds ROUTINE and PRIORITY back, where it does now.
+pub(super) fn minimized(tx: &Tx<'_>, now: Timestamp) -> Result<Option<i64>, StoreError> {
+    let sql = "SELECT until_s FROM orders WHERE kind = ?1 ORDER BY number DESC LIMIT 1";
+    let until_s = tx.db.prepare_cached(sql)?.query_row([MINIMIZE], |row| row.get(0)).optional()?;
+    Ok(until_s.filter(|until_s| now.as_second() < *until_s))
+}
+
+/// Parties that are suspended by order now, and until when.
+pub(super) fn suspended(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<(PartyNumber, i64)>, StoreError> {
+    let sql = "SELECT subject, until_s FROM orders AS standing WHERE kind = ?1 AND until_s > ?3
+        AND NOT EXISTS (SELECT 1 FROM orders AS later WHERE later.subject = standing.subject
+            AND later.kind IN (?1, ?2) AND later.number > standing.number) ORDER BY subject";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let rows = statement.query_map([SUSPEND, LIFT, now.as_second()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// Refuses a party that is suspended by order.
+pub(super) fn check_addressee(tx: &Tx<'_>, party: PartyNumber, now: Timestamp) -> Result<(), DeskError> {
+    if suspended(tx, now)?.iter().any(|(suspended, _)| *suspended == party) {
+        return Err(DeskError::Inactive { code: tx.code(party) });
+    }
+    Ok(())
+}
+
+/// What stands, in words for `pouch status`.
+pub(super) fn standing(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    let until = |until_s: i64| match until_s.checked_mul(1_000_000) {
+        Some(micros) => format!("until {}", time_text(micros)),
+        None => "until it is lifted".to_owned(),
+    };
+    let minimized = minimized(tx, now)?.map(|until_s| {
+        format!("MINIMIZE {}: ROUTINE and PRIORITY wait here, IMMEDIATE and FLASH go out", until(until_s))
+    });
+    let suspended = suspended(tx, now)?;
+    let suspended = suspended.into_iter().map(|(party, until_s)| {
+        format!("{} is suspended {}: it can neither send nor receive", tx.code(party), until(until_s))
+    });
+    Ok(minimized.into_iter().chain(suspended).collect())
+}
+
+/// What a person orders, once the party's number is known.
+fn order_kind(
+    new: &NewOrder,
+    party: Option<PartyNumber>,
+    until_s: Option<u64>,
+) -> Result<OrderKind, DeskError> {
+    let invalid = |field, problem| DeskError::Invalid { field, problem };
+    let party = || party.ok_or(invalid("party", "is missing; name the mission by its code"));
+    match new.kind.as_str() {
+        "suspend" => Ok(OrderKind::Suspend { party: party()?, until_s: until_s.unwrap_or(u64::MAX) }),
+        "lift" => Ok(OrderKind::Lift { party: party()? }),
+        "minimize" => until_s
+            .map(|until_s| OrderKind::Minimize { until_s })
+            .ok_or(invalid("until", "is missing; write 2026-11-24T12:00:00Z or 241200ZNOV26")),
+        "erase" => new
+            .position
+            .map(|position| OrderKind::Erase { position: Position(position) })
+            .ok_or(invalid("position", "is missing; `pouch relay log` lists positions")),
+        _ => Err(invalid("kind", "is none of suspend, lift, minimize, erase")),
+    }
+}

@@ -1,0 +1,118 @@
+//! The ministry's hand on running processes: a roster published, a mission suspended and lifted, a serial
+//! revoked in mid-session.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use pouch::{
+    desk::{
+        client::{ClientError, DeskClient},
+        view::{InForce, NewOrder, Status},
+    },
+    keys::SigningKey,
+    pki::roster_files,
+    roster::{Roster, RosterDraft, verify_next},
+    tls,
+};
+use support::Site;
+
+const TIME_MAX: Duration = Duration::from_secs(30);
+/// Promise 10: from the moment that the ministry is told to the end of the session.
+const CUT_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Asks a desk for its status until it is as wanted.
+async fn until(desk: &DeskClient, wanted: impl Fn(&Status) -> bool) -> Status {
+    let asking = async {
+        loop {
+            if let Ok(status) = desk.status().await
+                && wanted(&status)
+            {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIME_MAX, asking).await.expect("in time")
+}
+
+async fn until_cut(desk: &DeskClient) {
+    let began = Instant::now();
+    let words = "suspended or revoked";
+    until(desk, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains(words))).await;
+    assert!(began.elapsed() < CUT_TIME_MAX, "{:?}", began.elapsed());
+}
+
+/// The version after `roster`, changed and signed by two of the three roster keys.
+fn next(site: &Site, roster: &Roster, change: impl FnOnce(&mut RosterDraft)) -> (Roster, Vec<u8>) {
+    let mut draft = RosterDraft::next(roster).unwrap();
+    change(&mut draft);
+    let folder = site.example().folder.join("roster");
+    // Key 1 is lost: 2 and 3 are enough.
+    let keys = [2, 3].map(|number| SigningKey::load(&roster_files::key_path(&folder, number)).unwrap());
+    let note = roster_files::sign(&draft.text().unwrap(), &keys, &[]).unwrap().to_bytes();
+    (verify_next(&note, roster).unwrap(), note)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
+    let mut site = Site::new();
+    for party in ["relay", "hub", "idn"] {
+        site.start(party);
+    }
+    let (hub, idn) = (site.desk("hub"), site.desk("idn"));
+    until(&hub, |status| status.link == "in contact").await;
+    until(&idn, |status| status.link == "in contact").await;
+
+    let first = site.example().roster.clone();
+    let (second, note) = next(&site, &first, |draft| draft.parties[4].name = "Manila".to_owned());
+    let published = hub.publish_roster(note.clone().into()).await.unwrap();
+    assert!(published.position.is_some());
+    assert_eq!(
+        until(&idn, |status| status.roster_version == 2).await.link,
+        "in contact",
+        "nobody is dropped"
+    );
+    let again = hub.publish_roster(note.clone().into()).await.unwrap();
+    assert_eq!(again, InForce { position: None, number: None }, "twice is harmless");
+    let declined = hub.publish_roster("noise".into()).await.unwrap_err();
+    assert!(matches!(declined, ClientError::Refused(error) if error.code == "declined"));
+    let refused = idn.publish_roster(note.into()).await.unwrap_err();
+    assert!(matches!(refused, ClientError::Refused(error) if error.code == "not-permitted"));
+
+    let suspend = NewOrder { kind: "suspend".into(), party: "IDN".into(), ..NewOrder::default() };
+    assert_eq!(hub.order(&suspend).await.unwrap().number, Some(1));
+    until_cut(&idn).await;
+    assert!(hub.status().await.unwrap().orders[0].contains("IDN is suspended"));
+    let lift = NewOrder { kind: "lift".into(), ..suspend };
+    assert_eq!(hub.order(&lift).await.unwrap().number, Some(2));
+    until(&idn, |status| status.link == "in contact").await;
+
+    let certificates = tls::read_certificates(&site.example().folder.join("idn/tls.pem")).unwrap();
+    let serial = tls::serial_hex(&certificates[0]).unwrap();
+    let (_, note) = next(&site, &second, |draft| {
+        let idn = draft.parties.iter_mut().find(|party| party.code == "IDN").unwrap();
+        idn.revoked_serials.push(serial);
+    });
+    let file = site.dir("third.note");
+    fs::write(&file, note).unwrap();
+    let pouch = std::process::Command::new(env!("CARGO_BIN_EXE_pouch"))
+        .args(["roster", "publish"])
+        .arg(&file)
+        .arg("--socket")
+        .arg(site.socket("hub"))
+        .output()
+        .unwrap();
+    assert!(pouch.status.success(), "{}", String::from_utf8_lossy(&pouch.stderr));
+    assert!(String::from_utf8_lossy(&pouch.stdout).starts_with("in force at position "));
+    until_cut(&idn).await;
+    site.kill("idn");
+    site.start("idn");
+    until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
+        .await;
+}
