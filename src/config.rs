@@ -49,13 +49,13 @@ settings! {
         dir: PathBuf = "/var/lib/pouch/relay".into();
         /// Folder with this relay's tls.key, tls.pem, sign.key and log.key; keys have mode 0600.
         pki: PathBuf = "/etc/pouch/pki".into();
-        /// Roster, a signed note. Offered at each start: the first, and later the version after the one in force.
+        /// Roster, a signed note. Offered at each start and reload: the first, and later the version after the one in force.
         roster: PathBuf = "/etc/pouch/roster.note".into();
         /// Trust bundle of the ministry.
         trust: PathBuf = "/etc/pouch/trust.toml".into();
         /// Certificate of the root CA, in PEM; the trust bundle names its key.
         root: PathBuf = "/etc/pouch/root.pem".into();
-        /// Whether desks without post-quantum key exchange may connect by plain X25519. The log warns of it.
+        /// Whether desks without post-quantum key exchange may connect by plain X25519. An alarm warns of it.
         allow_x25519: bool = false;
     }
     [log]: LogConfig
@@ -78,6 +78,8 @@ settings! {
         roster: Option<PathBuf> = None;
         /// Unix socket on which this box's programs reach the desk; made with mode 0660.
         socket: PathBuf = "/run/pouch/desk.sock".into();
+        /// Whether the desk may use plain X25519 with a relay that lacks post-quantum key exchange. An alarm warns of it.
+        allow_x25519: bool = false;
     }
     [log]: LogConfig
 }

@@ -25,6 +25,8 @@ pub mod journal;
 pub mod keys;
 pub mod tls;
 pub mod config;
+pub mod service;
+pub mod alarms;
 pub mod relay;
 
 // The ends: the only code that can read a dispatch.

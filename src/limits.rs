@@ -72,6 +72,11 @@ pub const EXPIRY_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 /// desk, which says to send it in parts until attachments exist.
 pub const DISPATCH_BYTES_MAX: usize = 208 * 1024;
 
+/// How long before its end a daemon warns of its own certificate: a third of the 90 days that one lasts.
+pub const CERTIFICATE_WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often a daemon looks at its own certificate's dates; an alarm is at most this late.
+pub const CERTIFICATE_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
+
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
 /// Named cursors of a desk's readers. Reached: no new name is taken.

@@ -177,22 +177,14 @@ async fn what_is_sent_while_the_relay_is_away_goes_out_when_it_is_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_desk_with_another_ministrys_certificate_is_told_so() {
+async fn a_desk_with_another_ministrys_certificate_does_not_start_and_says_so() {
     let site = Site::new();
-    let relay = site.relay();
     let other = make_example(&site.folder.path().join("other"), site.address);
-    let mut config = site.config("idn");
-    let pki = other.folder.join("idn");
-    config.pki = pki;
-    let idn = start(config, Daemon::Mission);
-    // Before the relay listens the reason is another, and as true.
-    let words = "does not know the CA of this machine's certificate";
-    until(&site.client("idn"), |status| {
-        status.link_reason.as_deref().is_some_and(|reason| reason.contains(words))
-    })
-    .await;
-    idn.stop().await.expect("in order");
-    relay.stop().await.expect("in order");
+    let config = DeskConfig { pki: other.folder.join("idn"), ..site.config("idn") };
+    let ended = start(config, Daemon::Mission).task.await.expect("no panic");
+    let error = ended.expect_err("the relay would refuse it");
+    assert!(error.to_string().contains("no chain leads from it to the CA in root.pem"), "{error}");
+    assert_eq!(error.exit_code(), 78);
 }
 
 #[tokio::test(flavor = "multi_thread")]

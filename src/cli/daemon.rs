@@ -1,18 +1,20 @@
 //! What `pouch relay`, `pouch mission` and `pouch hub` share: configuration, logging, signals.
 
+use std::convert::Infallible;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::failure::Failure;
-use crate::config::{self, DeskConfig, LogConfig, LogFormat, Settings};
+use crate::config::{self, ConfigError, DeskConfig, LogConfig, LogFormat, Settings};
+use crate::service::{self, Commands, Reload};
 use crate::{hub, mission};
 
 /// A daemon that was told to stop ends by itself within this, or is ended: what it answered is durable
@@ -50,25 +52,33 @@ pub struct HubArgs {
 /// Runs a mission until it is told to stop.
 pub fn mission(args: &DaemonArgs) -> Result<(), Failure> {
     let config: DeskConfig = args.load()?;
-    run(async |stop| mission::run(&config, stop).await.map_err(|error| ended(error.exit_code(), &error)))
+    run(args, async |commands| {
+        mission::run(&config, commands).await.map_err(|error| ended(error.exit_code(), &error))
+    })
 }
 
 /// Runs the hub until it is told to stop.
 pub fn hub(args: &DaemonArgs) -> Result<(), Failure> {
     let config: DeskConfig = args.load()?;
-    run(async |stop| hub::run(&config, stop).await.map_err(|error| ended(error.exit_code(), &error)))
+    run(args, async |commands| {
+        hub::run(&config, commands).await.map_err(|error| ended(error.exit_code(), &error))
+    })
 }
 
 impl DaemonArgs {
     /// Loads the configuration, refuses keys that are no secret, and starts logging.
     pub(super) fn load<S: Settings>(&self) -> Result<S, Failure> {
-        let settings: S = config::load(&self.config, |name| std::env::var(name).ok(), &self.set)?;
+        let settings: S = self.read()?;
         let trust = config::trust_bundle(settings.trust())?;
         if config::is_example(&trust.trust_domain) && !self.example {
             return Err(Failure::ExampleDomain(trust.trust_domain));
         }
         start_logging(settings.log());
         Ok(settings)
+    }
+
+    fn read<S: Settings>(&self) -> Result<S, ConfigError> {
+        config::load(&self.config, |name| std::env::var(name).ok(), &self.set)
     }
 }
 
@@ -83,26 +93,50 @@ pub(super) fn ended(exit_code: u8, error: &dyn std::error::Error) -> Failure {
     Failure::Daemon { exit_code, sentence: error.to_string() }
 }
 
-/// Runs a daemon on all cores until it ends by itself, or SIGTERM or SIGINT ends it.
-pub(super) fn run(
-    daemon: impl AsyncFnOnce(watch::Receiver<bool>) -> Result<(), Failure>,
+/// Runs a daemon on all cores until it ends by itself, or SIGTERM or SIGINT ends it. SIGHUP has its
+/// configuration read again.
+pub(super) fn run<S: Settings>(
+    args: &DaemonArgs,
+    daemon: impl AsyncFnOnce(Commands<S>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::System)?;
     let ended = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::System)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::System)?;
+        let hangup = signal(SignalKind::hangup()).map_err(Failure::System)?;
         let told_to_stop = async {
             tokio::select! {
                 _ = terminate.recv() => (),
                 _ = interrupt.recv() => (),
             }
         };
-        until(told_to_stop, DRAIN_TIME_MAX, daemon).await
+        let (reload, reloads) = mpsc::channel(service::RELOADS_MAX);
+        let daemon = async |stop| daemon(Commands { stop, reloads }).await;
+        tokio::select! {
+            ended = until(told_to_stop, DRAIN_TIME_MAX, daemon) => ended,
+            never = pass_on(hangup, || args.read(), reload) => match never {},
+        }
     });
     // A thread that still waits for a disk must not hold the process.
     runtime.shutdown_background();
     ended
+}
+
+/// Reads the configuration again for each SIGHUP, and hands it to the daemon.
+async fn pass_on<S>(
+    mut hangup: Signal,
+    read: impl Fn() -> Result<S, ConfigError>,
+    reload: mpsc::Sender<Reload<S>>,
+) -> Infallible {
+    while hangup.recv().await.is_some() {
+        tracing::info!("told to reload");
+        service::reloading();
+        if reload.send(read()).await.is_err() {
+            tracing::debug!("told to reload while the daemon ends");
+        }
+    }
+    std::future::pending().await
 }
 
 async fn until(
@@ -117,6 +151,7 @@ async fn until(
         () = told_to_stop => (),
     }
     tracing::info!("told to stop");
+    service::stopping();
     stop.send_replace(true);
     match timeout(drain_time_max, daemon).await {
         Ok(ended) => ended,

@@ -48,8 +48,8 @@ pub fn run(args: RelayArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
         return print_log(&args, screen);
     }
     let config: RelayConfig = args.daemon.load()?;
-    daemon::run(async |stop| {
-        crate::relay::run(config, stop).await.map_err(|error| daemon::ended(error.exit_code(), &error))
+    daemon::run(&args.daemon, async |commands| {
+        crate::relay::run(config, commands).await.map_err(|error| daemon::ended(error.exit_code(), &error))
     })
 }
 

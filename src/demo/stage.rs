@@ -198,6 +198,7 @@ impl Stage {
             pki,
             socket: socket(&self.folder, code),
             log: log(),
+            ..DeskConfig::default()
         };
         self.write_config(code, &config)
     }

@@ -5,6 +5,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::desk::error::DeskError;
 
+use crate::alarms::Alarms;
 use crate::desk::{
     link::requests::Asked,
     status::LinkStatus,
@@ -19,12 +20,13 @@ pub struct DeskHandle {
     store: StoreThread,
     link: watch::Receiver<LinkStatus>,
     requests: Option<mpsc::Sender<Asked>>,
+    alarms: Alarms,
 }
 
 impl DeskHandle {
     /// A desk of this store, whose link reports to `link`.
     pub fn new(store: StoreThread, link: watch::Receiver<LinkStatus>) -> DeskHandle {
-        DeskHandle { store, link, requests: None }
+        DeskHandle { store, link, requests: None, alarms: Alarms::default() }
     }
 
     /// The same desk, with a way to ask the relay for something through its link.
@@ -38,6 +40,11 @@ impl DeskHandle {
 
     pub(super) fn link_requests(&self) -> Option<&mpsc::Sender<Asked>> {
         self.requests.as_ref()
+    }
+
+    /// The same, with the standing alarms of the daemon in its status.
+    pub fn with_alarms(self, alarms: Alarms) -> DeskHandle {
+        DeskHandle { alarms, ..self }
     }
 
     /// Takes a dispatch into the outbox; offline is as good as online.
@@ -118,7 +125,9 @@ impl DeskHandle {
     /// [`DeskError::Store`].
     pub async fn status(&self) -> Result<Status, DeskError> {
         let link = self.link.borrow().clone();
-        self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await
+        let mut status = self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await?;
+        status.alarms.extend(self.alarms.all().into_iter().map(|alarm| alarm.sentence));
+        Ok(status)
     }
 
     /// A counter that rises with every change of the store; it only wakes readers up.

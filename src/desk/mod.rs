@@ -10,4 +10,5 @@ pub mod handle;
 pub mod link;
 pub mod ministry;
 pub mod api;
+mod reload;
 pub mod run;

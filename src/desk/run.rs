@@ -11,6 +11,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
+    alarms::Alarms,
     config::{self, ConfigError, DeskConfig},
     desk::{
         api,
@@ -19,6 +20,7 @@ use crate::{
             machine::Setup,
             shell::{self, Edges},
         },
+        reload::{self, Reloader},
         socket::{self, SocketError},
         status::LinkStatus,
         store::{Store, StoreError, StoreThread},
@@ -27,7 +29,8 @@ use crate::{
     keys::{KeyError, SigningKey},
     limits::Limits,
     roster::{self, Roster, RosterError, TrustBundle},
-    tls::{self, Credentials, KeyExchange, TlsError},
+    service::{self, Commands},
+    tls::{self, Dates, TlsError},
 };
 
 /// Requests of the hub that wait for the one under way; more callers wait for room.
@@ -43,7 +46,7 @@ pub enum Daemon {
 }
 
 impl Daemon {
-    fn kind(self) -> Kind {
+    pub(super) fn kind(self) -> Kind {
         match self {
             Daemon::Mission => Kind::Mission,
             Daemon::Hub => Kind::Hub,
@@ -68,6 +71,14 @@ pub enum DeskRunError {
     OtherDaemon {
         /// Whose it is.
         id: SpiffeId,
+    },
+    /// A reload found the certificate of another desk.
+    #[error("the certificate is of {found}, and this desk is {own}: put this desk's own there")]
+    OtherDesk {
+        /// Whose it is.
+        found: SpiffeId,
+        /// Who this desk is.
+        own: SpiffeId,
     },
     /// Certificate and trust bundle come from different ministries.
     #[error("the certificate is of {id}, trust.toml of {trust_domain}: use both of one ministry")]
@@ -120,6 +131,7 @@ impl DeskRunError {
             | DeskRunError::Key(_)
             | DeskRunError::Tls(_)
             | DeskRunError::OtherDaemon { .. }
+            | DeskRunError::OtherDesk { .. }
             | DeskRunError::OtherDomain { .. }
             | DeskRunError::RosterFile { .. }
             | DeskRunError::Roster { .. }
@@ -129,7 +141,8 @@ impl DeskRunError {
 }
 
 /// Runs a desk until `stop` turns true: then the relay is told, calls of the API are finished, and the
-/// store is closed, all within a few seconds. A desk starts and takes dispatches without a relay.
+/// store is closed, all within a few seconds. A desk starts and takes dispatches without a relay. A reload swaps
+/// the TLS of the next connection; the one that is open stays.
 ///
 /// Dropping the future ends the desk as `kill -9` would: nothing that was answered is lost.
 ///
@@ -138,13 +151,12 @@ impl DeskRunError {
 pub async fn run(
     config: &DeskConfig,
     daemon: Daemon,
-    stop: watch::Receiver<bool>,
+    commands: impl Into<Commands<DeskConfig>>,
 ) -> Result<(), DeskRunError> {
+    let Commands { stop, reloads } = commands.into();
     let trust = config::trust_bundle(&config.trust)?;
-    let credentials = Credentials::load(&config.pki)?;
-    let id = own_id(&credentials, daemon, &trust)?;
-    let root = tls::load_root(&config.root, &trust.root_key_sha256)?;
-    let tls = tls::client_config(&credentials, &root, &trust.trust_domain, KeyExchange::Hybrid)?;
+    let loaded = reload::load(config, daemon, &trust, Dates::Warned)?;
+    let id = loaded.id.clone();
     let relay_name = tls::server_name(&trust.trust_domain)?;
     let sign = Arc::new(SigningKey::load(&config.pki.join("sign.key"))?);
     let instance = instance()?;
@@ -154,38 +166,31 @@ pub async fn run(
     let listener = socket::bind(&config.socket)?;
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
-    let handle = DeskHandle::new(store.clone(), status.subscribe()).with_requests(asks);
+    let alarms = Alarms::default();
+    let reloader = Reloader::new(config.clone(), daemon, trust.clone(), loaded, alarms.clone());
+    let handle =
+        DeskHandle::new(store.clone(), status.subscribe()).with_requests(asks).with_alarms(alarms.clone());
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
     let limits = Limits::DEFAULT;
     let setup = Setup { id, trust, sign, instance, limits, addresses: config.relays.len() };
-    let edges =
-        Edges { addresses: config.relays.clone(), tls, relay_name, store: store.clone(), status, requests };
+    let (addresses, tls) = (config.relays.clone(), reloader.tls());
+    let edges = Edges { addresses, tls, relay_name, store: store.clone(), status, requests, alarms };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
     let api = async {
         let served = api::serve(listener, config.socket.clone(), handle, stop.clone()).await;
         served.map_err(system("the API's socket failed"))
     };
+    service::ready();
     tokio::select! {
         ended = async { tokio::try_join!(link, api) } => { ended?; }
+        never = reloader.run(reloads) => match never {},
         () = store.stopped() => return Err(StoreError::Stopped.into()),
     }
     drop(store);
     let closed = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
     tracing::info!(store_closed = closed.is_ok_and(|closed| closed), "desk stopped");
     Ok(())
-}
-
-/// Whose certificate this is, where it fits the daemon and the trust bundle.
-fn own_id(credentials: &Credentials, daemon: Daemon, trust: &TrustBundle) -> Result<SpiffeId, DeskRunError> {
-    let id = credentials.party_id()?.spiffe().clone();
-    if id.kind() != daemon.kind() {
-        return Err(DeskRunError::OtherDaemon { id });
-    }
-    if id.trust_domain() != trust.trust_domain {
-        return Err(DeskRunError::OtherDomain { id, trust_domain: trust.trust_domain.clone() });
-    }
-    Ok(id)
 }
 
 /// Opens the store, and gives it the roster file while it holds no roster.

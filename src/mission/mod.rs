@@ -1,14 +1,13 @@
 //! The client daemon at an embassy: a desk whose certificate is a mission's.
 
-use tokio::sync::watch;
-
 use crate::config::DeskConfig;
 use crate::desk::run::{self, Daemon, DeskRunError};
+use crate::service::Commands;
 
 /// Runs it until it is told to stop.
 ///
 /// # Errors
 /// As [`run::run`].
-pub async fn run(config: &DeskConfig, stop: watch::Receiver<bool>) -> Result<(), DeskRunError> {
-    run::run(config, Daemon::Mission, stop).await
+pub async fn run(config: &DeskConfig, commands: impl Into<Commands<DeskConfig>>) -> Result<(), DeskRunError> {
+    run::run(config, Daemon::Mission, commands).await
 }

@@ -12,9 +12,10 @@ use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, watch};
 
-use super::{Opened, RelayError};
+use super::{Opened, RelayError, notices::Notices};
 use crate::{
-    exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output},
+    alarms::Alarms,
+    exchange::{Body, ConnId, Exchange, Input, Now, Output},
     identity::PartyId,
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency},
     record::{Record, SALT_BYTES, content::Content},
@@ -45,6 +46,8 @@ pub(super) enum Message {
     Closed { conn: ConnId },
     /// A record was read back for delivery.
     Loaded { position: Position, record: Result<Record, JournalError> },
+    /// The roster file was read again.
+    RosterOffered { note: Bytes },
 }
 
 /// Makes the channel on which a connection gets its frames.
@@ -60,6 +63,7 @@ pub(super) struct Engine {
     inputs: mpsc::Receiver<Message>,
     to_self: mpsc::Sender<Message>,
     roster: Arc<ArcSwapOption<Roster>>,
+    notices: Notices,
     connections: BTreeMap<ConnId, mpsc::Sender<Vec<Outbound>>>,
     /// Connections whose task has not ended: some may still be writing their last frame.
     tasks: BTreeSet<ConnId>,
@@ -77,6 +81,7 @@ impl Engine {
     pub(super) fn start(
         opened: Opened,
         roster: Arc<ArcSwapOption<Roster>>,
+        alarms: Alarms,
         to_self: mpsc::Sender<Message>,
         inputs: mpsc::Receiver<Message>,
     ) -> Result<Engine, RelayError> {
@@ -98,6 +103,7 @@ impl Engine {
             inputs,
             to_self,
             roster,
+            notices: Notices::new(alarms),
             connections: BTreeMap::new(),
             tasks: BTreeSet::new(),
             started,
@@ -193,6 +199,7 @@ impl Engine {
                 let body = body_of(position, &record?)?;
                 self.input(Input::Loaded { position, body })
             }
+            Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
         }
     }
 
@@ -238,10 +245,12 @@ impl Engine {
                     self.connections.remove(&conn);
                 }
                 Output::RosterInForce(roster) => {
-                    tracing::info!(version = roster.version(), "roster in force");
+                    self.notices.roster_in_force(&roster);
                     self.roster.store(Some(roster));
                 }
-                Output::Notice(notice) => log_notice(&notice),
+                Output::Notice(notice) => {
+                    self.notices.take(&notice, self.exchange.roster().map(|roster| &**roster));
+                }
             }
         }
     }
@@ -312,25 +321,5 @@ fn body_of(position: Position, record: &Record) -> Result<Body, RelayError> {
         Content::Envelope(accepted) => Ok(Body::Envelope(accepted.envelope)),
         Content::Receipts(receipts) => Ok(Body::Receipts(Arc::new(receipts))),
         Content::Refusal(_) | Content::Administrative(_) => Err(JournalError::NoRecord(position.0).into()),
-    }
-}
-
-fn log_notice(notice: &Notice) {
-    match notice {
-        Notice::SessionOpened { conn, party } => {
-            tracing::info!(conn = conn.0, party = party.0, "session open")
-        }
-        Notice::SessionClosed { conn, party, code, sentence } => {
-            tracing::info!(conn = conn.0, party, code = code.as_str_name(), sentence, "session closed");
-        }
-        Notice::Refused { party, code, recorded } => {
-            tracing::info!(party = party.0, code, recorded, "submission refused");
-        }
-        Notice::Cloned { party } => {
-            tracing::warn!(party = party.0, "two machines take turns as one party; telephone it");
-        }
-        Notice::RosterRefused(reason) => {
-            tracing::warn!(reason, "roster file not taken; the roster in force stays")
-        }
     }
 }

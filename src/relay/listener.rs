@@ -7,6 +7,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{Shared, connection, engine::Message};
 use crate::{exchange::ConnId, tls};
@@ -56,7 +57,8 @@ pub(super) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
 async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, String> {
     tls::set_socket_options(&stream).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(shared.limits.handshake_time_max, shared.acceptor.accept(stream)).await {
+    let acceptor = TlsAcceptor::from(shared.tls.load_full());
+    match tokio::time::timeout(shared.limits.handshake_time_max, acceptor.accept(stream)).await {
         Ok(Ok(mut stream)) => {
             tls::raise_buffer_limit(stream.get_mut().1);
             Ok(stream)

@@ -8,6 +8,8 @@ mod connection;
 mod engine;
 mod listener;
 pub mod log;
+mod notices;
+mod reload;
 
 use std::{
     net::SocketAddr,
@@ -16,24 +18,23 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
-use bytes::Bytes;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::{
-    net::TcpListener,
-    sync::{mpsc, watch},
-};
-use tokio_rustls::TlsAcceptor;
+use rustls::ServerConfig;
+use tokio::{net::TcpListener, sync::mpsc};
+
+use reload::Reloader;
 
 use crate::{
+    alarms::Alarms,
     config::{self, ConfigError, RelayConfig},
     exchange::{Exchange, ReplayError},
-    identity::Kind,
     journal::{self, FileDisk, JournalError, Options, Reader, Replayed, Writer},
     keys::{KeyError, SigningKey},
     limits::Limits,
     roster::{self, Roster, RosterError, TrustBundle},
-    tls::{self, Credentials, KeyExchange, TlsError},
+    service::{self, Commands},
+    tls::{Dates, TlsError},
 };
 
 /// Where the journal lies in the relay's folder.
@@ -129,9 +130,10 @@ impl RelayError {
     }
 }
 
-/// What all connections share. The roster is the one in force, swapped by the engine.
+/// What all connections share. The roster is the one in force, swapped by the engine; the TLS is that of the
+/// next handshake, swapped by a reload.
 struct Shared {
-    acceptor: TlsAcceptor,
+    tls: Arc<ArcSwap<ServerConfig>>,
     trust_domain: String,
     sign: SigningKey,
     instance: [u8; 16],
@@ -139,14 +141,17 @@ struct Shared {
     limits: Limits,
 }
 
-/// Runs a relay until it is told to stop, or fails.
+/// Runs a relay until it is told to stop, or fails. A reload swaps its TLS and offers the roster file again;
+/// nobody is dropped by it.
 ///
 /// # Errors
 /// [`RelayError`], with the exit code of the process. Nothing that was accepted is lost by any of them.
-pub async fn run(config: RelayConfig, mut shutdown: watch::Receiver<bool>) -> Result<(), RelayError> {
+pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>) -> Result<(), RelayError> {
+    let Commands { mut stop, reloads } = commands.into();
     let bundle = config::trust_bundle(&config.trust)?;
-    let shared = shared(&config, &bundle)?;
-    let offered = read_roster(&config)?;
+    let loaded = reload::load(&config, &bundle, Dates::Warned)?;
+    let offered = reload::read_roster(&config)?;
+    let sign = SigningKey::load(&config.pki.join("sign.key"))?;
     // Off this thread, so that a signal is heard while gigabytes are read back.
     let (folder, trust) = (config.dir.clone(), bundle.clone());
     let reading = tokio::task::spawn_blocking(move || open_journal(&folder, trust));
@@ -158,55 +163,32 @@ pub async fn run(config: RelayConfig, mut shutdown: watch::Receiver<bool>) -> Re
         .await
         .map_err(|source| RelayError::Listen { address: config.listen, source })?;
     if let Ok(address) = listener.local_addr() {
-        tracing::info!(%address, trust_domain = %shared.trust_domain, "relay listens");
-    }
-    if config.allow_x25519 {
-        tracing::warn!(
-            "plain X25519 is allowed: what is recorded today may be read when quantum computers come"
-        );
+        tracing::info!(%address, trust_domain = %bundle.trust_domain, "relay listens");
     }
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
-    let shared = Arc::new(shared);
+    let (alarms, trust_domain) = (Alarms::default(), bundle.trust_domain.clone());
+    let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
+    let shared = Arc::new(shared(reloader.tls(), trust_domain, sign)?);
     let roster = shared.roster.clone();
     let accepting = tokio::spawn(listener::accept(listener, shared, to_engine.clone()));
-    let engine = engine::Engine::start(opened, roster, to_engine, inputs)?;
-    let ended = engine.run(offered, &mut shutdown, DRAIN_TIME_MAX).await;
+    let reloading = tokio::spawn(reloader.run(reloads));
+    let engine = engine::Engine::start(opened, roster, alarms, to_engine, inputs)?;
+    service::ready();
+    let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();
+    reloading.abort();
     ended
 }
 
-fn shared(config: &RelayConfig, bundle: &TrustBundle) -> Result<Shared, RelayError> {
-    let credentials = Credentials::load(&config.pki)?;
-    let id = credentials.party_id()?;
-    if id.spiffe().kind() != Kind::Relay || id.spiffe().trust_domain() != bundle.trust_domain {
-        return Err(RelayError::NotARelay {
-            folder: config.pki.clone(),
-            id: id.spiffe().to_string(),
-            trust_domain: bundle.trust_domain.clone(),
-        });
-    }
-    let root = tls::load_root(&config.root, &bundle.root_key_sha256)?;
-    let key_exchange = if config.allow_x25519 { KeyExchange::HybridOrClassical } else { KeyExchange::Hybrid };
-    let tls_config = tls::server_config(&credentials, &root, &bundle.trust_domain, key_exchange)?;
+fn shared(
+    tls: Arc<ArcSwap<ServerConfig>>,
+    trust_domain: String,
+    sign: SigningKey,
+) -> Result<Shared, RelayError> {
     let mut instance = [0; 16];
     SystemRandom::new().fill(&mut instance).map_err(|_| RelayError::Random)?;
-    Ok(Shared {
-        acceptor: TlsAcceptor::from(tls_config),
-        trust_domain: bundle.trust_domain.clone(),
-        sign: SigningKey::load(&config.pki.join("sign.key"))?,
-        instance,
-        roster: Arc::new(ArcSwapOption::empty()),
-        limits: Limits::DEFAULT,
-    })
-}
-
-/// The roster file's note, where there is a file.
-fn read_roster(config: &RelayConfig) -> Result<Option<Bytes>, RelayError> {
-    match std::fs::read(&config.roster) {
-        Ok(note) => Ok(Some(note.into())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(RelayError::RosterFile { path: config.roster.clone(), source }),
-    }
+    let (roster, limits) = (Arc::new(ArcSwapOption::empty()), Limits::DEFAULT);
+    Ok(Shared { tls, trust_domain, sign, instance, roster, limits })
 }
 
 /// A relay without any roster admits nobody: it starts only with a first one that is good.

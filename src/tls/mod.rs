@@ -8,6 +8,7 @@
 //! [`check_leaf`] checks the rest within the same handshake.
 
 mod explain;
+mod own;
 mod verify;
 
 use std::fs;
@@ -23,7 +24,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::NoServerSessionStorage;
 use rustls::{
-    ClientConfig, CommonState, ConnectionCommon, RootCertStore, ServerConfig, SupportedCipherSuite,
+    ClientConfig, CommonState, ConnectionCommon, NamedGroup, RootCertStore, ServerConfig,
+    SupportedCipherSuite,
 };
 use socket2::SockRef;
 use webpki::EndEntityCert;
@@ -34,6 +36,7 @@ use crate::limits::{FRAME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX, Limits};
 use crate::merkle::{self, Hash};
 
 pub use explain::explain;
+pub use own::{Dates, Validity};
 pub use verify::{LeafError, Purpose, check_leaf, purpose_of};
 
 /// The protocol name both ends must agree on (DESIGN 7).
@@ -166,6 +169,9 @@ pub enum KeyExchange {
 
 /// What an endpoint shows to its peers: certificate chain and private key.
 pub struct Credentials {
+    /// Where the chain was read.
+    path: PathBuf,
+    /// Leaf first; never empty.
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
@@ -176,9 +182,10 @@ impl Credentials {
     /// # Errors
     /// [`TlsError::Key`], [`TlsError::File`] or [`TlsError::Certificate`], naming the file.
     pub fn load(folder: &Path) -> Result<Credentials, TlsError> {
-        let chain = read_certificates(&folder.join("tls.pem"))?;
+        let path = folder.join("tls.pem");
+        let chain = read_certificates(&path)?;
         let key = keys::load_tls_key(&folder.join("tls.key"))?;
-        Ok(Credentials { chain, key })
+        Ok(Credentials { path, chain, key })
     }
 
     /// Who the certificate says that this endpoint is.
@@ -319,6 +326,12 @@ pub fn peer(connection: &CommonState) -> Result<(PartyId, String), TlsError> {
     let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
     let serial = serial_hex(leaf).ok_or(TlsError::Leaf(LeafError::Malformed))?;
     Ok((PartyId::from_verified(leaf)?, serial))
+}
+
+/// Whether the keys of an established connection were agreed by plain X25519, which is allowed only by
+/// configuration and worth an alarm at both ends.
+pub fn is_classical(connection: &CommonState) -> bool {
+    connection.negotiated_key_exchange_group().is_none_or(|group| group.name() != NamedGroup::X25519MLKEM768)
 }
 
 /// A certificate's serial number in lower hex without leading zero bytes, as the roster lists

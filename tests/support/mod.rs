@@ -100,6 +100,14 @@ impl Site {
         (child.wait().expect("ended"), began.elapsed())
     }
 
+    /// Has a process read its configuration, certificates and roster again, with SIGHUP.
+    #[allow(dead_code, reason = "not every test reloads")]
+    pub fn reload(&self, party: &str) {
+        let (_, child) = self.running.iter().find(|(name, _)| name == party).expect("it runs");
+        let told = Command::new("kill").args(["-HUP", &child.id().to_string()]).status().expect("kill runs");
+        assert!(told.success());
+    }
+
     fn take(&mut self, party: &str) -> Child {
         let at = self.running.iter().position(|(name, _)| name == party).expect("it runs");
         self.running.swap_remove(at).1

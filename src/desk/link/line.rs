@@ -35,6 +35,8 @@ pub(super) struct Opened {
     pub(super) relay: SpiffeId,
     /// The certificate's serial, in lower hex.
     pub(super) serial: String,
+    /// Whether the keys were agreed without the post-quantum part.
+    pub(super) is_classical: bool,
 }
 
 /// What happened on a line.
@@ -94,10 +96,11 @@ impl Line {
         tls::raise_buffer_limit(connection);
         let exporter = tls::channel_binding(connection)?;
         let (relay, serial) = tls::peer(connection)?;
+        let is_classical = tls::is_classical(connection);
         let (reader, writer) = tokio::io::split(stream);
         let decoder = FrameDecoder::new(FRAME_BEFORE_WELCOME_BYTES_MAX);
         let line = Line { reader, writer, decoder, out: BytesMut::new(), flushed: true, closing: false };
-        Ok(Opened { line, exporter, relay: relay.spiffe().clone(), serial })
+        Ok(Opened { line, exporter, relay: relay.spiffe().clone(), serial, is_classical })
     }
 
     /// Queues a frame; [`Line::event`] writes it together with others.

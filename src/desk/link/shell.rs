@@ -10,6 +10,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use crate::{
+    alarms::{AlarmKind, Alarms},
     desk::{
         link::{
             jobs::{self, StoreAnswer, StoreJob},
@@ -36,8 +38,8 @@ use crate::{
 pub struct Edges {
     /// Relay addresses as "host:port", tried in turn.
     pub addresses: Vec<String>,
-    /// This desk's TLS, from [`crate::tls::client_config`].
-    pub tls: Arc<ClientConfig>,
+    /// This desk's TLS, from [`crate::tls::client_config`]; a reload swaps it for the next connection.
+    pub tls: Arc<ArcSwap<ClientConfig>>,
     /// The name that the relay's certificate must have.
     pub relay_name: ServerName<'static>,
     /// The store.
@@ -46,6 +48,8 @@ pub struct Edges {
     pub status: watch::Sender<LinkStatus>,
     /// What the hub asks of the relay, one after the other.
     pub requests: mpsc::Receiver<Asked>,
+    /// Where what a person must mend stands.
+    pub alarms: Alarms,
 }
 
 /// Alarms kept for a person; older ones go first.
@@ -149,8 +153,9 @@ impl Shell {
                 self.asking = None;
                 self.input(Input::Answer(answer?));
             }
-            Event::Connected(Ok(Opened { line, exporter, relay, serial })) => {
+            Event::Connected(Ok(Opened { line, exporter, relay, serial, is_classical })) => {
                 self.connecting = None;
+                self.note_key_exchange(is_classical);
                 self.line = Some(line);
                 self.input(Input::Opened { exporter, relay, serial });
             }
@@ -230,7 +235,7 @@ impl Shell {
     fn connect(&mut self, index: usize) {
         let address = self.edges.addresses[index].clone();
         self.edges.status.send_modify(|status| status.relay.clone_from(&address));
-        let opening = Line::open(address, self.edges.tls.clone(), self.edges.relay_name.clone());
+        let opening = Line::open(address, self.edges.tls.load_full(), self.edges.relay_name.clone());
         self.connecting = Some(Box::pin(opening));
     }
 
@@ -310,6 +315,15 @@ impl Shell {
             }
             status.alarms.push((Timestamp::now(), sentence));
         });
+    }
+
+    fn note_key_exchange(&self, is_classical: bool) {
+        let sentence = is_classical.then(|| {
+            "the connection to the relay came about by plain X25519, so what is recorded today may be read when \
+             quantum computers come: ask the relay's operator to bring back post-quantum key exchange"
+                .to_owned()
+        });
+        self.edges.alarms.set(AlarmKind::X25519Used, sentence);
     }
 
     fn heard(&mut self) {

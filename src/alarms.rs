@@ -1,0 +1,134 @@
+//! Standing alarms of a daemon: what an operator must mend, raised and cleared by the daemon itself.
+//!
+//! They live in memory and are raised anew after a restart, because their causes are looked at anew. What
+//! a desk must tell its people for good, as a gap in a stream, is kept in its store instead.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// What an alarm is about. One alarm stands for each at most, so their number is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AlarmKind {
+    /// The own certificate ends soon, has ended, or has not begun.
+    Certificate,
+    /// A reload was refused as a whole; what was in force goes on.
+    Reload,
+    /// The roster file holds none that follows the one in force.
+    Roster,
+    /// Two machines took turns as one party; stands until the relay is started again.
+    Cloned,
+    /// The configuration allows plain X25519.
+    X25519Allowed,
+    /// A session came about by plain X25519.
+    X25519Used,
+}
+
+impl AlarmKind {
+    /// Every kind, in order.
+    pub const ALL: [AlarmKind; 6] = [
+        AlarmKind::Certificate,
+        AlarmKind::Reload,
+        AlarmKind::Roster,
+        AlarmKind::Cloned,
+        AlarmKind::X25519Allowed,
+        AlarmKind::X25519Used,
+    ];
+
+    /// Its name in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            AlarmKind::Certificate => "certificate",
+            AlarmKind::Reload => "reload",
+            AlarmKind::Roster => "roster",
+            AlarmKind::Cloned => "cloned",
+            AlarmKind::X25519Allowed => "x25519-allowed",
+            AlarmKind::X25519Used => "x25519-used",
+        }
+    }
+}
+
+/// One alarm that stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// What it is about.
+    pub kind: AlarmKind,
+    /// Since when, RFC 3339 in UTC.
+    pub since: String,
+    /// What is wrong and what to do. No key, no subject.
+    pub sentence: String,
+}
+
+/// The alarms of one daemon; clones share them.
+#[derive(Clone, Debug)]
+pub struct Alarms(Arc<watch::Sender<BTreeMap<AlarmKind, Alarm>>>);
+
+impl Default for Alarms {
+    fn default() -> Alarms {
+        Alarms(Arc::new(watch::Sender::new(BTreeMap::new())))
+    }
+}
+
+impl Alarms {
+    /// Raises an alarm, or changes what it says. The log hears of what is new.
+    pub fn raise(&self, kind: AlarmKind, sentence: String) {
+        self.0.send_if_modified(|alarms| {
+            if alarms.get(&kind).is_some_and(|alarm| alarm.sentence == sentence) {
+                return false;
+            }
+            tracing::warn!(alarm = kind.name(), sentence, "alarm raised");
+            let now =
+                || Timestamp::try_from(SystemTime::now()).map_or_else(|_| String::new(), |at| at.to_string());
+            let since = alarms.get(&kind).map_or_else(now, |alarm| alarm.since.clone());
+            alarms.insert(kind, Alarm { kind, since, sentence });
+            true
+        });
+    }
+
+    /// Ends an alarm, where it stands.
+    pub fn clear(&self, kind: AlarmKind) {
+        self.0.send_if_modified(|alarms| {
+            let stood = alarms.remove(&kind).is_some();
+            if stood {
+                tracing::info!(alarm = kind.name(), "alarm over");
+            }
+            stood
+        });
+    }
+
+    /// Raises an alarm where there is a sentence, and ends it where there is none.
+    pub fn set(&self, kind: AlarmKind, sentence: Option<String>) {
+        match sentence {
+            Some(sentence) => self.raise(kind, sentence),
+            None => self.clear(kind),
+        }
+    }
+
+    /// All that stand, by kind.
+    pub fn all(&self) -> Vec<Alarm> {
+        self.0.borrow().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_stands_once_until_it_is_cleared_and_keeps_its_beginning() {
+        let alarms = Alarms::default();
+        alarms.raise(AlarmKind::Certificate, "in 3 days".to_owned());
+        let since = alarms.all()[0].since.clone();
+        alarms.clone().raise(AlarmKind::Certificate, "in 2 days".to_owned());
+        let all = alarms.all();
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].sentence.as_str(), &all[0].since), ("in 2 days", &since));
+        alarms.set(AlarmKind::Certificate, None);
+        assert!(alarms.all().is_empty());
+    }
+}

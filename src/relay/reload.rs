@@ -1,0 +1,176 @@
+//! What of a relay can be changed while it runs: its TLS, and the roster that it is offered.
+//!
+//! A reload is all or nothing: everything is read and checked first, as the desks will check it, and on
+//! any error what was in force goes on. Live sessions keep the TLS that they were made with.
+
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use rustls::ServerConfig;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+use super::{RelayError, engine::Message};
+use crate::{
+    alarms::{AlarmKind, Alarms},
+    config::{self, ConfigError, RelayConfig},
+    identity::{Kind, SpiffeId},
+    limits::CERTIFICATE_LOOKED_AT_EVERY,
+    roster::TrustBundle,
+    service::{self, Reload},
+    tls::{self, Credentials, Dates, KeyExchange, Purpose, Validity},
+};
+
+/// The TLS of one configuration, and whose it is.
+pub(super) struct Loaded {
+    pub(super) tls: Arc<ServerConfig>,
+    pub(super) id: SpiffeId,
+    validity: Validity,
+    serial: String,
+}
+
+/// Reads a relay's certificates and checks them as a desk will.
+pub(super) fn load(config: &RelayConfig, bundle: &TrustBundle, dates: Dates) -> Result<Loaded, RelayError> {
+    let credentials = Credentials::load(&config.pki)?;
+    let id = credentials.party_id()?.spiffe().clone();
+    if id.kind() != Kind::Relay || id.trust_domain() != bundle.trust_domain {
+        return Err(RelayError::NotARelay {
+            folder: config.pki.clone(),
+            id: id.to_string(),
+            trust_domain: bundle.trust_domain.clone(),
+        });
+    }
+    let root = tls::load_root(&config.root, &bundle.root_key_sha256)?;
+    credentials.check(Purpose::Relay, &root, &bundle.trust_domain, dates)?;
+    let key_exchange = if config.allow_x25519 { KeyExchange::HybridOrClassical } else { KeyExchange::Hybrid };
+    let tls = tls::server_config(&credentials, &root, &bundle.trust_domain, key_exchange)?;
+    Ok(Loaded { tls, id, validity: credentials.validity()?, serial: credentials.serial()? })
+}
+
+/// The roster file's note, where there is a file.
+pub(super) fn read_roster(config: &RelayConfig) -> Result<Option<Bytes>, RelayError> {
+    match std::fs::read(&config.roster) {
+        Ok(note) => Ok(Some(note.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(RelayError::RosterFile { path: config.roster.clone(), source }),
+    }
+}
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Relay(#[from] RelayError),
+    #[error("the certificate in {} is for {found}, and this relay is {own}: put this relay's own there", folder.display())]
+    OtherRelay { folder: PathBuf, found: Box<SpiffeId>, own: Box<SpiffeId> },
+}
+
+/// Carries reloads out, and looks at the certificate's dates.
+pub(super) struct Reloader {
+    config: RelayConfig,
+    bundle: TrustBundle,
+    id: SpiffeId,
+    validity: Validity,
+    tls: Arc<ArcSwap<ServerConfig>>,
+    alarms: Alarms,
+    to_engine: mpsc::Sender<Message>,
+}
+
+impl Reloader {
+    /// For a relay that started with `loaded`.
+    pub(super) fn new(
+        config: RelayConfig,
+        bundle: TrustBundle,
+        loaded: Loaded,
+        alarms: Alarms,
+        to_engine: mpsc::Sender<Message>,
+    ) -> Reloader {
+        let Loaded { tls, id, validity, .. } = loaded;
+        let tls = Arc::new(ArcSwap::new(tls));
+        let reloader = Reloader { config, bundle, id, validity, tls, alarms, to_engine };
+        reloader.look();
+        reloader
+    }
+
+    /// The TLS for the next handshake.
+    pub(super) fn tls(&self) -> Arc<ArcSwap<ServerConfig>> {
+        self.tls.clone()
+    }
+
+    /// Runs until it is dropped.
+    pub(super) async fn run(mut self, mut reloads: mpsc::Receiver<Reload<RelayConfig>>) {
+        loop {
+            let next_look = Instant::now() + CERTIFICATE_LOOKED_AT_EVERY;
+            tokio::select! {
+                reload = service::next_reload(&mut reloads) => self.reload(reload).await,
+                () = sleep_until(next_look) => self.look(),
+            }
+        }
+    }
+
+    async fn reload(&mut self, reload: Reload<RelayConfig>) {
+        match reload.map_err(ReloadError::Config).and_then(|config| self.check(config)) {
+            Ok((config, loaded, roster)) => {
+                self.warn_of_what_needs_a_restart(&config);
+                tracing::info!(serial = loaded.serial, "reloaded; new connections use this certificate");
+                (self.config, self.validity) = (config, loaded.validity);
+                self.tls.store(loaded.tls);
+                self.alarms.clear(AlarmKind::Reload);
+                self.alarms.clear(AlarmKind::Roster);
+                if let Some(note) = roster
+                    && self.to_engine.send(Message::RosterOffered { note }).await.is_err()
+                {
+                    tracing::debug!("a reload came after the engine's end");
+                }
+            }
+            Err(error) => {
+                let sentence = format!("nothing was reloaded, what was in force goes on: {error}");
+                self.alarms.raise(AlarmKind::Reload, sentence);
+            }
+        }
+        self.look();
+        service::ready();
+    }
+
+    /// Everything that a reload brings, or why none of it is taken.
+    fn check(&self, config: RelayConfig) -> Result<(RelayConfig, Loaded, Option<Bytes>), ReloadError> {
+        let loaded = load(&config, &self.bundle, Dates::MustHold)?;
+        if loaded.id != self.id {
+            return Err(ReloadError::OtherRelay {
+                folder: config.pki,
+                found: Box::new(loaded.id),
+                own: Box::new(self.id.clone()),
+            });
+        }
+        let roster = read_roster(&config)?;
+        Ok((config, loaded, roster))
+    }
+
+    fn warn_of_what_needs_a_restart(&self, new: &RelayConfig) {
+        let old = &self.config;
+        let changed = [
+            ("listen", old.listen != new.listen),
+            ("dir", old.dir != new.dir),
+            ("log", old.log != new.log),
+            ("trust", config::trust_bundle(&new.trust).is_ok_and(|bundle| bundle != self.bundle)),
+        ];
+        for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!(key, "this key was changed and stays as it was until the relay is restarted");
+        }
+    }
+
+    fn look(&self) {
+        self.alarms.set(AlarmKind::Certificate, self.validity.warning(SystemTime::now()));
+        let allowed = self.config.allow_x25519.then(|| {
+            "plain X25519 is allowed, so what is recorded today may be read when quantum computers come: \
+             set `allow_x25519 = false` once no desk needs it"
+                .to_owned()
+        });
+        self.alarms.set(AlarmKind::X25519Allowed, allowed);
+    }
+}

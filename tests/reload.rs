@@ -1,0 +1,194 @@
+//! Certificates are changed under a running relay and a running desk (FAULTS 80): new connections use the
+//! new ones, nobody is dropped, and what is wrong changes nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod support;
+
+use std::{
+    fs,
+    net::TcpStream,
+    time::{Duration, SystemTime},
+};
+
+use pouch::{
+    desk::view::{NewDispatch, Status, Step},
+    identity::Kind,
+    pki::{self, Ca, Issued},
+    tls::{self, Credentials, KeyExchange},
+};
+use support::Site;
+use tokio::time::timeout;
+
+const TIME_MAX: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
+/// A certificate made so long ago ended a minute ago; that of its CA, an hour old, goes on.
+const A_LIFE_AGO: Duration = Duration::from_secs(90 * 86_400 + 60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relays_new_certificate_is_taken_up_at_a_reload_and_nobody_is_dropped() {
+    let mut site = Site::new();
+    site.start("relay");
+    site.start("idn");
+    let before = until(&site, "idn", |status| status.link == "in contact").await;
+
+    let issued = renew(&site, "relay", SystemTime::now());
+    assert_ne!(shown_serial(&site).await, issued.serial, "the old one until it is told");
+    site.reload("relay");
+    while shown_serial(&site).await != issued.serial {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+
+    let sent = site.desk("idn").send(&note()).await.unwrap();
+    site.desk("idn").wait(&sent.id, Step::Accepted, TIME_MAX).await.unwrap();
+    let after = until(&site, "idn", |_| true).await;
+    assert_eq!((after.link.as_str(), after.since), ("in contact", before.since), "the session stayed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_keeps_its_last_good_certificate_until_a_better_one_comes() {
+    let mut site = Site::new();
+    site.start("relay");
+    let first = shown_serial(&site).await;
+
+    let pki = site.example().folder.join("relay");
+    let good = fs::read(pki.join("tls.pem")).unwrap();
+    fs::write(pki.join("tls.pem"), "no certificate").unwrap();
+    site.reload("relay");
+    said(&site, "relay", "no certificate in it").await;
+    // The key of another certificate.
+    fs::write(pki.join("tls.pem"), &good).unwrap();
+    let own_key = fs::read(pki.join("tls.key")).unwrap();
+    fs::write(pki.join("tls.key"), fs::read(site.example().folder.join("idn/tls.key")).unwrap()).unwrap();
+    site.reload("relay");
+    said(&site, "relay", "belong together").await;
+    fs::write(pki.join("tls.key"), own_key).unwrap();
+    // One that has expired.
+    renew(&site, "relay", SystemTime::now() - A_LIFE_AGO);
+    site.reload("relay");
+    said(&site, "relay", "the certificate has expired").await;
+    assert_eq!(shown_serial(&site).await, first);
+
+    let issued = renew(&site, "relay", SystemTime::now());
+    site.reload("relay");
+    said(&site, "relay", "alarm over").await;
+    assert_eq!(shown_serial(&site).await, issued.serial);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desk_warns_of_its_certificate_and_of_a_reload_that_failed_until_both_are_mended() {
+    let mut site = Site::new();
+    renew(&site, "idn", SystemTime::now() - 70 * DAY + DAY / 2);
+    site.start("relay");
+    site.start("idn");
+    let warned = until(&site, "idn", |status| status.link == "in contact").await;
+    assert!(warned.alarms.iter().any(|alarm| alarm.contains("in 20 days")), "{:?}", warned.alarms);
+
+    renew(&site, "idn", SystemTime::now() - A_LIFE_AGO);
+    site.reload("idn");
+    let refused = until(&site, "idn", |status| status.alarms.len() == 2).await;
+    assert!(refused.alarms.iter().any(|alarm| alarm.starts_with("nothing was reloaded")), "{refused:?}");
+    assert_eq!((refused.link.as_str(), &refused.since), ("in contact", &warned.since));
+
+    renew(&site, "idn", SystemTime::now());
+    site.reload("idn");
+    let mended = until(&site, "idn", |status| status.alarms.is_empty()).await;
+    assert_eq!((mended.link.as_str(), mended.since), ("in contact", warned.since));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_expired_before_the_start_keeps_no_desk_from_taking_dispatches() {
+    let mut site = Site::new();
+    renew(&site, "idn", SystemTime::now() - A_LIFE_AGO);
+    site.start("idn");
+    let status = until(&site, "idn", |_| true).await;
+    assert!(status.alarms.iter().any(|alarm| alarm.contains("nothing can connect")), "{:?}", status.alarms);
+}
+
+/// Gives a party's folder a new key and a certificate for it that begins at `from`.
+fn renew(site: &Site, party: &str, from: SystemTime) -> Issued {
+    let folder = site.example().folder.join(party);
+    let made = tempfile::tempdir().unwrap();
+    let applicant = pki::example_parties()
+        .into_iter()
+        .find(|applicant| applicant.id.name().unwrap_or("hub") == party || is_relay(applicant, party))
+        .unwrap();
+    let request = pki::request(&made.path().join("box"), &applicant).unwrap();
+    let issued = Ca::open(&site.example().folder.join("ca")).unwrap().issue(&request, None, from).unwrap();
+    fs::copy(made.path().join("box/tls.key"), folder.join("tls.key")).unwrap();
+    fs::write(folder.join("tls.pem"), &issued.chain_pem).unwrap();
+    issued
+}
+
+fn is_relay(applicant: &pki::Applicant, party: &str) -> bool {
+    party == "relay" && applicant.id.kind() == Kind::Relay
+}
+
+/// The serial of the certificate that the relay shows to a new connection.
+async fn shown_serial(site: &Site) -> String {
+    let pki = site.example().folder.join("mys");
+    let credentials = Credentials::load(&pki).unwrap();
+    let trust = &site.example().trust;
+    let root = tls::load_root(&pki.join("root.pem"), &trust.root_key_sha256).unwrap();
+    let config = tls::client_config(&credentials, &root, &trust.trust_domain, KeyExchange::Hybrid).unwrap();
+    let name = tls::server_name(&trust.trust_domain).unwrap();
+    let address = site.address();
+    let shaken = tokio::task::spawn_blocking(move || {
+        let mut stream = connected(address);
+        let mut connection = rustls::ClientConnection::new(config, name).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(&mut stream).unwrap();
+        }
+        tls::peer(&connection).unwrap().1
+    });
+    timeout(TIME_MAX, shaken).await.expect("the relay shakes hands").unwrap()
+}
+
+/// A connection to the relay, once it listens.
+fn connected(address: std::net::SocketAddr) -> TcpStream {
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+/// Waits until a desk's status is as wanted.
+async fn until(site: &Site, party: &str, wanted: impl Fn(&Status) -> bool) -> Status {
+    let desk = site.desk(party);
+    let asking = async {
+        loop {
+            match desk.status().await {
+                Ok(status) if wanted(&status) => return status,
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    };
+    match timeout(TIME_MAX, asking).await {
+        Ok(status) => status,
+        Err(_) => panic!("{party} is not so: {:?}\n{}", desk.status().await, site.last_words(party)),
+    }
+}
+
+/// Waits until a process's log holds these words.
+async fn said(site: &Site, party: &str, words: &str) {
+    let reading = async {
+        while !site.last_words(party).contains(words) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(timeout(TIME_MAX, reading).await.is_ok(), "{words:?} not said: {}", site.last_words(party));
+}
+
+fn note() -> NewDispatch {
+    NewDispatch {
+        to: vec!["MOD".to_owned()],
+        topic: "maritime".to_owned(),
+        precedence: "routine".to_owned(),
+        subject: "EXERCISE unlit vessel".to_owned(),
+        body: "EXERCISE".to_owned(),
+        exercise: true,
+        ..NewDispatch::default()
+    }
+}
