@@ -301,6 +301,15 @@ async fn texts_that_are_not_utf8_too_long_or_misleading_are_refused_at_the_relay
         let (code, words) = before_hello(&site, &frame[..FRAME_BEFORE_WELCOME_BYTES_MAX]).await;
         assert_eq!(code, GoodbyeCode::Protocol);
         assert!(words.contains("bytes, at most 4096"), "{words}");
+        let (number, key) = keys_of(&site, "mys");
+        let peer = Peer { roster: &site.example().roster, number, key: &key };
+        for software in ["x".repeat(65), "esc\x1b[2J".to_owned(), "\u{202e}hcuop".to_owned()] {
+            let mut mys = Attacker::connect(&site, "mys").await;
+            mys.send(Kind::Hello(pb::Hello { software, ..peer.hello(mys.exporter) })).await;
+            let (code, words) = mys.goodbye().await;
+            assert_eq!(code, GoodbyeCode::Protocol);
+            assert!(words.contains("software is no line"), "{words}");
+        }
         for label in
             ["NUL\0", "esc\x1b[2J", "two\nlines", "\u{202e}DETCIRTSER", "\u{2067}isolate", "mark\u{200f}"]
         {

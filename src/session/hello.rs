@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     batch::{self, BatchError, PublicKey, Tag},
+    line::is_line,
     merkle::{self, Hash},
     wire::{Malformed, convert, pb},
 };
@@ -12,6 +13,8 @@ use crate::{
 pub const PROTOCOL: u32 = 1;
 /// Name and version as the peer and the log see them.
 pub const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
+/// Bytes of the peer's name and version. A longer one, or one that is no line, refuses its Hello or Welcome.
+const SOFTWARE_BYTES_MAX: usize = 64;
 /// Longest checkpoint note in a Hello or Welcome, in bytes.
 const CHECKPOINT_BYTES_MAX: usize = 2 * 1024;
 
@@ -96,8 +99,8 @@ impl VerifiedHello {
         trust_domain: &str,
         key: &PublicKey,
     ) -> Result<VerifiedHello, HelloError> {
-        let instance =
-            check_common(hello.protocol, hello.role, End::Desk, &hello.instance, &hello.checkpoint)?;
+        check_speaker(hello.protocol, &hello.software, hello.role, End::Desk)?;
+        let instance = check_process(&hello.instance, &hello.checkpoint)?;
         let store_id =
             (&*hello.store_id).try_into().map_err(|_| Malformed::new("store id", "is not 16 bytes"))?;
         if hello.incarnation == 0 {
@@ -145,8 +148,8 @@ pub fn verify_welcome(
     trust_domain: &str,
     key: &PublicKey,
 ) -> Result<(), HelloError> {
-    let instance =
-        check_common(welcome.protocol, welcome.role, End::Relay, &welcome.instance, &welcome.checkpoint)?;
+    check_speaker(welcome.protocol, &welcome.software, welcome.role, End::Relay)?;
+    let instance = check_process(&welcome.instance, &welcome.checkpoint)?;
     let binding = Binding {
         exporter,
         end: End::Relay,
@@ -157,19 +160,20 @@ pub fn verify_welcome(
     verify_binding(&binding, welcome.proof.as_ref(), trust_domain, key)
 }
 
-fn check_common(
-    protocol: u32,
-    role: u32,
-    end: End,
-    instance: &[u8],
-    checkpoint: &[u8],
-) -> Result<[u8; 16], HelloError> {
+fn check_speaker(protocol: u32, software: &str, role: u32, end: End) -> Result<(), HelloError> {
     if protocol != PROTOCOL {
         return Err(HelloError::Version(protocol));
+    }
+    if !is_line(software, SOFTWARE_BYTES_MAX) {
+        return Err(Malformed::new("software", "is no line of at most 64 bytes").into());
     }
     if role != u32::from(end.code()) {
         return Err(Malformed::new("role", "is not the one of this end").into());
     }
+    Ok(())
+}
+
+fn check_process(instance: &[u8], checkpoint: &[u8]) -> Result<[u8; 16], HelloError> {
     if checkpoint.len() > CHECKPOINT_BYTES_MAX {
         return Err(Malformed::new("checkpoint", "is longer than 2 KiB").into());
     }
