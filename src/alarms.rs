@@ -23,6 +23,8 @@ pub enum AlarmKind {
     Roster,
     /// Two machines took turns as one party; stands until the relay is started again.
     Cloned,
+    /// The machine's clock and the log's time differ; nothing may expire until an operator has accepted it.
+    Clock,
     /// The configuration allows plain X25519.
     X25519Allowed,
     /// A session came about by plain X25519.
@@ -31,11 +33,12 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 6] = [
+    pub const ALL: [AlarmKind; 7] = [
         AlarmKind::Certificate,
         AlarmKind::Reload,
         AlarmKind::Roster,
         AlarmKind::Cloned,
+        AlarmKind::Clock,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
     ];
@@ -47,6 +50,7 @@ impl AlarmKind {
             AlarmKind::Reload => "reload",
             AlarmKind::Roster => "roster",
             AlarmKind::Cloned => "cloned",
+            AlarmKind::Clock => "clock",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
         }

@@ -331,6 +331,7 @@ impl World {
         let body = match Content::from_record(record).expect("we wrote it") {
             Content::Envelope(accepted) => Body::Envelope(accepted.envelope),
             Content::Receipts(receipts) => Body::Receipts(Arc::new(receipts)),
+            Content::Expired(expired) => Body::Expired(Arc::new(expired)),
             Content::Refusal(_) | Content::Administrative(_) => panic!("nothing to deliver at {position}"),
         };
         self.event(Event::Loaded { position, body });

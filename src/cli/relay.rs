@@ -1,6 +1,7 @@
 //! `pouch relay`: the relay itself, and what happened there.
 
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
@@ -9,7 +10,10 @@ use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::{safe_text, time};
 use crate::config::RelayConfig;
-use crate::relay::log::{self, LogLine};
+use crate::relay::{
+    clock,
+    log::{self, LogLine},
+};
 use crate::wire::Position;
 
 /// Run the relay, or show what happened there
@@ -24,8 +28,24 @@ pub struct RelayArgs {
 
 #[derive(Subcommand)]
 enum RelayCommand {
+    /// How the relay's machine tells the time
+    #[command(subcommand)]
+    Clock(ClockCommand),
     /// Print what happened, record by record: who, to whom, when and how much; the relay may be running
     Log(LogArgs),
+}
+
+#[derive(Subcommand)]
+enum ClockCommand {
+    /// Say that this machine's clock is right, where the relay is in doubt about it and lets nothing expire
+    Accept(ClockArgs),
+}
+
+#[derive(Args)]
+struct ClockArgs {
+    /// The relay's folder, as `dir` in its configuration
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pouch/relay")]
+    dir: PathBuf,
 }
 
 #[derive(Args)]
@@ -43,14 +63,29 @@ struct LogArgs {
 
 /// Runs the relay until it is told to stop, or prints its log.
 pub fn run(args: RelayArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    if let Some(RelayCommand::Log(args)) = args.command {
-        screen.json = args.json;
-        return print_log(&args, screen);
+    match args.command {
+        Some(RelayCommand::Log(args)) => {
+            screen.json = args.json;
+            return print_log(&args, screen);
+        }
+        Some(RelayCommand::Clock(ClockCommand::Accept(args))) => return accept_clock(&args, screen),
+        None => {}
     }
     let config: RelayConfig = args.daemon.load()?;
     daemon::run(&args.daemon, async |commands| {
         crate::relay::run(config, commands).await.map_err(|error| daemon::ended(error.exit_code(), &error))
     })
+}
+
+fn accept_clock(args: &ClockArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let wall_us = clock::accept(&args.dir, SystemTime::now())
+        .map_err(|source| Failure::File { path: args.dir.display().to_string(), source })?;
+    screen.text(&format!(
+        "accepted: it is {}. A relay that runs takes this up within seconds, one that does not if it is started \
+         within ten minutes.\n",
+        time::seconds(wall_us)
+    ))?;
+    screen.next("pouch relay log --since POSITION")
 }
 
 fn print_log(args: &LogArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {

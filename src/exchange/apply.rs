@@ -109,6 +109,14 @@ impl Exchange {
                     self.deliver_to(part.item.sender);
                 }
             }
+            Content::Expired(expired) => {
+                self.expiring.remove(&expired.position);
+                self.bodies.keep(position, Body::Expired(Arc::new(expired.clone())));
+                self.deliver_to(expired.sender);
+                for (party, _) in &expired.addressees {
+                    self.deliver_to(*party);
+                }
+            }
             Content::Refusal(refusal) => self.answer_submission(&pending, refusal.sender, refusal.submission),
             Content::Administrative(record) => {
                 self.administered(position);
@@ -134,6 +142,11 @@ impl Exchange {
                 let settled = self.router.settle(receipts, position);
                 for done in settled.done {
                     self.bodies.drop(done);
+                }
+            }
+            Content::Expired(expired) => {
+                if self.router.expire(expired, position) {
+                    self.bodies.drop(expired.position);
                 }
             }
             Content::Refusal(refusal) => {
@@ -179,7 +192,8 @@ impl Exchange {
                 }
             }
             Act::Cloned { party, .. } => self.send_to_concerned(*party, position, &leaf),
-            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } | Act::ClockAccepted { .. } => {}
+            Act::ClockAccepted { wall_us } => self.clock.accept(*wall_us),
+            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {}
         }
     }
 

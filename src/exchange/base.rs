@@ -4,7 +4,7 @@
 //! hash[32] || u64 log time_us of the last record || tree: u64 size, u8 n, n x hash[32] || u32 parties`; for
 //! each party in the order of numbers `u32 number || u32 incarnation || store id[16] || u64 last submission ||
 //! u64 last stored || u16 n`, and n remembered submissions `u64 number || hash[32] || u8 1 accepted, 2 refused
-//! || u16 code || u64 position`; then the orders that stand ([`crate::router::orders`]); at the end, for each party that confirmed receipts, `u32 number || u64
+//! || u16 code || u64 position`; then `u64` wall clock accepted last, and the orders that stand ([`crate::router::orders`]); at the end, for each party that confirmed receipts, `u32 number || u64
 //! position`. All but this end follows from the records before it.
 
 use bytes::{Buf, BufMut};
@@ -72,6 +72,7 @@ impl Exchange {
         for (number, state) in parties {
             put_party(&mut out, number, state);
         }
+        out.put_u64(self.clock.accepted_us());
         self.orders.encode(&mut out);
         out
     }

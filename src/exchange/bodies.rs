@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{record::content::AcceptedReceipts, wire::Position, wire::envelope::Envelope};
+use crate::{
+    record::content::AcceptedReceipts, record::expiry::ExpiredEnvelope, wire::Position,
+    wire::envelope::Envelope,
+};
 
 /// What a record delivers.
 #[derive(Clone, Debug)]
@@ -11,12 +14,15 @@ pub enum Body {
     Envelope(Arc<Envelope>),
     /// To the senders they concern.
     Receipts(Arc<AcceptedReceipts>),
+    /// To the sender of an envelope and to who had not settled it.
+    Expired(Arc<ExpiredEnvelope>),
 }
 
 impl Body {
     fn bytes(&self) -> usize {
         match self {
             Body::Envelope(envelope) => envelope.bytes(),
+            Body::Expired(expired) => expired.bytes(),
             Body::Receipts(receipts) => {
                 receipts.batch.parts.iter().map(|part| part.bytes.len() * 2 + part.details.len()).sum()
             }

@@ -60,6 +60,10 @@ impl Exchange {
                 addressees.into_iter().flatten().collect()
             }
             Body::Receipts(receipts) => receipts.batch.parts.iter().map(|part| part.item.sender).collect(),
+            Body::Expired(expired) => {
+                let addressees = expired.addressees.iter().map(|(party, _)| *party);
+                addressees.chain([expired.sender]).collect()
+            }
         };
         if !waiting.is_empty() {
             self.bodies.keep(position, body);
@@ -107,7 +111,7 @@ impl Exchange {
             if !self.has_queue_room(conn) {
                 return false;
             }
-            let Some(Body::Receipts(receipts)) = self.bodies.find(position).cloned() else {
+            let Some(body) = self.bodies.find(position).cloned() else {
                 let due = self.router.party(party).mailbox.receipts_due();
                 let due = due.map(|(position, _)| position).take(LOADS_AHEAD).collect();
                 self.load(due);
@@ -115,7 +119,14 @@ impl Exchange {
             };
             self.router.party(party).mailbox.mark_receipts_sent(position);
             for index in items {
-                self.send(conn, Outbound::Receipt { position, receipts: receipts.clone(), index });
+                let frame = match &body {
+                    Body::Receipts(receipts) => {
+                        Outbound::Receipt { position, receipts: receipts.clone(), index }
+                    }
+                    Body::Expired(expired) => Outbound::Expired { position, expired: expired.clone(), index },
+                    Body::Envelope(_) => unreachable!("only records of receipts are put in as receipts"),
+                };
+                self.send(conn, frame);
             }
         }
     }

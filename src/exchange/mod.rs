@@ -13,6 +13,7 @@ mod base;
 mod bodies;
 mod clock;
 mod deliver;
+mod expiry;
 mod open;
 mod receipts;
 mod requests;
@@ -52,6 +53,7 @@ pub use apply::ReplayError;
 use bodies::Bodies;
 pub use bodies::Body;
 use clock::LogClock;
+pub use clock::Standing as ClockStanding;
 
 /// Time, passed in and never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +139,8 @@ pub enum Input {
         /// Name and version.
         software: String,
     },
+    /// The operator says that the machine's clock is right.
+    ClockAccepted,
     /// No more connections will come; sessions are told, and the stop is logged.
     Stopping,
 }
@@ -210,6 +214,13 @@ pub enum Notice {
     Cloned {
         /// Which.
         party: PartyNumber,
+    },
+    /// How the machine's clock stands to log time, when that changes.
+    Clock {
+        /// By how many seconds the machine's clock is ahead.
+        ahead_s: i64,
+        /// What follows from it.
+        standing: ClockStanding,
     },
     /// An offered roster was not taken.
     RosterRefused(String),
@@ -315,6 +326,10 @@ pub struct Exchange {
     administrative: administer::Queue,
     bodies: Bodies,
     loading: BTreeSet<Position>,
+    /// Envelopes whose expiry is being written.
+    expiring: BTreeSet<Position>,
+    /// What was last said of the machine's clock.
+    clock_told: clock::Standing,
     pool_bytes: u64,
     room: Room,
     stopping: bool,
@@ -352,6 +367,8 @@ impl Exchange {
             next_ticket: Ticket(0),
             administrative: administer::Queue::default(),
             loading: BTreeSet::new(),
+            expiring: BTreeSet::new(),
+            clock_told: clock::Standing::Good,
             room: Room::Plenty,
             stopping: false,
             salts: VecDeque::new(),
@@ -386,6 +403,7 @@ impl Exchange {
             Input::RosterOffered { note } => self.administer_roster(note, None),
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
+            Input::ClockAccepted => self.accept_clock(now),
             Input::Stopping => self.stop(),
         }
     }
@@ -399,6 +417,8 @@ impl Exchange {
             self.check_deadlines(conn, now);
         }
         self.administer_past_counts();
+        self.watch_clock(now);
+        self.expire(now);
     }
 
     /// The next thing to do, until there is none.

@@ -5,6 +5,7 @@
 //! | envelope | header bytes as signed | the envelope's stored form |
 //! | receipts | `u32 receiptor, u64 number, u8 count, signature[64]` | items as in the Stored frame |
 //! | refusal | `u32 sender, u64 submission number, u16 code` | empty |
+//! | expiry | [`ExpiredEnvelope`] | empty |
 //! | administrative | empty | the roster note, or empty |
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use crate::{
     record::{
         Record, SALT_BYTES,
         administrative::{Act, AdministrativeLeaf},
+        expiry::ExpiredEnvelope,
         leaf::{OPENING_BYTES, Opening, OpeningKind, TRAFFIC_LEAF_BYTES, is_administrative},
     },
     roster::PartyNumber,
@@ -39,6 +41,8 @@ pub enum Content {
     Receipts(AcceptedReceipts),
     /// A final refusal of a correctly signed envelope.
     Refusal(RecordedRefusal),
+    /// An envelope that was not settled in time.
+    Expired(ExpiredEnvelope),
     /// An administrative act.
     Administrative(AdministrativeRecord),
 }
@@ -123,6 +127,7 @@ impl Content {
                 header.put_u16(refusal.code);
                 traffic_record(&refusal.traffic, header.freeze(), Bytes::new())
             }
+            Content::Expired(expired) => traffic_record(&expired.traffic, expired.header(), Bytes::new()),
             Content::Administrative(record) => Record {
                 leaf: record.leaf.encode(),
                 salt: Bytes::new(),
@@ -151,6 +156,7 @@ impl Content {
             OpeningKind::Envelope => Content::Envelope(accepted_envelope(traffic, record)?),
             OpeningKind::Receipts => Content::Receipts(accepted_receipts(traffic, record)?),
             OpeningKind::Refusal => Content::Refusal(recorded_refusal(traffic, record)?),
+            OpeningKind::Expiry => Content::Expired(expired_envelope(traffic, record)?),
         };
         Ok(content)
     }
@@ -160,7 +166,8 @@ impl Content {
         match self {
             Content::Envelope(AcceptedEnvelope { traffic, .. })
             | Content::Receipts(AcceptedReceipts { traffic, .. })
-            | Content::Refusal(RecordedRefusal { traffic, .. }) => traffic.opening.log_time_us,
+            | Content::Refusal(RecordedRefusal { traffic, .. })
+            | Content::Expired(ExpiredEnvelope { traffic, .. }) => traffic.opening.log_time_us,
             Content::Administrative(record) => record.leaf.log_time_us,
         }
     }
@@ -226,6 +233,13 @@ fn recorded_refusal(traffic: Traffic, record: &Record) -> Result<RecordedRefusal
         code: fields.get_u16(),
         hash: EnvelopeHash(traffic.opening.hash),
     })
+}
+
+fn expired_envelope(traffic: Traffic, record: &Record) -> Result<ExpiredEnvelope, Malformed> {
+    if !record.body.is_empty() {
+        return Err(Malformed::new("expiry", "has a body"));
+    }
+    ExpiredEnvelope::from_header(traffic, &record.header)
 }
 
 fn administrative(record: &Record) -> Result<AdministrativeRecord, Malformed> {

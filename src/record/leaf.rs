@@ -25,16 +25,18 @@ pub enum OpeningKind {
     Receipts,
     /// A final refusal; the hash is the envelope hash.
     Refusal,
+    /// An envelope past its time; the hash is the envelope hash.
+    Expiry,
 }
 
 impl OpeningKind {
-    /// 1 to 3 in the order above.
+    /// 1 to 4 in the order above.
     pub fn code(self) -> u8 {
         self as u8 + 1
     }
 
     fn from_code(code: u8) -> Option<OpeningKind> {
-        [OpeningKind::Envelope, OpeningKind::Receipts, OpeningKind::Refusal]
+        [OpeningKind::Envelope, OpeningKind::Receipts, OpeningKind::Refusal, OpeningKind::Expiry]
             .into_iter()
             .find(|kind| kind.code() == code)
     }

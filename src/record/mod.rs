@@ -18,6 +18,7 @@
 
 pub mod administrative;
 pub mod content;
+pub mod expiry;
 pub mod leaf;
 
 use bytes::Bytes;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, watch};
 
-use super::{Opened, RelayError, notices::Notices};
+use super::{Opened, RelayError, clock, notices::Notices};
 use crate::{
     alarms::Alarms,
     exchange::{Body, ConnId, Exchange, Input, Now, Output},
@@ -64,6 +65,8 @@ pub(super) struct Engine {
     to_self: mpsc::Sender<Message>,
     roster: Arc<ArcSwapOption<Roster>>,
     notices: Notices,
+    /// The relay's folder.
+    dir: PathBuf,
     connections: BTreeMap<ConnId, mpsc::Sender<Vec<Outbound>>>,
     /// Connections whose task has not ended: some may still be writing their last frame.
     tasks: BTreeSet<ConnId>,
@@ -80,6 +83,7 @@ pub(super) struct Engine {
 impl Engine {
     pub(super) fn start(
         opened: Opened,
+        dir: PathBuf,
         roster: Arc<ArcSwapOption<Roster>>,
         alarms: Alarms,
         to_self: mpsc::Sender<Message>,
@@ -104,6 +108,7 @@ impl Engine {
             to_self,
             roster,
             notices: Notices::new(alarms),
+            dir,
             connections: BTreeMap::new(),
             tasks: BTreeSet::new(),
             started,
@@ -168,11 +173,27 @@ impl Engine {
         // Here and not in its own arm: inputs that never end must not keep deadlines from being looked at.
         if self.now.mono >= self.exchange.poll_timeout() {
             self.exchange.handle_timeout(self.now);
+            self.look_for_acceptance()?;
         }
         while let Ok(event) = self.events.try_recv() {
             self.journal_event(event)?;
         }
         self.carry_out()
+    }
+
+    /// While the machine's clock is in doubt, looks whether an operator has accepted it.
+    fn look_for_acceptance(&mut self) -> Result<(), RelayError> {
+        if !self.exchange.is_clock_in_doubt() {
+            return Ok(());
+        }
+        match clock::take(&self.dir, self.now.wall_us) {
+            Ok(true) => self.input(Input::ClockAccepted),
+            Ok(false) => Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "cannot look whether the clock was accepted");
+                Ok(())
+            }
+        }
     }
 
     fn message(&mut self, message: Message) -> Result<(), RelayError> {
@@ -320,6 +341,7 @@ fn body_of(position: Position, record: &Record) -> Result<Body, RelayError> {
     match Content::from_record(record).map_err(malformed)? {
         Content::Envelope(accepted) => Ok(Body::Envelope(accepted.envelope)),
         Content::Receipts(receipts) => Ok(Body::Receipts(Arc::new(receipts))),
+        Content::Expired(expired) => Ok(Body::Expired(Arc::new(expired))),
         Content::Refusal(_) | Content::Administrative(_) => Err(JournalError::NoRecord(position.0).into()),
     }
 }

@@ -30,7 +30,7 @@ pub struct LogLine {
     pub position: u64,
     /// Log time, microseconds since 1970.
     pub log_time_us: u64,
-    /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`, `order`,
+    /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`, `expired`, `order`,
     /// `cloned`, `clock`.
     pub kind: &'static str,
     /// Party number of the sender, the receiptor or the party concerned; 0 where there is none.
@@ -142,6 +142,11 @@ fn describe(position: Position, record: &Record) -> Result<LogLine, LogError> {
             format!("code {}", refusal.code),
             refusal.hash.to_string(),
         ),
+        Content::Expired(expired) => {
+            let to = expired.addressees.iter().map(|(party, _)| party.0).collect();
+            let what = format!("envelope at {}", expired.position);
+            line("expired", expired.sender.0, to, what, expired.traffic.opening.hash.to_string())
+        }
         Content::Administrative(administrative) => {
             let (kind, party, what) = describe_act(&administrative.leaf.act);
             line(kind, party, Vec::new(), what, content::leaf_hash(record).to_string())

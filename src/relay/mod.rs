@@ -4,6 +4,7 @@
 //! told, `engine` owns the exchange and the journal. The relay holds no CA key and cannot name the
 //! functions that open a seal.
 
+pub mod clock;
 mod connection;
 mod engine;
 mod listener;
@@ -167,12 +168,13 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     }
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
     let (alarms, trust_domain) = (Alarms::default(), bundle.trust_domain.clone());
+    let dir = config.dir.clone();
     let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
     let shared = Arc::new(shared(reloader.tls(), trust_domain, sign)?);
     let roster = shared.roster.clone();
     let accepting = tokio::spawn(listener::accept(listener, shared, to_engine.clone()));
     let reloading = tokio::spawn(reloader.run(reloads));
-    let engine = engine::Engine::start(opened, roster, alarms, to_engine, inputs)?;
+    let engine = engine::Engine::start(opened, dir, roster, alarms, to_engine, inputs)?;
     service::ready();
     let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();

@@ -2,7 +2,7 @@
 
 use crate::{
     alarms::{AlarmKind, Alarms},
-    exchange::Notice,
+    exchange::{ClockStanding, Notice},
     roster::Roster,
 };
 
@@ -35,6 +35,9 @@ impl Notices {
                 );
                 self.alarms.raise(AlarmKind::Cloned, sentence);
             }
+            Notice::Clock { ahead_s, standing } => {
+                self.alarms.set(AlarmKind::Clock, clock_words(*ahead_s, *standing))
+            }
             Notice::RosterRefused(reason) => {
                 let sentence = format!(
                     "the roster file was not taken, the roster in force stays: {reason}: get the roster \
@@ -48,5 +51,22 @@ impl Notices {
     pub(super) fn roster_in_force(&mut self, roster: &Roster) {
         tracing::info!(version = roster.version(), "roster in force");
         self.alarms.clear(AlarmKind::Roster);
+    }
+}
+
+fn clock_words(ahead_s: i64, standing: ClockStanding) -> Option<String> {
+    let differs = format!(
+        "this machine's clock is {} s {} the log's time",
+        ahead_s.unsigned_abs(),
+        if ahead_s < 0 { "behind" } else { "ahead of" }
+    );
+    match standing {
+        ClockStanding::Good => None,
+        ClockStanding::Off => {
+            Some(format!("{differs}, which follows it slowly: check it with `timedatectl`"))
+        }
+        ClockStanding::InDoubt => Some(format!(
+            "{differs}, and nothing expires: set it right with `timedatectl`, then `pouch relay clock accept`"
+        )),
     }
 }

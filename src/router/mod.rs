@@ -8,11 +8,14 @@ pub mod orders;
 pub mod policy;
 pub mod submissions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     limits::Limits,
-    record::content::{AcceptedEnvelope, AcceptedReceipts, Traffic},
+    record::{
+        content::{AcceptedEnvelope, AcceptedReceipts, Traffic},
+        expiry::ExpiredEnvelope,
+    },
     roster::PartyNumber,
     wire::{EnvelopeHash, Position, Precedence, envelope::Addressee, receipt::ReceiptItem},
 };
@@ -46,6 +49,8 @@ pub struct Held {
     pub addressees: Vec<Waiting>,
     /// How many of them have not settled.
     pub unsettled: usize,
+    /// When it expires, seconds since 1970.
+    pub expires_s: u64,
     /// What proves its leaf.
     pub traffic: Traffic,
 }
@@ -79,6 +84,8 @@ pub struct Router {
     parties: BTreeMap<PartyNumber, PartyState>,
     /// Boxed: a map moves its values about when it takes one out.
     held: BTreeMap<Position, Box<Held>>,
+    /// The held ones by the second in which they expire.
+    expiries: BTreeSet<(u64, Position)>,
 }
 
 impl Router {
@@ -125,10 +132,31 @@ impl Router {
             sender: core.sender,
             addressees,
             unsettled,
+            expires_s: core.expires_s,
             traffic: accepted.traffic,
         };
+        self.expiries.insert((core.expires_s, position));
         let before = self.held.insert(position, Box::new(held));
         assert!(before.is_none(), "one record, one position");
+    }
+
+    /// Envelopes that are past their time, the first to expire first.
+    pub fn expired(&self, now_s: u64) -> impl Iterator<Item = Position> {
+        self.expiries.range(..=(now_s, Position::NONE)).map(|(_, position)| *position)
+    }
+
+    /// Takes an expired envelope out of the mailboxes of those who have not settled it meanwhile, and puts a
+    /// receipt into theirs and into the sender's. Whether nobody waits for it any more.
+    pub fn expire(&mut self, expired: &ExpiredEnvelope, position: Position) -> bool {
+        let mut is_done = false;
+        for (index, (party, _)) in expired.addressees.iter().enumerate() {
+            if let Some(done) = self.take_out(*party, expired.position) {
+                is_done |= done;
+                self.party(*party).mailbox.put_receipt(position, index);
+                self.party(expired.sender).mailbox.put_receipt(position, index);
+            }
+        }
+        is_done
     }
 
     /// Checks receipts that settle against the mailbox: each names an envelope that is this party's, by its
@@ -164,7 +192,9 @@ impl Router {
         for (index, part) in receipts.batch.parts.iter().enumerate() {
             if part.item.kind.settles() {
                 for (_, envelope) in &part.item.envelopes {
-                    settled.done.extend(self.settle_one(receipts.receiptor, *envelope));
+                    if self.take_out(receipts.receiptor, *envelope) == Some(true) {
+                        settled.done.push(*envelope);
+                    }
                 }
             }
             self.party(part.item.sender).mailbox.put_receipt(position, index);
@@ -173,7 +203,8 @@ impl Router {
         settled
     }
 
-    fn settle_one(&mut self, party: PartyNumber, position: Position) -> Option<Position> {
+    /// Takes an envelope out of one mailbox, where it is in it: then says whether it was the last.
+    fn take_out(&mut self, party: PartyNumber, position: Position) -> Option<bool> {
         let held = self.held.get_mut(&position)?;
         let index = held.index_of(party)?;
         let waiting = &mut held.addressees[index];
@@ -183,12 +214,13 @@ impl Router {
         waiting.settled = true;
         let precedence = waiting.precedence;
         held.unsettled -= 1;
-        let done = held.unsettled == 0;
+        let (is_last, expires_s) = (held.unsettled == 0, held.expires_s);
         self.party(party).mailbox.settle(position, precedence);
-        if done {
+        if is_last {
             self.held.remove(&position);
+            self.expiries.remove(&(expires_s, position));
         }
-        done.then_some(position)
+        Some(is_last)
     }
 }
 

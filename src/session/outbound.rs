@@ -9,7 +9,10 @@ use crate::{
     batch::{Proof, Tag, item_leaf},
     limits,
     merkle::{self, Hash},
-    record::content::{AcceptedReceipts, Traffic},
+    record::{
+        content::{AcceptedReceipts, Traffic},
+        expiry::ExpiredEnvelope,
+    },
     roster::PartyNumber,
     session::{
         hello::{Binding, End, PROTOCOL},
@@ -86,6 +89,15 @@ pub enum Outbound {
         /// The record.
         receipts: Arc<AcceptedReceipts>,
         /// Which item.
+        index: usize,
+    },
+    /// A receipt of the relay's own: an envelope expired.
+    Expired {
+        /// Of its record.
+        position: Position,
+        /// The record.
+        expired: Arc<ExpiredEnvelope>,
+        /// Which addressee.
         index: usize,
     },
     /// What became of a publication or an order.
@@ -196,6 +208,7 @@ impl Outbound {
                 part.bytes.len() + part.details.len() + 512
             }
             Outbound::Administrative { leaf, beside, .. } => leaf.len() + beside.len() + 64,
+            Outbound::Expired { .. } => 768,
             Outbound::Refused(_) | Outbound::Goodbye { .. } | Outbound::Administered { .. } => 1024,
             Outbound::Welcome(_) | Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
             // What it takes in memory, which is more than on the wire.
@@ -240,6 +253,18 @@ impl Outbound {
                 salt: salt(&receipts.traffic),
                 opening: opening(&receipts.traffic),
             }),
+            Outbound::Expired { position, expired, index } => {
+                let item = expired.item(index).encode();
+                let proof = (signer.sign)(Tag::Receipt, item_leaf(Tag::Receipt, &item));
+                Kind::Receipt(pb::Receipt {
+                    position: position.0,
+                    item,
+                    proof: Some(convert::proof_frame(&proof)),
+                    details: Bytes::new(),
+                    salt: salt(&expired.traffic),
+                    opening: opening(&expired.traffic),
+                })
+            }
             Outbound::Administered { request, code, sentence, position, order_number } => {
                 Kind::Administered(pb::Administered {
                     request,

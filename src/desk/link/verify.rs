@@ -156,10 +156,15 @@ fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<(), Unproven> 
     if fits { Ok(()) } else { Err(Unproven::Wrong("the log's opening names something else")) }
 }
 
-/// The opening of receipts names their batch's root, that of a refusal the envelope.
+/// The opening of receipts names their batch's root, that of a refusal or an expiry the envelope.
 fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) -> Result<(), Unproven> {
-    if item.kind == ReceiptKind::Refused {
-        return opens(opening, OpeningKind::Refusal, item.envelopes[0].0.0);
+    match (item.kind, &*item.envelopes) {
+        (ReceiptKind::Refused, [(hash, _)]) => return opens(opening, OpeningKind::Refusal, hash.0),
+        (ReceiptKind::Expired, [(hash, _)]) => return opens(opening, OpeningKind::Expiry, hash.0),
+        (ReceiptKind::Refused | ReceiptKind::Expired, _) => {
+            return Err(Unproven::Wrong("a receipt of the relay's own names more than one envelope"));
+        }
+        _ => {}
     }
     let (index, count) = (u64::from(proof.index), u64::from(proof.count));
     let root =

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use prost::Message;
 use rusqlite::params;
 
-use super::{Store, StoreError, Tx, alarms, columns::integer};
+use super::{Store, StoreError, Tx, alarms, columns::integer, expired};
 use crate::{
     batch::Proof,
     merkle,
@@ -69,6 +69,9 @@ fn keep(tx: &Tx<'_>, receipt: &ReceivedReceipt) -> Result<bool, StoreError> {
 
 fn apply(tx: &Tx<'_>, part: &ReceiptPart, now: Timestamp) -> Result<(), StoreError> {
     let item = &part.item;
+    if is_for_addressee(tx, item) {
+        return expired::note(tx, item);
+    }
     // 1 to 4 and 7 are the codes of the kinds that concern an addressee.
     let sql = "UPDATE addressees SET
         delivered_at = coalesce(delivered_at, iif(?3 = 1, ?4, NULL)),
@@ -102,6 +105,14 @@ fn is_signers(tx: &Tx<'_>, item: &ReceiptItem) -> bool {
         ReceiptKind::Withdrawn | ReceiptKind::Refused => None,
     };
     signer == Some(item.receiptor) && tx.own().is_some_and(|own| own.number == item.sender)
+}
+
+/// Whether the relay says that something for this desk expired.
+fn is_for_addressee(tx: &Tx<'_>, item: &ReceiptItem) -> bool {
+    let relay = tx.roster.and_then(|roster| roster.relay()).map(|relay| relay.number);
+    item.kind == ReceiptKind::Expired
+        && relay == Some(item.receiptor)
+        && tx.own().is_some_and(|own| own.number == item.addressee)
 }
 
 /// What a person reads beside the time: who acknowledged with a remark, or why it was not opened.

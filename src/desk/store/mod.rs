@@ -12,6 +12,7 @@ mod arrivals;
 mod columns;
 mod draft;
 mod evidence;
+mod expired;
 mod inbox;
 mod naming;
 mod orders;

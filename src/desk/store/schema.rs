@@ -182,6 +182,15 @@ CREATE TABLE gaps (
     register   INTEGER NOT NULL,
     PRIMARY KEY (sender, precedence, epoch, first)
 ) STRICT, WITHOUT ROWID;
+-- envelopes for this desk that expired at the relay, and the gap's first number that each explains
+CREATE TABLE expired (
+    hash       BLOB PRIMARY KEY,
+    sender     INTEGER NOT NULL,
+    precedence INTEGER NOT NULL,
+    position   INTEGER NOT NULL,
+    explains   INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX expired_unexplained ON expired (sender, precedence, position) WHERE explains IS NULL;
 CREATE INDEX gaps_register ON gaps (register);
 CREATE TABLE cursors (name TEXT PRIMARY KEY, register INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{StoreError, Tx, alarms, columns::integer, schema::exists};
+use super::{StoreError, Tx, alarms, columns::integer, expired, schema::exists};
 use crate::{
     merkle::Hash,
     roster::PartyNumber,
@@ -116,7 +116,7 @@ pub(super) fn received(tx: &Tx<'_>, arrival: &Arrival<'_>, now: Timestamp) -> Re
     follow(tx, arrival, now)?;
     let sql = "INSERT INTO slips_in (sender, precedence, epoch, number, hash) VALUES (?1, ?2, ?3, ?4, ?5)";
     tx.db.prepare_cached(sql)?.execute(params![sender, precedence, slip.epoch, number, hash])?;
-    Ok(())
+    expired::explain(tx, sender, precedence)
 }
 
 /// Gap and chain within one epoch, before the new number is noted.
@@ -233,7 +233,7 @@ fn suspicious(
     alarms::raise(tx, now, &format!("stream-{kind}-{register}"), &sentence)
 }
 
-fn notice(tx: &Tx<'_>, register: u64, sentence: &str) -> Result<(), StoreError> {
+pub(super) fn notice(tx: &Tx<'_>, register: u64, sentence: &str) -> Result<(), StoreError> {
     let register = integer(register);
     if !exists(
         tx.db,

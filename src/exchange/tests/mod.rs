@@ -3,6 +3,7 @@
 
 mod deliveries;
 mod desk;
+mod expiry;
 mod orders;
 mod publications;
 mod random;

@@ -205,6 +205,7 @@ impl Peer {
                 let named = item.envelopes.iter().map(|(_, position)| position.0);
                 self.receipts.entry(position.0).or_default().extend(named);
             }
+            Outbound::Expired { .. } => panic!("nothing expires within this test"),
             Outbound::Administrative { .. }
             | Outbound::Administered { .. }
             | Outbound::Ping(_)

@@ -219,6 +219,7 @@ impl World {
         match Content::from_record(record).unwrap() {
             Content::Envelope(accepted) => Body::Envelope(accepted.envelope),
             Content::Receipts(receipts) => Body::Receipts(receipts.into()),
+            Content::Expired(expired) => Body::Expired(expired.into()),
             Content::Refusal(_) | Content::Administrative(_) => panic!("nothing to deliver at {position}"),
         }
     }
@@ -245,7 +246,7 @@ impl World {
                 }
                 Output::Append { ticket, record, urgent } => {
                     let content = Content::from_record(&record).expect("we wrote it");
-                    assert_eq!(urgent, !matches!(content, Content::Receipts(_)));
+                    assert_eq!(urgent, !matches!(content, Content::Receipts(_) | Content::Expired(_)));
                     seen.push(format!("append {}", tell_content(&content)));
                     if self.holds_sync {
                         self.unsynced.push_back((ticket, record));
@@ -277,6 +278,7 @@ impl World {
             | Outbound::Deliver { position, traffic, .. }
             | Outbound::StoredAt { position, traffic, .. } => (*position, *traffic),
             Outbound::Receipt { position, receipts, .. } => (*position, receipts.traffic),
+            Outbound::Expired { position, expired, .. } => (*position, expired.traffic),
             Outbound::Refused(refusal) => match refusal.recorded {
                 Some(recorded) => recorded,
                 None => return,
@@ -330,6 +332,11 @@ fn tell(frame: &Outbound) -> String {
             let positions: Vec<u64> = item.envelopes.iter().map(|(_, position)| position.0).collect();
             format!("Receipt {position} {} {positions:?} by {}", item.kind.name(), code_of(item.receiptor))
         }
+        Outbound::Expired { position, expired, index } => {
+            let item = expired.item(*index);
+            let (sender, addressee) = (code_of(item.sender), code_of(item.addressee));
+            format!("Receipt {position} expired [{}] of {sender} to {addressee}", expired.position)
+        }
         Outbound::Credit(credit) => format!("Credit {} {}", credit.envelopes, credit.bytes),
         Outbound::Administered { request, code, position: Position::NONE, .. } => {
             format!("{code:?} {request}")
@@ -354,6 +361,9 @@ fn tell_content(content: &Content) -> String {
         }
         Content::Refusal(refusal) => {
             format!("refusal {} of {}", refusal.submission.0, code_of(refusal.sender))
+        }
+        Content::Expired(expired) => {
+            format!("expiry of {} of {}", expired.position, code_of(expired.sender))
         }
         Content::Administrative(record) => tell_act(&record.leaf.act),
     }

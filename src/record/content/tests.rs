@@ -9,11 +9,12 @@ use crate::{
     record::{
         Record,
         administrative::{Act, AdministrativeLeaf, ChainHead},
+        expiry::ExpiredEnvelope,
         leaf::{Opening, OpeningKind},
     },
     roster::PartyNumber,
     wire::{
-        EnvelopeHash, SubmissionNumber,
+        EnvelopeHash, Position, Precedence, SubmissionNumber,
         tests::{sample_envelope, sample_receipts},
     },
 };
@@ -54,6 +55,16 @@ fn refusal() -> Content {
     })
 }
 
+fn expired() -> Content {
+    Content::Expired(ExpiredEnvelope {
+        traffic: traffic(OpeningKind::Expiry, Hash([8; 32])),
+        position: Position(77),
+        relay: PartyNumber(1),
+        sender: PartyNumber(3),
+        addressees: vec![(PartyNumber(4), Precedence::Flash), (PartyNumber(5), Precedence::Routine)],
+    })
+}
+
 fn administrative(act: Act, beside: &'static [u8]) -> Content {
     let leaf = AdministrativeLeaf { log_time_us: 7, previous: ChainHead::START, act };
     Content::Administrative(AdministrativeRecord { leaf, beside: Bytes::from_static(beside) })
@@ -63,8 +74,8 @@ fn roster() -> Content {
     administrative(Act::Roster { version: 1, hash: sha256(b"a note"), length: 6 }, b"a note")
 }
 
-fn traffics() -> [Content; 3] {
-    [envelope(), receipts(), refusal()]
+fn traffics() -> [Content; 4] {
+    [envelope(), receipts(), refusal(), expired()]
 }
 
 fn flipped(bytes: &Bytes, bit: usize) -> Bytes {

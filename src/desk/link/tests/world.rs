@@ -205,6 +205,7 @@ impl World {
         let proof = self.key(signer).sign_batch(DOMAIN, Tag::Receipt, &[leaf]).remove(0);
         let opening = match item.kind {
             ReceiptKind::Refused => opening(OpeningKind::Refusal, item.envelopes[0].0.0),
+            ReceiptKind::Expired => opening(OpeningKind::Expiry, item.envelopes[0].0.0),
             _ => opening(OpeningKind::Receipts, leaf),
         };
         pb::Receipt {

@@ -1,5 +1,6 @@
 //! Two or three desks and a relay of ten lines: stores exchange real envelopes, signatures verified.
 
+mod expired;
 mod inbox;
 mod opening;
 mod orders;
