@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, InForce, Incoming, IncomingWhole, NewDispatch, NewOrder, OutboxWait, Outgoing,
-    Refusal, Status,
+    AddresseeState, ApiError, InForce, Incoming, IncomingWhole, Named, NewDispatch, NewOrder, OutboxWait,
+    Outgoing, Refusal, Status,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -119,6 +119,9 @@ fn outgoing(short: &str) -> Outgoing {
         position: (state == "accepted").then_some(42),
         envelope_hash: None,
         refusal: (state == "refused").then(refusal),
+        info_precedence: "flash".into(),
+        label: "BLOC RESTRICTED".into(),
+        named: vec![Named { code: "MOD".into(), role: "to".into(), parties: Some(1), left_out: Vec::new() }],
         addressees: vec![AddresseeState {
             code: "MOD".into(),
             role: "to".into(),
@@ -163,6 +166,7 @@ fn whole() -> IncomingWhole {
     IncomingWhole {
         summary: incoming(),
         addressees: vec![("IDN".into(), "to".into())],
+        exempt: Vec::new(),
         office: String::new(),
         person: String::new(),
         language: "en".into(),

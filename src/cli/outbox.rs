@@ -1,5 +1,6 @@
 //! `pouch outbox`: what was sent from here, and how far it came.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::{Paint, table};
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
-use crate::desk::view::{AddresseeState, Outgoing, Progress, Step};
+use crate::desk::view::{AddresseeState, Named, Outgoing, Progress, Step};
 
 /// List what was sent from here, or show how far one dispatch came
 #[derive(Args)]
@@ -126,15 +127,40 @@ fn list(outbox: &[Outgoing], screen: &mut Screen<'_>) -> Result<(), Failure> {
     screen.next(&format!("pouch outbox {}", newest.short))
 }
 
+/// Whom the writer named in a role, each with the number of parties that a group or office became:
+/// `ACI (7)`.
+pub(super) fn names(outgoing: &Outgoing, role: &str) -> Vec<String> {
+    let of_role = outgoing.named.iter().filter(|named| named.role == role);
+    let name = |named: &Named| {
+        let code = safe_text::line(&named.code);
+        let is_party = outgoing.addressees.iter().any(|addressee| addressee.code == named.code);
+        match named.parties {
+            Some(parties) if !is_party && role != "exempt" => format!("{code} ({parties})"),
+            Some(_) | None => code,
+        }
+    };
+    of_role.map(name).collect()
+}
+
+/// A line about members of groups that get nothing, where there are any.
+pub(super) fn left_out(outgoing: &Outgoing) -> Option<String> {
+    let codes: BTreeSet<&str> =
+        outgoing.named.iter().flat_map(|named| &named.left_out).map(String::as_str).collect();
+    let codes = codes.into_iter().collect::<Vec<_>>().join(", ");
+    (!codes.is_empty()).then(|| {
+        format!("left out  {}: suspended or revoked; telephone if they must know\n", safe_text::line(&codes))
+    })
+}
+
 fn row(outgoing: &Outgoing) -> [String; 7] {
-    let codes: Vec<&str> = outgoing.addressees.iter().map(|addressee| addressee.code.as_str()).collect();
+    let names = [names(outgoing, "to"), names(outgoing, "info")].concat();
     let subject = safe_text::line(&outgoing.subject);
     [
         outgoing.short.clone(),
         safe_text::line(&outgoing.dtg),
         outgoing.precedence.to_uppercase(),
         safe_text::line(&outgoing.topic),
-        safe_text::line(&codes.join(",")),
+        names.join(","),
         state(outgoing),
         if outgoing.exercise { format!("EXERCISE {subject}") } else { subject },
     ]
@@ -163,6 +189,13 @@ fn detail(outgoing: &Outgoing, paint: Paint) -> String {
     let mut text = format!("{}  {}\n", outgoing.short, row(outgoing)[1..5].join("  "));
     text.push_str(&format!("subject   {}\n", safe_text::line(&outgoing.subject)));
     text.push_str(&format!("reference {}\n", safe_text::line(&outgoing.reference)));
+    for role in ["to", "info", "exempt"] {
+        let names = names(outgoing, role);
+        if !names.is_empty() {
+            text.push_str(&format!("{role:<9} {}\n", names.join(", ")));
+        }
+    }
+    text.extend(left_out(outgoing));
     let position =
         outgoing.position.map(|position| format!(", position {position} in the log")).unwrap_or_default();
     let since = outgoing.accepted_at.as_ref().unwrap_or(&outgoing.queued_at);

@@ -72,6 +72,7 @@ fn signal(whole: &IncomingWhole, paint: Paint) -> String {
         ("FROM", origin.join(", ")),
         ("TO", addressed("to")),
         ("INFO", addressed("info")),
+        ("XMT", whole.exempt.join(", ")),
         ("REF", summary.reference.clone()),
         ("KIND", summary.kind.clone()),
         ("TOPIC", summary.topic.clone()),
@@ -146,6 +147,7 @@ mod tests {
                 ("MYS".into(), "info".into()),
                 ("PHL".into(), "info".into()),
             ],
+            exempt: vec!["VNM".into()],
             office: "Defence Section".into(),
             person: String::new(),
             language: "en".into(),
@@ -165,6 +167,7 @@ DTG      241015ZNOV26
 FROM     IDN, Defence Section
 TO       MOD
 INFO     MYS, PHL
+XMT      VNM
 REF      IDN/2026/4␛[31m
 KIND     report
 TOPIC    maritime

@@ -22,12 +22,15 @@ const IN_CLEAR: &str = "until sealing exists, a dispatch travels in clear inside
 #[derive(Args)]
 #[command(after_help = format!("Note: {IN_CLEAR}."))]
 pub struct SendArgs {
-    /// Action addressees, by code: MOD or MOD,IDN
+    /// Action addressees: codes of parties, groups or offices, or ALL; MOD or MOD,IDN
     #[arg(long, value_name = "CODE", value_delimiter = ',', required = true)]
     to: Vec<String>,
-    /// Information addressees, by code
+    /// Information addressees, as --to
     #[arg(long, value_name = "CODE", value_delimiter = ',')]
     info: Vec<String>,
+    /// XMT: whom a group or ALL shall not reach
+    #[arg(long, value_name = "CODE", value_delimiter = ',', visible_alias = "xmt")]
+    exempt: Vec<String>,
     /// Topic of the roster
     #[arg(long, value_name = "TOPIC")]
     topic: String,
@@ -35,6 +38,15 @@ pub struct SendArgs {
     #[arg(long, value_name = "PRECEDENCE", default_value = "routine", ignore_case = true,
         value_parser = PossibleValuesParser::new(["routine", "priority", "immediate", "flash"]))]
     precedence: String,
+    /// Speed of service towards --info [default: as --precedence]
+    #[arg(
+        long,
+        value_name = "PRECEDENCE",
+        default_value = "",
+        hide_default_value = true,
+        ignore_case = true
+    )]
+    info_precedence: String,
     /// Label of the roster's policy [default: its lowest]
     #[arg(long, value_name = "LABEL", default_value = "", hide_default_value = true)]
     label: String,
@@ -98,16 +110,26 @@ pub async fn run(args: &SendArgs, desk: &DeskClient, screen: &mut Screen<'_>) ->
     outbox::wait(&args.wait, outgoing, desk, screen).await
 }
 
-fn queued(outgoing: &Outgoing) -> String {
+/// What became of a dispatch that was handed in.
+pub(super) fn queued(outgoing: &Outgoing) -> String {
     let state = if outgoing.duplicate { "known" } else { "queued" };
-    let codes: Vec<&str> = outgoing.addressees.iter().map(|addressee| addressee.code.as_str()).collect();
-    format!(
-        "{state:<8}  {} as {}, {}, to {}\n",
+    let mut text = format!(
+        "{state:<8}  {} as {}, {}",
         outgoing.short,
         safe_text::line(&outgoing.reference),
         safe_text::line(&outgoing.dtg),
-        safe_text::line(&codes.join(", ")),
-    )
+    );
+    for (word, role) in [("to", "to"), ("info", "info"), ("without", "exempt")] {
+        let names = outbox::names(outgoing, role);
+        if !names.is_empty() {
+            text.push_str(&format!(", {word} {}", names.join(", ")));
+        }
+    }
+    text.push('\n');
+    if let Some(left_out) = outbox::left_out(outgoing) {
+        text.push_str(&left_out);
+    }
+    text
 }
 
 fn dispatch(args: &SendArgs) -> Result<NewDispatch, Failure> {
@@ -115,8 +137,10 @@ fn dispatch(args: &SendArgs) -> Result<NewDispatch, Failure> {
     Ok(NewDispatch {
         to: args.to.clone(),
         info: args.info.clone(),
+        exempt: args.exempt.clone(),
         topic: args.topic.clone(),
         precedence: args.precedence.to_lowercase(),
+        info_precedence: args.info_precedence.to_lowercase(),
         label: args.label.clone(),
         kind: args.kind.clone(),
         subject,
@@ -202,6 +226,15 @@ mod tests {
             (new.to, new.info),
             (vec!["MOD".into(), "IDN".into(), "MYS".into()], vec!["PHL".into(), "VNM".into()])
         );
+    }
+
+    #[test]
+    fn exempted_addressees_and_a_lower_precedence_for_info_are_said_apart() {
+        let line =
+            ["--info", "ACI", "--xmt", "VNM,PHL", "--precedence", "flash", "--info-precedence", "ROUTINE"];
+        let new = parsed(&[&line[..], &["x"]].concat()).unwrap();
+        assert_eq!((new.info, new.exempt), (vec!["ACI".into()], vec!["VNM".into(), "PHL".into()]));
+        assert_eq!((new.precedence.as_str(), new.info_precedence.as_str()), ("flash", "routine"));
     }
 
     #[test]

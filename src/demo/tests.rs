@@ -43,6 +43,9 @@ fn good() -> Observed {
             position: u64::try_from(place).ok(),
             envelope_hash: Some(id.clone()),
             refusal: None,
+            info_precedence: scripted.precedence.clone(),
+            label: String::new(),
+            named: Vec::new(),
             addressees: addressees.collect(),
             duplicate: false,
         };
@@ -90,6 +93,7 @@ fn incoming(
     IncomingWhole {
         summary,
         addressees: Vec::new(),
+        exempt: Vec::new(),
         office: scripted.office.clone(),
         person: String::new(),
         language: scripted.language.clone(),

@@ -20,15 +20,32 @@ pub enum DeskError {
         reference: String,
     },
     /// A code that is not in the roster.
-    #[error("{code} is nobody in the roster; known are {}", known.join(", "))]
+    #[error("{code} is nobody in the roster; write one that is, the nearest are {}", nearest.join(", "))]
     UnknownAddressee {
         /// As given, in upper case.
         code: String,
-        /// Codes of all active missions and the hub.
-        known: Vec<String>,
+        /// Codes of parties, groups and offices that are most like it, the likest first.
+        nearest: Vec<String>,
     },
-    /// A party that the roster has suspended or revoked.
-    #[error("{code} is suspended or revoked in the roster; leave it out or ask the ministry")]
+    /// An office that nobody holds today.
+    #[error("nobody holds {code} on {day} by the roster; name a party instead, or ask the ministry")]
+    Vacant {
+        /// The office's code.
+        code: String,
+        /// In UTC.
+        day: String,
+    },
+    /// Groups and codes together reach too many.
+    #[error(
+        "{parties} parties are more than the {} that one dispatch goes to; send it in parts",
+        crate::limits::ADDRESSEES_MAX
+    )]
+    TooManyAddressees {
+        /// How many they are.
+        parties: usize,
+    },
+    /// A party that the roster or an order has suspended or revoked.
+    #[error("{code} is suspended or revoked; leave it out, or ask the ministry")]
     Inactive {
         /// The party's code.
         code: String,
@@ -43,7 +60,7 @@ pub enum DeskError {
     },
     /// A party may not use the topic.
     #[error(
-        "{code} is not admitted to the topic {topic}; use another topic, leave {code} out, or ask the ministry"
+        "{code} is not admitted to the topic {topic}; use another topic, leave {code} out (`--exempt {code}` where a group names it), or ask the ministry"
     )]
     Topic {
         /// The party's code.
@@ -60,7 +77,9 @@ pub enum DeskError {
         known: Vec<String>,
     },
     /// A party is not cleared for the label.
-    #[error("{code} is not cleared for {label}; use a lower label, leave {code} out, or ask the ministry")]
+    #[error(
+        "{code} is not cleared for {label}; use a lower label, leave {code} out (`--exempt {code}` where a group names it), or ask the ministry"
+    )]
     Clearance {
         /// The party's code.
         code: String,
@@ -124,14 +143,14 @@ impl DeskError {
     pub fn code(&self) -> &'static str {
         match self {
             DeskError::Invalid { .. } | DeskError::ReferenceTaken { .. } => "usage",
-            DeskError::UnknownAddressee { .. } => "unknown-addressee",
+            DeskError::UnknownAddressee { .. } | DeskError::Vacant { .. } => "unknown-addressee",
             DeskError::Inactive { .. }
             | DeskError::UnknownTopic { .. }
             | DeskError::Topic { .. }
             | DeskError::UnknownLabel { .. }
             | DeskError::Clearance { .. }
             | DeskError::ExerciseMix => "not-permitted",
-            DeskError::TooLarge { .. } => "too-large",
+            DeskError::TooLarge { .. } | DeskError::TooManyAddressees { .. } => "too-large",
             DeskError::OutboxFull { .. } => "full",
             DeskError::NotTheHub => "not-permitted",
             DeskError::NoContact => "no-contact",

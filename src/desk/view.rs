@@ -23,16 +23,23 @@ pub const WAIT_S_DEFAULT: u64 = 30;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewDispatch {
-    /// Action addressees, by code; at least one.
+    /// Action addressees, at least one: codes of parties, groups and offices, or `ALL`. The desk expands
+    /// them by the roster in force when it seals.
     pub to: Vec<String>,
-    /// Information addressees, by code.
+    /// Information addressees, as `to`. Who is named in both is addressed for action.
     #[serde(default)]
     pub info: Vec<String>,
+    /// XMT, as `to`: taken out of what groups and `ALL` become.
+    #[serde(default)]
+    pub exempt: Vec<String>,
     /// Topic id of the roster.
     pub topic: String,
     /// `routine`, `priority`, `immediate` or `flash`.
     #[serde(default = "routine")]
     pub precedence: String,
+    /// Towards `info`; as `precedence` where empty, never above it.
+    #[serde(default)]
+    pub info_precedence: String,
     /// Label of the roster's policy; its lowest where empty.
     #[serde(default)]
     pub label: String,
@@ -98,6 +105,10 @@ pub struct Outgoing {
     /// As in [`NewDispatch`].
     pub precedence: String,
     /// As in [`NewDispatch`].
+    pub info_precedence: String,
+    /// As in [`NewDispatch`].
+    pub label: String,
+    /// As in [`NewDispatch`].
     pub exercise: bool,
     /// `queued`, `sealed` (submitted, no answer yet), `accepted`, `refused`.
     pub state: String,
@@ -111,7 +122,9 @@ pub struct Outgoing {
     pub envelope_hash: Option<String>,
     /// Where refused: code and sentence.
     pub refusal: Option<Refusal>,
-    /// One per addressee, TO first.
+    /// Whom the writer named, as written, and what that became.
+    pub named: Vec<Named>,
+    /// One per addressee, TO first; none before the desk holds a roster.
     pub addressees: Vec<AddresseeState>,
     /// Whether the call found the dispatch by its idempotency key.
     #[serde(default)]
@@ -170,6 +183,19 @@ impl Outgoing {
             Progress::Waiting
         }
     }
+}
+
+/// One code that the writer of a dispatch named.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// As written, in capitals.
+    pub code: String,
+    /// `to`, `info` or `exempt`.
+    pub role: String,
+    /// Parties that it stands for, by the roster that the dispatch was addressed by; absent before.
+    pub parties: Option<u32>,
+    /// Members that get nothing because they are suspended or revoked.
+    pub left_out: Vec<String>,
 }
 
 /// How far an outgoing dispatch came at one addressee.
@@ -257,6 +283,8 @@ pub struct IncomingWhole {
     pub summary: Incoming,
     /// All addressees, TO first.
     pub addressees: Vec<(String, String)>,
+    /// XMT: members of a group that the sender left out.
+    pub exempt: Vec<String>,
     /// Originator's office and person; a peer's text.
     pub office: String,
     /// See `office`.

@@ -6,6 +6,7 @@ use rusqlite::{
     types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef},
 };
 
+use super::addressing::Naming;
 use crate::{
     merkle::Hash,
     roster::PartyNumber,
@@ -60,6 +61,12 @@ column!(SubmissionNumber as i64: |number| integer(number.0), |number| u64::try_f
 column!(Role as i64: |role| match role { Role::To => 1, Role::Info => 2 }, |number| match number {
     1 => Some(Role::To),
     2 => Some(Role::Info),
+    _ => None,
+});
+column!(Naming as i64: |naming| match naming { Naming::To => 1, Naming::Info => 2, Naming::Exempt => 3 }, |number| match number {
+    1 => Some(Naming::To),
+    2 => Some(Naming::Info),
+    3 => Some(Naming::Exempt),
     _ => None,
 });
 column!(Precedence as i64: |precedence| precedence as i64, |number| {

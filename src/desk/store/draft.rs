@@ -1,17 +1,16 @@
 //! From what a person or a program hands in to a draft that keeps every bound, and what the roster says
 //! of it.
 
-use std::collections::BTreeSet;
-
 use jiff::{Timestamp, civil::DateTime, tz::TimeZone};
 
+use super::addressing::{Addressed, Directory, Naming};
 use crate::{
     desk::{error::DeskError, view::NewDispatch},
     limits,
     line::misleads,
-    roster::{Party, PartyKind, Roster, Status},
+    roster::Roster,
     seal,
-    wire::{Precedence, Role, pb::DispatchType},
+    wire::{Precedence, pb::DispatchType},
 };
 
 /// Bytes of a caller's own key.
@@ -23,12 +22,14 @@ const DAY_S: u64 = 24 * 3600;
 /// A dispatch as handed in, checked but for the roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Draft {
-    /// Codes in upper case, TO first, nobody twice.
-    pub addressees: Vec<(String, Role)>,
+    /// Codes in upper case, as named, TO first; each once for each way of naming.
+    pub names: Vec<(String, Naming)>,
     pub topic: String,
     /// Empty: the roster's lowest.
     pub label: String,
     pub precedence: Precedence,
+    /// Towards INFO, never above the other.
+    pub info_precedence: Precedence,
     pub kind: DispatchType,
     pub subject: String,
     pub body: String,
@@ -52,6 +53,14 @@ impl Draft {
     pub fn check(new: NewDispatch, now: Timestamp) -> Result<Draft, DeskError> {
         let precedence = Precedence::from_name(&new.precedence)
             .ok_or(invalid("precedence", "is none of routine, priority, immediate, flash"))?;
+        let info_precedence = match new.info_precedence.as_str() {
+            "" => precedence,
+            name => Precedence::from_name(name).filter(|info| *info <= precedence).ok_or(invalid(
+                "info_precedence",
+                "is none of routine, priority, immediate, flash, or is above precedence; write a lower one",
+            ))?,
+        };
+        let names = names(&new)?;
         let body_max = seal::BODY_BYTES_MAX;
         if new.body.len() > body_max {
             return Err(DeskError::TooLarge { field: "body", bytes: new.body.len(), bytes_max: body_max });
@@ -63,10 +72,11 @@ impl Draft {
         reference.truncate(reference.trim_end().len());
         let key = new.idempotency_key.map(|key| line("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX));
         Ok(Draft {
-            addressees: addressees(&new.to, &new.info)?,
+            names,
             topic: word("topic", new.topic)?,
             label: line("label", new.label, limits::TOPIC_BYTES_MAX)?,
             precedence,
+            info_precedence,
             kind: kind_from_name(&new.kind)?,
             subject: line("subject", new.subject, seal::SUBJECT_BYTES_MAX)?,
             body: new.body,
@@ -83,31 +93,11 @@ impl Draft {
         })
     }
 
-    /// Checks it against the roster as the relay and the addressees will.
-    pub fn check_roster(&self, roster: &Roster, own: &Party) -> Result<(), DeskError> {
-        let mut parties = vec![own];
-        for (code, _) in &self.addressees {
-            parties.push(addressee(roster, own, code)?);
-        }
-        permitted(roster, &parties, &self.topic, label(roster, &self.label))
-    }
-}
-
-/// The active desk behind a code, which is not this desk itself.
-pub(super) fn addressee<'a>(roster: &'a Roster, own: &Party, code: &str) -> Result<&'a Party, DeskError> {
-    let is_desk = |party: &&Party| matches!(party.kind, PartyKind::Mission | PartyKind::Hub);
-    let Some(party) = roster.party_by_code(code).filter(is_desk) else {
-        let others = roster.parties().filter(is_desk).filter(|party| party.number != own.number);
-        let active = others.filter(|party| party.status == Status::Active);
-        let known = active.map(|party| party.code.clone()).collect();
-        return Err(DeskError::UnknownAddressee { code: code.to_owned(), known });
-    };
-    if party.number == own.number {
-        return Err(invalid("to", "names this desk itself; leave it out"));
-    }
-    match party.status {
-        Status::Active => Ok(party),
-        Status::Suspended | Status::Revoked => Err(DeskError::Inactive { code: party.code.clone() }),
+    /// Addresses it and checks it as the relay and the addressees will.
+    pub fn address<'a>(&self, directory: &Directory<'a>) -> Result<Addressed<'a>, DeskError> {
+        let addressed = directory.address(&self.names)?;
+        permitted(directory, &addressed, &self.topic, &self.label)?;
+        Ok(addressed)
     }
 }
 
@@ -117,13 +107,15 @@ pub(super) fn label<'a>(roster: &'a Roster, label: &'a str) -> &'a str {
     if label.is_empty() { lowest() } else { label }
 }
 
-/// Checks that all parties may use the topic and are cleared for the label.
+/// Checks that sender and addressees may use the topic and are cleared for the label.
 pub(super) fn permitted(
-    roster: &Roster,
-    parties: &[&Party],
+    directory: &Directory<'_>,
+    addressed: &Addressed<'_>,
     topic: &str,
-    label: &str,
+    named: &str,
 ) -> Result<(), DeskError> {
+    let roster = directory.roster;
+    let label = label(roster, named);
     if roster.topic(topic).is_none() {
         let known = roster.content().topics.iter().map(|topic| topic.id.clone()).collect();
         return Err(DeskError::UnknownTopic { topic: topic.to_owned(), known });
@@ -132,7 +124,7 @@ pub(super) fn permitted(
         let known = roster.content().labels.classifications.clone();
         return Err(DeskError::UnknownLabel { label: label.to_owned(), known });
     }
-    for party in parties {
+    for party in [directory.own].into_iter().chain(addressed.addressees.iter().map(|(party, _)| *party)) {
         if !roster.may_use_topic(party, topic) {
             return Err(DeskError::Topic { code: party.code.clone(), topic: topic.to_owned() });
         }
@@ -170,24 +162,24 @@ fn kind_from_name(name: &str) -> Result<DispatchType, DeskError> {
     ))
 }
 
-fn addressees(to: &[String], info: &[String]) -> Result<Vec<(String, Role)>, DeskError> {
-    if to.is_empty() {
+fn names(new: &NewDispatch) -> Result<Vec<(String, Naming)>, DeskError> {
+    if new.to.is_empty() {
         return Err(invalid("to", "names nobody; give at least one addressee for action"));
     }
-    if to.len() + info.len() > limits::ADDRESSEES_MAX {
-        return Err(invalid("to", "and info name more than 128 parties; send it in parts"));
-    }
-    let mut seen = BTreeSet::new();
-    let roles = to.iter().map(|code| (code, Role::To)).chain(info.iter().map(|code| (code, Role::Info)));
-    let mut addressees = Vec::new();
-    for (code, role) in roles {
-        let code = word("to", code.trim().to_uppercase())?;
-        if !seen.insert(code.clone()) {
-            return Err(invalid("to", "and info name a party twice; name it once"));
+    let lists = [("to", &new.to, Naming::To), ("info", &new.info, Naming::Info)];
+    let mut names = Vec::new();
+    for (field, codes, naming) in lists.into_iter().chain([("exempt", &new.exempt, Naming::Exempt)]) {
+        for code in codes {
+            if names.len() == limits::ADDRESSEES_MAX {
+                return Err(invalid("to", "info and exempt hold more than 128 codes; name a group instead"));
+            }
+            let name = (word(field, code.trim().to_uppercase())?, naming);
+            if !names.contains(&name) {
+                names.push(name);
+            }
         }
-        addressees.push((code, role));
     }
-    Ok(addressees)
+    Ok(names)
 }
 
 /// How long a dispatch lives where its sender does not say: what is urgent is soon worth nothing.

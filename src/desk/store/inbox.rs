@@ -20,6 +20,7 @@ use crate::{
     },
     limits,
     line::is_line,
+    roster::PartyNumber,
     seal::OpenedDispatch,
     wire::{
         DispatchId, EnvelopeHash, Position, Precedence,
@@ -253,12 +254,14 @@ fn whole(tx: &Tx<'_>, summary: Incoming) -> Result<IncomingWhole, StoreError> {
         Some(_) => pb::Draft::default(),
         None => OpenedDispatch::decode(&content.into()).map_err(corrupt("a dispatch"))?.draft().clone(),
     };
+    let exempt = draft.exempt.iter().map(|party| tx.code(PartyNumber(*party))).collect();
     let from = draft.from.unwrap_or_default();
     let in_reply_to = <[u8; 16]>::try_from(&draft.in_reply_to[..]).ok();
     let due = i64::try_from(draft.answer_due_s).ok().filter(|due| *due != 0);
     Ok(IncomingWhole {
         summary,
         addressees,
+        exempt,
         office: from.office,
         person: from.person,
         language: draft.language,

@@ -6,6 +6,7 @@
 //! An SQLite failure is final for the daemon, which then stops with [`StoreError::exit_code`]. Nothing is
 //! ever deleted but what was only waiting: gaps that closed and receipts that were signed.
 
+mod addressing;
 mod alarms;
 mod answers;
 mod arrivals;

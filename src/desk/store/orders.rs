@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Store, StoreError, Tx,
+    Store, StoreError, Tx, addressing,
     columns::{integer, time_text},
     draft, learned,
 };
@@ -64,15 +64,13 @@ impl Store {
     ) -> Result<(u32, OrderKind), DeskError> {
         self.hub_only()?;
         let tx = self.read();
-        let party = match (tx.roster, tx.own()) {
-            (Some(roster), Some(own)) if !new.party.is_empty() => {
-                let named = roster.party_by_code(&new.party);
-                let mission = named.filter(|party| party.kind == Kind::Mission);
-                // A suspended mission can be lifted; who is no mission is named with those who are.
-                match mission {
-                    Some(party) => Some(party.number),
-                    None => Some(draft::addressee(roster, own, &new.party)?.number),
-                }
+        let party = match tx.roster {
+            Some(roster) if !new.party.is_empty() => {
+                let missions = || roster.parties().filter(|party| party.kind == Kind::Mission);
+                let named = missions().find(|party| party.code.eq_ignore_ascii_case(&new.party));
+                let codes = missions().map(|party| party.code.as_str());
+                let unknown = || addressing::unknown(&new.party.to_uppercase(), codes);
+                Some(named.ok_or_else(unknown)?.number)
             }
             _ => None,
         };
@@ -102,14 +100,6 @@ pub(super) fn suspended(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<(PartyNumber,
     let mut statement = tx.db.prepare_cached(sql)?;
     let rows = statement.query_map([SUSPEND, LIFT, now.as_second()], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
-}
-
-/// Refuses a party that is suspended by order.
-pub(super) fn check_addressee(tx: &Tx<'_>, party: PartyNumber, now: Timestamp) -> Result<(), DeskError> {
-    if suspended(tx, now)?.iter().any(|(suspended, _)| *suspended == party) {
-        return Err(DeskError::Inactive { code: tx.code(party) });
-    }
-    Ok(())
 }
 
 /// What stands, in words for `pouch status`.

@@ -5,16 +5,16 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{
     Store, StoreError, Tx,
+    addressing::{Addressed, Directory, Naming},
     columns::{integer, micros, optional_time, time_text},
-    draft::{self, Draft},
+    draft::Draft,
     naming::{TypedId, id_text, new_id, next_dtg, next_reference, random, take_short, typed_id},
-    orders,
     schema::exists,
 };
 use crate::{
     desk::{
         error::DeskError,
-        view::{AddresseeState, NewDispatch, Outgoing, Refusal},
+        view::{AddresseeState, Named, NewDispatch, Outgoing, Refusal},
     },
     limits,
     merkle::Hash,
@@ -37,18 +37,19 @@ impl Store {
             if let Some(seq) = earlier(tx, &draft)? {
                 return Ok(Outgoing { duplicate: true, ..view(tx, seq)? });
             }
-            if let (Some(roster), Some(own)) = (tx.roster, tx.own()) {
-                draft.check_roster(roster, own)?;
-                for (code, _) in &draft.addressees {
-                    orders::check_addressee(tx, draft::addressee(roster, own, code)?.number, now)?;
-                }
-            }
+            let addressed = match (tx.roster, tx.own()) {
+                (Some(roster), Some(own)) => Some(draft.address(&Directory::open(tx, roster, own, now)?)?),
+                _ => None,
+            };
             let sql = "SELECT count(*) FROM outbox WHERE state = 0";
             let waiting: u64 = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
             if waiting >= limits::OUTBOX_WAITING_MAX {
                 return Err(DeskError::OutboxFull { waiting });
             }
             let seq = insert(tx, &draft, now)?;
+            if let Some(addressed) = addressed {
+                keep_addressed(tx, seq, &addressed)?;
+            }
             Ok(view(tx, seq)?)
         })
     }
@@ -111,8 +112,8 @@ fn insert(tx: &Tx<'_>, draft: &Draft, now: Timestamp) -> Result<i64, DeskError> 
     };
     let sql = "INSERT INTO outbox (id, wire_id, short, idempotency_key, reference, dtg, precedence, state, topic,
         label, kind, exercise, acknowledgement, answer_due_s, expires_s, queued_at, language, office, person,
-        in_reply_to, salt, subject, body)
-        VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21)";
+        in_reply_to, salt, subject, body, info_precedence)
+        VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
     tx.db.prepare_cached(sql)?.execute(params![
         id,
         take_short(tx, &id)?,
@@ -135,14 +136,43 @@ fn insert(tx: &Tx<'_>, draft: &Draft, now: Timestamp) -> Result<i64, DeskError> 
         random::<32>()?,
         draft.subject,
         draft.body,
+        draft.info_precedence,
     ])?;
     let seq = tx.db.last_insert_rowid();
-    let sql = "INSERT INTO addressees (dispatch, ordinal, code, role) VALUES (?1, ?2, ?3, ?4)";
+    let sql = "INSERT INTO names (dispatch, ordinal, code, naming) VALUES (?1, ?2, ?3, ?4)";
     let mut statement = tx.db.prepare_cached(sql)?;
-    for (ordinal, (code, role)) in (0_i64..).zip(&draft.addressees) {
-        statement.execute(params![seq, ordinal, code, role])?;
+    for (ordinal, (code, naming)) in (0_i64..).zip(&draft.names) {
+        statement.execute(params![seq, ordinal, code, naming])?;
     }
     Ok(seq)
+}
+
+/// Keeps whom a dispatch goes to. What is known of an addressee stays, however often it is addressed anew.
+pub(super) fn keep_addressed(tx: &Tx<'_>, seq: i64, addressed: &Addressed<'_>) -> Result<(), StoreError> {
+    let sql = "UPDATE names SET parties = ?3, left_out = ?4 WHERE dispatch = ?1 AND ordinal = ?2";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    for (ordinal, became) in (0_i64..).zip(&addressed.became) {
+        let parties = integer(became.parties as u64);
+        statement.execute(params![seq, ordinal, parties, became.left_out.join(" ")])?;
+    }
+    tx.db.prepare_cached("UPDATE addressees SET ordinal = -1 WHERE dispatch = ?1")?.execute([seq])?;
+    let sql = "INSERT INTO addressees (dispatch, ordinal, code, role, party) VALUES (?1, ?2, ?3, ?4, ?5)
+        ON CONFLICT DO UPDATE SET ordinal = ?2, role = ?4, party = ?5";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    for (ordinal, (party, role)) in (0_i64..).zip(&addressed.addressees) {
+        statement.execute(params![seq, ordinal, party.code, role, party.number])?;
+    }
+    let sql = "DELETE FROM addressees WHERE dispatch = ?1 AND ordinal = -1";
+    tx.db.prepare_cached(sql)?.execute([seq])?;
+    Ok(())
+}
+
+/// Whom the writer of a dispatch named.
+pub(super) fn names(tx: &Tx<'_>, seq: i64) -> Result<Vec<(String, Naming)>, StoreError> {
+    let sql = "SELECT code, naming FROM names WHERE dispatch = ?1 ORDER BY ordinal";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let rows = statement.query_map([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The id of the dispatch that a new one answers: something in this register, and never exercise and real
@@ -171,7 +201,7 @@ fn answered(tx: &Tx<'_>, id: &str, exercise: bool) -> Result<DispatchId, DeskErr
 /// One dispatch of the outbox as the API shows it.
 fn view(tx: &Tx<'_>, seq: i64) -> Result<Outgoing, StoreError> {
     let sql = "SELECT id, short, reference, dtg, subject, topic, precedence, exercise, state, queued_at,
-        accepted_at, position, hash, refusal_code, refusal FROM outbox WHERE seq = ?1";
+        accepted_at, position, hash, refusal_code, refusal, info_precedence, label FROM outbox WHERE seq = ?1";
     let outgoing = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
         let hash: Option<Hash> = row.get(12)?;
         let refusal: Option<String> = row.get(13)?;
@@ -193,11 +223,30 @@ fn view(tx: &Tx<'_>, seq: i64) -> Result<Outgoing, StoreError> {
                 Some(code) => Some(Refusal { code, sentence: row.get(14)? }),
                 None => None,
             },
+            info_precedence: row.get::<_, Precedence>(15)?.name().to_owned(),
+            label: row.get(16)?,
+            named: Vec::new(),
             addressees: Vec::new(),
             duplicate: false,
         })
     })?;
-    Ok(Outgoing { addressees: addressees(tx, seq)?, ..outgoing })
+    Ok(Outgoing { named: named(tx, seq)?, addressees: addressees(tx, seq)?, ..outgoing })
+}
+
+/// What was addressed, as written, and what it became.
+fn named(tx: &Tx<'_>, seq: i64) -> Result<Vec<Named>, StoreError> {
+    let sql = "SELECT code, naming, parties, left_out FROM names WHERE dispatch = ?1 ORDER BY ordinal";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let rows = statement.query_map([seq], |row| {
+        let left_out: String = row.get(3)?;
+        Ok(Named {
+            code: row.get(0)?,
+            role: row.get::<_, Naming>(1)?.name().to_owned(),
+            parties: row.get(2)?,
+            left_out: left_out.split_whitespace().map(str::to_owned).collect(),
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> {

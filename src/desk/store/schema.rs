@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, config::DbConfig, params};
 use super::StoreError;
 
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const FILE: &str = "desk.sqlite";
 const LOCK: &str = "desk.lock";
 /// Statements kept prepared: more than the store has.
@@ -56,6 +56,7 @@ CREATE TABLE outbox (
     reference       TEXT NOT NULL UNIQUE,
     dtg             TEXT NOT NULL UNIQUE,
     precedence      INTEGER NOT NULL,
+    info_precedence INTEGER NOT NULL, -- towards INFO
     state           INTEGER NOT NULL, -- 0 queued, 1 sealed, 2 accepted, 3 refused
     roster_min      INTEGER NOT NULL DEFAULT 0, -- waits until a roster of this version is held
     attempts        INTEGER NOT NULL DEFAULT 0, -- times that it was sealed
@@ -82,22 +83,33 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_waiting ON outbox (precedence DESC, seq) WHERE state = 0;
 CREATE INDEX outbox_open ON outbox (state) WHERE state <> 2;
+-- whom the writer named, as written, and what that became when it was addressed last
+CREATE TABLE names (
+    dispatch INTEGER NOT NULL REFERENCES outbox,
+    ordinal  INTEGER NOT NULL,
+    code     TEXT NOT NULL,
+    naming   INTEGER NOT NULL, -- 1 TO, 2 INFO, 3 XMT
+    parties  INTEGER, -- that it adds or takes out
+    left_out TEXT NOT NULL DEFAULT '', -- suspended members, by code, divided by spaces
+    PRIMARY KEY (dispatch, ordinal)
+) STRICT, WITHOUT ROWID;
+-- whom it goes to: none before a roster is held, then as it was addressed last
 CREATE TABLE addressees (
     dispatch         INTEGER NOT NULL REFERENCES outbox,
-    ordinal          INTEGER NOT NULL,
     code             TEXT NOT NULL,
+    ordinal          INTEGER NOT NULL,
     role             INTEGER NOT NULL, -- 1 TO, 2 INFO
-    party            INTEGER, -- since it was sealed first
+    party            INTEGER NOT NULL,
     delivered_at     INTEGER,
     set_aside_at     INTEGER,
     set_aside_reason TEXT,
     read_at          INTEGER,
     acknowledged_at  INTEGER,
     remark           TEXT,
-    PRIMARY KEY (dispatch, ordinal)
+    PRIMARY KEY (dispatch, code)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX addressees_waiting ON addressees (dispatch)
-    WHERE party IS NOT NULL AND delivered_at IS NULL AND set_aside_at IS NULL;
+    WHERE delivered_at IS NULL AND set_aside_at IS NULL;
 -- every envelope that was ever sealed here, with the very bytes
 CREATE TABLE submissions (
     number   INTEGER PRIMARY KEY,

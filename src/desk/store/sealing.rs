@@ -1,13 +1,18 @@
 //! From waiting dispatches to sealed envelopes: numbered, signed and durable before a byte is sent.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
 use rusqlite::params;
 
-use super::{Store, StoreError, Tx, columns::integer, draft, orders, streams};
+use super::{
+    Store, StoreError, Tx,
+    addressing::{Addressed, Directory, Naming},
+    columns::integer,
+    draft, orders,
+    outbox::{keep_addressed, names},
+    streams,
+};
 use crate::{
     batch::Tag,
     desk::error::DeskError,
@@ -80,10 +85,9 @@ impl Store {
         room: Room,
         now: Timestamp,
     ) -> Result<Vec<SealedSubmit>, StoreError> {
-        let Some(roster) = self.roster.clone() else { return Ok(Vec::new()) };
-        self.write(|tx| match tx.own() {
-            Some(own) => Sealer::start(tx, roster, own, now)?.run(sign, room),
-            None => Ok(Vec::new()),
+        self.write(|tx| match (tx.roster, tx.own()) {
+            (Some(roster), Some(own)) => Sealer::start(tx, roster, own, now)?.run(sign, room),
+            _ => Ok(Vec::new()),
         })
     }
 }
@@ -128,7 +132,8 @@ struct Waiting {
     dtg: String,
     /// Without sender and addressees.
     draft: pb::Draft,
-    addressees: Vec<(String, Role)>,
+    info_precedence: Precedence,
+    names: Vec<(String, Naming)>,
 }
 
 /// A sealed envelope of the batch under way.
@@ -142,37 +147,32 @@ struct Batched {
 /// Seals one batch inside one transaction.
 struct Sealer<'a> {
     tx: &'a Tx<'a>,
-    roster: Arc<Roster>,
-    own: &'a Party,
+    directory: Directory<'a>,
     now: Timestamp,
     epoch: u32,
     last: SubmissionNumber,
 }
 
 impl<'a> Sealer<'a> {
-    fn start(
-        tx: &'a Tx<'a>,
-        roster: Arc<Roster>,
-        own: &'a Party,
-        now: Timestamp,
-    ) -> Result<Self, StoreError> {
+    fn start(tx: &'a Tx<'a>, roster: &'a Roster, own: &'a Party, now: Timestamp) -> Result<Self, StoreError> {
         let sql = "SELECT incarnation, last_submission FROM desk";
         let (epoch, last) = tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(Sealer { tx, roster, own, now, epoch, last })
+        let directory = Directory::open(tx, roster, own, now)?;
+        Ok(Sealer { tx, directory, now, epoch, last })
     }
 
     fn run(mut self, sign: &SigningKey, room: Room) -> Result<Vec<SealedSubmit>, StoreError> {
         let most = room.envelopes.min(limits::BATCH_ITEMS_MAX as u64);
         let mut bytes_left = room.bytes;
         let mut batch = Vec::new();
-        for seq in waiting(self.tx, self.roster.version(), most, self.now)? {
+        for seq in waiting(self.tx, self.directory.roster.version(), most, self.now)? {
             if bytes_left == 0 {
                 break;
             }
             let dispatch = load(self.tx, seq)?;
             match self.addressed(&dispatch) {
-                Ok(addressees) => {
-                    let batched = self.seal(dispatch, addressees)?;
+                Ok(addressed) => {
+                    let batched = self.seal(dispatch, &addressed)?;
                     bytes_left = bytes_left.saturating_sub(batched.sealed.bytes() as u64);
                     batch.push(batched);
                 }
@@ -182,8 +182,8 @@ impl<'a> Sealer<'a> {
         self.finish(sign, batch)
     }
 
-    /// The addressees by number; or code and sentence of why this dispatch cannot go.
-    fn addressed(&self, dispatch: &Waiting) -> Result<Vec<Addressee>, (String, String)> {
+    /// Whom it goes to by the roster in force; or code and sentence of why it cannot go.
+    fn addressed(&self, dispatch: &Waiting) -> Result<Addressed<'a>, (String, String)> {
         let refusal = |code: &str, sentence: &str| Err((code.to_owned(), sentence.to_owned()));
         if i64::try_from(dispatch.expires_s).is_ok_and(|expires_s| expires_s <= self.now.as_second()) {
             return refusal(
@@ -197,71 +197,63 @@ impl<'a> Sealer<'a> {
                 "the relay refused it 16 times; look at `pouch status` and send it again",
             );
         }
-        let by_roster = || -> Result<Vec<Addressee>, DeskError> {
-            let mut parties = vec![self.own];
-            let mut addressees = Vec::with_capacity(dispatch.addressees.len());
-            for (code, role) in &dispatch.addressees {
-                let party = draft::addressee(&self.roster, self.own, code)?;
-                orders::check_addressee(self.tx, party.number, self.now)?;
-                parties.push(party);
-                addressees.push(Addressee { party: party.number, role: *role });
-            }
-            let label = draft::label(&self.roster, &dispatch.label);
-            draft::permitted(&self.roster, &parties, &dispatch.topic, label)?;
-            Ok(addressees)
+        let by_roster = || {
+            let addressed = self.directory.address(&dispatch.names)?;
+            draft::permitted(&self.directory, &addressed, &dispatch.topic, &dispatch.label)?;
+            Ok(addressed)
         };
-        by_roster().map_err(|error| (error.code().to_uppercase().replace('-', "_"), error.to_string()))
+        by_roster()
+            .map_err(|error: DeskError| (error.code().to_uppercase().replace('-', "_"), error.to_string()))
     }
 
-    fn seal(&mut self, dispatch: Waiting, addressees: Vec<Addressee>) -> Result<Batched, StoreError> {
+    fn seal(&mut self, dispatch: Waiting, addressed: &Addressed<'_>) -> Result<Batched, StoreError> {
         self.last = SubmissionNumber(self.last.0 + 1);
-        let (number, precedence) = (self.last, dispatch.precedence);
-        let slips = addressees
+        let (number, core) = (self.last, self.core(&dispatch, addressed));
+        let slips = core
+            .addressees
             .iter()
-            .map(|addressee| streams::next(self.tx, addressee.party, precedence, self.epoch))
+            .map(|addressee| {
+                streams::next(self.tx, addressee.party, core.precedence(addressee.role), self.epoch)
+            })
             .collect::<Result<Vec<Slip>, _>>()?;
-        let content = self.compose(&dispatch, &addressees);
-        let core = self.core(&dispatch, addressees);
-        let sealed = seal::seal(&core, content, &slips);
-        let sql = "UPDATE addressees SET party = ?3 WHERE dispatch = ?1 AND ordinal = ?2";
-        let mut statement = self.tx.db.prepare_cached(sql)?;
-        for ((ordinal, addressee), slip) in (0_i64..).zip(&core.addressees).zip(&slips) {
-            statement.execute(params![dispatch.seq, ordinal, addressee.party])?;
+        let sealed = seal::seal(&core, self.compose(&dispatch, addressed), &slips);
+        keep_addressed(self.tx, dispatch.seq, addressed)?;
+        for (addressee, slip) in core.addressees.iter().zip(&slips) {
+            let precedence = core.precedence(addressee.role);
             streams::sent(self.tx, addressee.party, precedence, slip, number, sealed.hash())?;
         }
-        Ok(Batched { seq: dispatch.seq, number, precedence, sealed })
+        Ok(Batched { seq: dispatch.seq, number, precedence: dispatch.precedence, sealed })
     }
 
-    fn compose(&self, dispatch: &Waiting, addressees: &[Addressee]) -> Bytes {
+    fn compose(&self, dispatch: &Waiting, addressed: &Addressed<'_>) -> Bytes {
         let numbers = |role: Role| {
-            addressees
-                .iter()
-                .filter(|addressee| addressee.role == role)
-                .map(|addressee| addressee.party.0)
-                .collect()
+            let of_role = addressed.addressees.iter().filter(|(_, its_role)| *its_role == role);
+            of_role.map(|(party, _)| party.number.0).collect()
         };
         let mut draft = dispatch.draft.clone();
         draft.to = numbers(Role::To);
         draft.info = numbers(Role::Info);
+        draft.exempt = addressed.exempt.iter().map(|party| party.0).collect();
         if let Some(from) = &mut draft.from {
-            from.party = self.own.number.0;
+            from.party = self.directory.own.number.0;
         }
         seal::compose(&draft, &dispatch.reference, &dispatch.dtg)
     }
 
-    fn core(&self, dispatch: &Waiting, addressees: Vec<Addressee>) -> Core {
+    fn core(&self, dispatch: &Waiting, addressed: &Addressed<'_>) -> Core {
+        let addressee = |(party, role): &(&Party, Role)| Addressee { party: party.number, role: *role };
         Core {
-            trust_domain: self.roster.trust_domain().to_owned(),
+            trust_domain: self.directory.roster.trust_domain().to_owned(),
             id: dispatch.wire_id,
-            sender: self.own.number,
+            sender: self.directory.own.number,
             submission: self.last,
-            roster_version: self.roster.version(),
-            roster_hash: self.roster.hash(),
-            addressees,
+            roster_version: self.directory.roster.version(),
+            roster_hash: self.directory.roster.hash(),
+            addressees: addressed.addressees.iter().map(addressee).collect(),
             precedence_action: dispatch.precedence,
-            precedence_info: dispatch.precedence,
+            precedence_info: dispatch.info_precedence,
             topic: dispatch.topic.clone(),
-            label: draft::label(&self.roster, &dispatch.label).to_owned(),
+            label: draft::label(self.directory.roster, &dispatch.label).to_owned(),
             exercise: dispatch.draft.exercise,
             expires_s: dispatch.expires_s,
             size_bucket: 0,
@@ -279,7 +271,7 @@ impl<'a> Sealer<'a> {
             return Ok(Vec::new());
         }
         let leaves: Vec<Hash> = batch.iter().map(|batched| batched.sealed.hash().0).collect();
-        let proofs = sign.sign_batch(self.roster.trust_domain(), Tag::Envelope, &leaves);
+        let proofs = sign.sign_batch(self.directory.roster.trust_domain(), Tag::Envelope, &leaves);
         let mut submits = Vec::with_capacity(batch.len());
         for (batched, proof) in batch.into_iter().zip(&proofs) {
             let Batched { seq, number, precedence, sealed } = batched;
@@ -287,7 +279,7 @@ impl<'a> Sealer<'a> {
             let submit = sealed.submit(proof);
             let sql = "INSERT INTO submissions (number, dispatch, state, roster_version, hash, frame)
                 VALUES (?1, ?2, 0, ?3, ?4, ?5)";
-            let (roster, frame) = (self.roster.version(), submit.encode_to_vec());
+            let (roster, frame) = (self.directory.roster.version(), submit.encode_to_vec());
             self.tx.db.prepare_cached(sql)?.execute(params![number, seq, roster, hash, frame])?;
             let sql = "UPDATE outbox SET state = 1, hash = ?2, attempts = attempts + 1 WHERE seq = ?1";
             self.tx.db.prepare_cached(sql)?.execute(params![seq, hash])?;
@@ -302,8 +294,8 @@ impl<'a> Sealer<'a> {
 fn load(tx: &Tx<'_>, seq: i64) -> Result<Waiting, StoreError> {
     let sql =
         "SELECT id, wire_id, precedence, attempts, topic, label, expires_s, reference, dtg, kind, exercise,
-        acknowledgement, answer_due_s, language, office, person, in_reply_to, salt, subject, body
-        FROM outbox WHERE seq = ?1";
+        acknowledgement, answer_due_s, language, office, person, in_reply_to, salt, subject, body,
+        info_precedence FROM outbox WHERE seq = ?1";
     let waiting = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
         let in_reply_to: Option<Vec<u8>> = row.get(16)?;
         let draft = pb::Draft {
@@ -331,13 +323,11 @@ fn load(tx: &Tx<'_>, seq: i64) -> Result<Waiting, StoreError> {
             reference: row.get(7)?,
             dtg: row.get(8)?,
             draft,
-            addressees: Vec::new(),
+            info_precedence: row.get(20)?,
+            names: Vec::new(),
         })
     })?;
-    let sql = "SELECT code, role FROM addressees WHERE dispatch = ?1 ORDER BY ordinal";
-    let mut statement = tx.db.prepare_cached(sql)?;
-    let rows = statement.query_map([seq], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(Waiting { addressees: rows.collect::<Result<_, _>>()?, ..waiting })
+    Ok(Waiting { names: names(tx, seq)?, ..waiting })
 }
 
 /// Ends a dispatch's way out: a person has to decide.

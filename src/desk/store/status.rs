@@ -33,7 +33,7 @@ impl Store {
             queued,
             undelivered: count(
                 "SELECT count(DISTINCT dispatch) FROM addressees JOIN outbox ON dispatch = seq
-                 WHERE party IS NOT NULL AND delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
+                 WHERE delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
             )?,
             refused: count("SELECT count(*) FROM outbox WHERE state <> 2 AND state = 3")?,
             inbox: count("SELECT coalesce(max(register), 0) FROM inbox")?,

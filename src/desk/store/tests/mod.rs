@@ -1,6 +1,7 @@
 //! Two or three desks and a relay of ten lines: stores exchange real envelopes, signatures verified.
 
 mod expired;
+mod addressing;
 mod inbox;
 mod opening;
 mod orders;

@@ -6,7 +6,7 @@ use crate::{
     wire::order::{Order, OrderKind, SignedOrder},
 };
 
-fn learn(bloc: &Bloc, desk: &mut Desk, number: u32, kind: OrderKind) {
+pub(super) fn learn(bloc: &Bloc, desk: &mut Desk, number: u32, kind: OrderKind) {
     let order = Order { number, kind, salt: [1; 32] };
     let proof = bloc.sign("MOD").sign_batch(DOMAIN, crate::batch::Tag::Order, &[order.leaf()]).remove(0);
     desk.store.learn_order(Position(u64::from(number) + 10), &SignedOrder { order, proof }).unwrap();

@@ -64,7 +64,7 @@ fn an_unknown_addressee_is_named_with_the_known_ones() {
     let bloc = Bloc::new();
     let error = refusal(&mut bloc.desk("IDN"), dispatch("ita", "routine", "x"));
     assert_eq!(error.code(), "unknown-addressee");
-    assert_eq!(error.to_string(), "ITA is nobody in the roster; known are MOD, MYS");
+    assert_eq!(error.to_string(), "ITA is nobody in the roster; write one that is, the nearest are MOD, MYS");
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn every_bound_of_a_draft_is_checked() {
     assert_eq!(refusal(&mut desk, too_large).code(), "too-large");
     let wrong = [
         NewDispatch { to: vec![], ..base.clone() },
-        NewDispatch { info: vec!["mod".to_owned()], ..base.clone() },
+        NewDispatch { info_precedence: "flash".to_owned(), ..base.clone() },
         NewDispatch { subject: String::new(), ..base.clone() },
         NewDispatch { subject: "two\nlines".to_owned(), ..base.clone() },
         NewDispatch { precedence: "urgent".to_owned(), ..base.clone() },
@@ -182,7 +182,7 @@ fn a_full_outbox_takes_no_more() {
     // Fills the table with copies of the first row, which is faster than ten thousand calls.
     let sql = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
         INSERT INTO outbox SELECT i, randomblob(16), randomblob(16), 's' || i, NULL, 'r' || i, 'd' || i, precedence,
-        state, roster_min, attempts, topic, label, kind, exercise, acknowledgement, answer_due_s, expires_s,
+        info_precedence, state, roster_min, attempts, topic, label, kind, exercise, acknowledgement, answer_due_s, expires_s,
         queued_at, accepted_at, position, hash, refusal_code, refusal, language, office, person, in_reply_to, salt,
         subject, body FROM n, outbox WHERE short = ?1";
     desk.store.connection.execute(sql, [first]).unwrap();
