@@ -1,6 +1,7 @@
 //! Relay and desks in one process, over loopback and real TLS: contact, and why there is none.
 
 use std::{
+    fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -13,8 +14,13 @@ use pouch::{
         run::{self, Daemon, DeskRunError},
         view::{InboxFilter, Mark, NewDispatch, Status, Step},
     },
-    pki::{self, Example},
+    keys::SigningKey,
+    pki::{
+        self, Ca, Example,
+        roster_files::{self, Entry},
+    },
     relay,
+    roster::RosterDraft,
 };
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
@@ -170,6 +176,69 @@ async fn what_is_sent_while_the_relay_is_away_goes_out_when_it_is_back() {
     let sent = embassy.send(&note("MOD")).await.expect("taken into the outbox");
     let relay = site.relay();
     embassy.wait(&sent.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+    for desk in [hub, idn] {
+        desk.stop().await.expect("in order");
+    }
+    relay.stop().await.expect("in order");
+}
+
+/// Gives parties new sign keys the way README and OPERATIONS say: the old file away, `pki request`,
+/// `pki issue`, `roster add`, and the next version signed and put where the relay reads it.
+fn rotate(site: &Site, paths: [&str; 2]) {
+    let pki = &site.example.folder;
+    let mut draft = RosterDraft::next(&site.example.roster).expect("a version is left");
+    let mut ca = Ca::open(&pki.join("ca")).expect("CA");
+    for applicant in pki::example_parties()
+        .iter()
+        .filter(|party| paths.iter().any(|path| party.id.to_string().ends_with(path)))
+    {
+        let folder = site.example.party_folder(&applicant.id);
+        fs::rename(folder.join("sign.key"), folder.join("sign.key.old")).expect("moved away");
+        let request = pki::request(&folder, applicant).expect("a request");
+        let issued = ca.issue(&request, None, SystemTime::now()).expect("certified");
+        fs::write(folder.join("tls.pem"), &issued.chain_pem).expect("installed");
+        roster_files::add(&mut draft, Entry::new(&request, &issued)).expect("entered");
+    }
+    let keys = [1, 2].map(|number| {
+        SigningKey::load(&roster_files::key_path(&pki.join("roster"), number)).expect("a roster key")
+    });
+    let signed = roster_files::sign(&draft.text().expect("sound"), &keys, &[]).expect("signed");
+    fs::write(pki.join("relay/roster.note"), signed.to_bytes()).expect("installed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_new_sign_key_what_waited_under_the_old_one_arrives_on_both_sides() {
+    let site = Site::new();
+    let (relay, hub, idn) = (site.relay(), site.desk("hub"), site.desk("idn"));
+    let (ministry, embassy) = (site.client("hub"), site.client("idn"));
+    until(&ministry, |status| status.link == "in contact").await;
+    until(&embassy, |status| status.link == "in contact").await;
+    // One receipt of the hub waits at the relay for the embassy, one dispatch of the embassy for the hub.
+    let first = embassy.send(&note("MOD")).await.expect("taken into the outbox");
+    embassy.wait(&first.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+    let settled = |status: &Status| status.receipts_waiting == 0;
+    until(&ministry, settled).await;
+    idn.stop().await.expect("in order");
+    let mark = Mark { who: "watch officer".to_owned(), remark: String::new() };
+    let received = ministry.inbox(&InboxFilter::default()).await.expect("inbox").remove(0);
+    ministry.acknowledge(&received.id, &mark).await.expect("acknowledged");
+    until(&ministry, settled).await;
+    hub.stop().await.expect("in order");
+    let idn = site.desk("idn");
+    let second = embassy.send(&note("MOD")).await.expect("taken into the outbox");
+    embassy.wait(&second.id, Step::Accepted, TIME_MAX).await.expect("accepted");
+    idn.stop().await.expect("in order");
+    relay.stop().await.expect("in order");
+
+    rotate(&site, ["mission/idn", "hub"]);
+    let (relay, hub, idn) = (site.relay(), site.desk("hub"), site.desk("idn"));
+    until(&embassy, |status| status.link == "in contact" && status.roster_version == 2).await;
+    embassy.wait(&first.id, Step::Ack, TIME_MAX).await.expect("the receipt under the hub's old key");
+    embassy.wait(&second.id, Step::Delivered, TIME_MAX).await.expect("the dispatch under the old key");
+    let third = embassy.send(&note("MOD")).await.expect("taken into the outbox");
+    embassy.wait(&third.id, Step::Delivered, TIME_MAX).await.expect("a dispatch under the new keys");
+    let status = until(&ministry, settled).await;
+    assert_eq!((status.set_aside, status.alarms), (0, Vec::new()));
     for desk in [hub, idn] {
         desk.stop().await.expect("in order");
     }

@@ -9,6 +9,7 @@ mod chain;
 mod check;
 mod draft;
 mod error;
+mod keys;
 mod party;
 mod text;
 
@@ -26,6 +27,7 @@ pub use chain::{verify_first, verify_next};
 pub use check::{is_code, is_name};
 pub use draft::{Format, Group, Holder, KeyUse, LabelPolicy, Log, Office, RosterDraft, RosterKeys, Topic};
 pub use error::{RosterError, Rule, Signers};
+pub use keys::SignKeys;
 pub use party::{Day, Duty, Party, PartyNumber, Quotas, Status, Window};
 
 /// One verified version of the roster. Share it behind an `Arc`; it never changes.

@@ -164,5 +164,6 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
         )
     })?);
     known.roster = Some(roster.clone());
+    Arc::make_mut(&mut known.keys).push(&roster);
     Ok(StoreJob::LearnRoster { position, roster, note })
 }

@@ -93,7 +93,7 @@ pub fn run(
 ) -> Result<StoreAnswer, StoreError> {
     match job {
         StoreJob::Facts => return Ok(StoreAnswer::Facts(store.facts()?)),
-        StoreJob::Resume(facts) => return Ok(StoreAnswer::Resumed(store.welcome(facts, now)?)),
+        StoreJob::Resume(facts) => return Ok(StoreAnswer::Resumed(store.welcome(facts, sign, now)?)),
         StoreJob::MakeStored => return Ok(StoreAnswer::Stored(store.make_stored(sign, now)?)),
         StoreJob::Seal(room) => {
             let submits = store.seal_next(sign, room, now)?;

@@ -21,7 +21,7 @@ use crate::{
     identity::SpiffeId,
     keys::SigningKey,
     limits::{self, Limits},
-    roster::TrustBundle,
+    roster::{SignKeys, TrustBundle},
     wire::{convert, pb, pb::frame::Kind},
 };
 
@@ -148,7 +148,13 @@ impl Machine {
         assert!(setup.addresses > 0, "the configuration names at least one relay");
         let verifier = batch::Verifier::new(BATCHES_REMEMBERED);
         Machine {
-            known: Known { setup, roster: None, verifier, outputs: VecDeque::new() },
+            known: Known {
+                setup,
+                roster: None,
+                keys: Arc::new(SignKeys::default()),
+                verifier,
+                outputs: VecDeque::new(),
+            },
             backoff: Backoff::default(),
             phase: Phase::Waiting(Duration::ZERO),
             address: 0,

@@ -24,7 +24,7 @@ use crate::{
         },
         store::{Resend, WelcomeFacts},
     },
-    roster::{PartyNumber, Roster},
+    roster::{PartyNumber, Roster, SignKeys},
     session::window::Credit,
     wire::{EnvelopeHash, Position, pb, pb::frame::Kind},
 };
@@ -34,6 +34,8 @@ pub(super) struct Known {
     pub(super) setup: Setup,
     /// The newest roster, verified.
     pub(super) roster: Option<Arc<Roster>>,
+    /// The sign keys under it and those before it.
+    pub(super) keys: Arc<SignKeys>,
     pub(super) verifier: batch::Verifier,
     /// What is to be carried out, in order.
     pub(super) outputs: VecDeque<Output>,
@@ -229,6 +231,7 @@ impl Session {
             StoreAnswer::Facts(facts) => {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
                 known.roster = facts.roster;
+                known.keys = facts.keys;
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
@@ -466,6 +469,6 @@ impl Known {
     /// What to verify by in an open session.
     fn judge(&mut self, own: PartyNumber) -> Judge<'_> {
         let roster = self.roster.as_deref().expect("a session opens only with a roster");
-        Judge { roster, own, verifier: &mut self.verifier }
+        Judge { roster, keys: &self.keys, own, verifier: &mut self.verifier }
     }
 }

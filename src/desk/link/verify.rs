@@ -6,7 +6,7 @@ use crate::{
     desk::store::{Delivery, ReceivedReceipt},
     merkle::{self, Hash},
     record::leaf::{Opening, OpeningKind},
-    roster::{PartyNumber, Roster},
+    roster::{PartyNumber, Roster, SignKeys},
     wire::{
         EnvelopeHash, Malformed, Position, convert, envelope, pb,
         receipt::{ReceiptItem, ReceiptKind, ReceiptPart, SetAsideReason},
@@ -27,9 +27,10 @@ pub enum Unproven {
     Wrong(&'static str),
 }
 
-/// What the link verifies by: this desk in the newest roster.
+/// What the link verifies by: this desk in the newest roster, and the keys of all versions.
 pub(super) struct Judge<'a> {
     pub(super) roster: &'a Roster,
+    pub(super) keys: &'a SignKeys,
     pub(super) own: PartyNumber,
     pub(super) verifier: &'a mut batch::Verifier,
 }
@@ -56,11 +57,13 @@ impl Judge<'_> {
         hash: EnvelopeHash,
     ) -> Result<(), SetAsideReason> {
         let sender = self.roster.party(core.sender).ok_or(SetAsideReason::NotPermitted)?;
-        let proof = convert::proof(frame.proof.as_ref()).map_err(|_| SetAsideReason::BadSignature)?;
-        self.signed(Tag::Envelope, &sender.sign, hash.0, &proof).map_err(|_| SetAsideReason::BadSignature)?;
-        let parts = convert::delivered_parts(frame).map_err(|_| SetAsideReason::Malformed)?;
         let opening = opens(&frame.opening, OpeningKind::Envelope, hash.0);
-        if parts.addressee != self.own || opening.is_err() {
+        let opening = opening.map_err(|_| SetAsideReason::Malformed)?;
+        let key = self.key_at(core.sender, &opening).map_err(|_| SetAsideReason::BadSignature)?;
+        let proof = convert::proof(frame.proof.as_ref()).map_err(|_| SetAsideReason::BadSignature)?;
+        self.signed(Tag::Envelope, &key, hash.0, &proof).map_err(|_| SetAsideReason::BadSignature)?;
+        let parts = convert::delivered_parts(frame).map_err(|_| SetAsideReason::Malformed)?;
+        if parts.addressee != self.own {
             return Err(SetAsideReason::Malformed);
         }
         // An older roster may have allowed more: then the relay's check at submission stands.
@@ -77,11 +80,20 @@ impl Judge<'_> {
     pub(super) fn receipt(&mut self, frame: pb::Receipt) -> Result<ReceivedReceipt, Unproven> {
         let part = ReceiptPart::parse(frame.item, frame.details)?;
         self.concerns_us(&part.item)?;
-        let key = self.receiptor_key(&part.item)?;
+        self.is_rightful(&part.item)?;
         let proof = convert::proof(frame.proof.as_ref())?;
         let leaf = batch::item_leaf(Tag::Receipt, &part.bytes);
+        let opening = opens_receipt(&frame.opening, &part.item, leaf, &proof)?;
+        let key = match part.item.kind {
+            // The relay signs what is its own when it sends it, whenever the record was made.
+            ReceiptKind::Refused | ReceiptKind::Expired => self.newest_key(part.item.receiptor)?,
+            ReceiptKind::Delivered
+            | ReceiptKind::SetAside
+            | ReceiptKind::Read
+            | ReceiptKind::Acknowledged
+            | ReceiptKind::Withdrawn => self.key_at(part.item.receiptor, &opening)?,
+        };
         self.signed(Tag::Receipt, &key, leaf, &proof)?;
-        opens_receipt(&frame.opening, &part.item, leaf, &proof)?;
         let position = Position(frame.position);
         Ok(ReceivedReceipt { position, part, proof, salt: frame.salt, opening: frame.opening })
     }
@@ -97,7 +109,8 @@ impl Judge<'_> {
         if !names_it || !says_so || item.sender != self.own {
             return Err(Unproven::Wrong("the refusal's signed item says something else"));
         }
-        let key = self.receiptor_key(&item)?;
+        self.is_rightful(&item)?;
+        let key = self.newest_key(item.receiptor)?;
         let proof = convert::proof(frame.proof.as_ref())?;
         self.signed(Tag::Receipt, &key, batch::item_leaf(Tag::Receipt, &frame.item), &proof)
     }
@@ -120,8 +133,18 @@ impl Judge<'_> {
         if concerned { Ok(()) } else { Err(Unproven::Wrong("the receipt is not for this desk")) }
     }
 
-    /// The key of the one party whose word counts for this step (FORMATS 7).
-    fn receiptor_key(&self, item: &ReceiptItem) -> Result<PublicKey, Unproven> {
+    /// The key that the party had when the record was made: what waited at the relay while a key was
+    /// replaced is as good as before. The relay held signer and key together under that very roster.
+    fn key_at(&self, party: PartyNumber, opening: &Opening) -> Result<PublicKey, Unproven> {
+        self.keys.at(party, opening.roster_version).copied().ok_or(NOT_IN_ROSTER)
+    }
+
+    fn newest_key(&self, party: PartyNumber) -> Result<PublicKey, Unproven> {
+        Ok(self.roster.party(party).ok_or(NOT_IN_ROSTER)?.sign)
+    }
+
+    /// Whether the receiptor is the one party whose word counts for this step (FORMATS 7).
+    fn is_rightful(&self, item: &ReceiptItem) -> Result<(), Unproven> {
         let relay = self.roster.relay();
         let rightful = match item.kind {
             ReceiptKind::Delivered
@@ -131,11 +154,10 @@ impl Judge<'_> {
             ReceiptKind::Withdrawn => Some(item.sender),
             ReceiptKind::Refused | ReceiptKind::Expired => relay.map(|relay| relay.number),
         };
-        if rightful != Some(item.receiptor) {
-            return Err(Unproven::Wrong("the receiptor may not say this"));
+        if rightful == Some(item.receiptor) {
+            return Ok(());
         }
-        let party = self.roster.party(item.receiptor);
-        Ok(party.ok_or(Unproven::Wrong("the receiptor is not in the roster"))?.sign)
+        Err(Unproven::Wrong("the receiptor may not say this"))
     }
 }
 
@@ -147,17 +169,19 @@ pub(super) fn accepted(frame: &pb::Accepted, hash: EnvelopeHash) -> Result<(), U
     if *frame.envelope_hash != *hash.0.as_bytes() {
         return Err(Unproven::Wrong("another envelope was accepted under this number"));
     }
-    opens(&frame.opening, OpeningKind::Envelope, hash.0)
+    opens(&frame.opening, OpeningKind::Envelope, hash.0).map(|_| ())
 }
 
-fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<(), Unproven> {
+const NOT_IN_ROSTER: Unproven = Unproven::Wrong("the signer is not in the roster");
+
+fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<Opening, Unproven> {
     let opening = Opening::decode(opening)?;
     let fits = opening.kind == kind && opening.hash == hash;
-    if fits { Ok(()) } else { Err(Unproven::Wrong("the log's opening names something else")) }
+    if fits { Ok(opening) } else { Err(Unproven::Wrong("the log's opening names something else")) }
 }
 
 /// The opening of receipts names their batch's root, that of a refusal or an expiry the envelope.
-fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) -> Result<(), Unproven> {
+fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) -> Result<Opening, Unproven> {
     match (item.kind, &*item.envelopes) {
         (ReceiptKind::Refused, [(hash, _)]) => return opens(opening, OpeningKind::Refusal, hash.0),
         (ReceiptKind::Expired, [(hash, _)]) => return opens(opening, OpeningKind::Expiry, hash.0),

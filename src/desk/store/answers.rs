@@ -8,10 +8,13 @@ use super::{
     columns::{integer, micros},
     naming::new_id,
     receipts,
-    sealing::{SealedSubmit, give_back, unanswered},
+    sealing::{self, SealedSubmit, give_back},
     streams,
 };
-use crate::wire::{EnvelopeHash, Position, SubmissionNumber, pb};
+use crate::{
+    keys::SigningKey,
+    wire::{EnvelopeHash, Position, SubmissionNumber, pb},
+};
 
 /// Highest number that the relay is believed to have seen: far above any that was used, and far enough from
 /// the end of 63 bits that a lie leaves numbers to go on with.
@@ -40,16 +43,22 @@ pub struct Resend {
 impl Store {
     /// Compares what the relay knows of this desk with the store, and gives what must be sent again. A relay
     /// that is ahead means that the store was restored, one that is behind that the relay was; either raises
-    /// an alarm. Numbers that the relay has spent are never used again.
+    /// an alarm. Numbers that the relay has spent are never used again. What an earlier key of this desk signed
+    /// is signed again under `sign`: its numbers and names stay.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn welcome(&mut self, facts: WelcomeFacts, now: Timestamp) -> Result<Resend, StoreError> {
+    pub fn welcome(
+        &mut self,
+        facts: WelcomeFacts,
+        sign: &SigningKey,
+        now: Timestamp,
+    ) -> Result<Resend, StoreError> {
         self.write(|tx| {
             if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
                 let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
                 alarms::raise(tx, now, "relay-numbers", sentence)?;
-                return resend(tx);
+                return resend(tx, sign);
             }
             if store_is_behind(tx, &facts)? {
                 let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
@@ -63,7 +72,7 @@ impl Store {
             }
             let sql = "UPDATE desk SET last_submission = max(last_submission, ?1), last_stored = max(last_stored, ?2)";
             tx.db.execute(sql, params![integer(facts.last_accepted), integer(facts.last_stored)])?;
-            resend(tx)
+            resend(tx, sign)
         })
     }
 
@@ -85,8 +94,8 @@ impl Store {
     }
 }
 
-fn resend(tx: &Tx<'_>) -> Result<Resend, StoreError> {
-    Ok(Resend { stored: receipts::unanswered(tx)?, submits: unanswered(tx)? })
+fn resend(tx: &Tx<'_>, sign: &SigningKey) -> Result<Resend, StoreError> {
+    Ok(Resend { stored: receipts::resend(tx, sign)?, submits: sealing::resend(tx, sign)? })
 }
 
 fn store_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError> {
@@ -196,11 +205,12 @@ fn mend(code: u32) -> Mend {
     match code {
         pb::RefusalCode::RosterStale => Mend::NewerRoster,
         pb::RefusalCode::Minimize => Mend::EndOfMinimize,
+        // A session is open, so the key is the roster's: the envelope was signed before that one was.
+        pb::RefusalCode::BadSignature => Mend::NewNumber,
         pb::RefusalCode::NumberReused | pb::RefusalCode::OldNumber => Mend::NewNumber,
         pb::RefusalCode::Unspecified
         | pb::RefusalCode::Malformed
         | pb::RefusalCode::SenderMismatch
-        | pb::RefusalCode::BadSignature
         | pb::RefusalCode::RosterUnknown
         | pb::RefusalCode::UnknownAddressee
         | pb::RefusalCode::Topic

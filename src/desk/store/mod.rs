@@ -45,7 +45,7 @@ use tokio::sync::watch;
 
 use crate::{
     identity::{Kind, SpiffeId},
-    roster::{Party, Roster, RosterError, TrustBundle, verify_first, verify_next},
+    roster::{Party, Roster, RosterError, SignKeys, TrustBundle, verify_first, verify_next},
     wire::Position,
 };
 
@@ -132,6 +132,8 @@ pub struct Facts {
     pub confirmed: u64,
     /// The newest roster held.
     pub roster: Option<Arc<Roster>>,
+    /// The sign keys of all parties under each roster held.
+    pub keys: Arc<SignKeys>,
 }
 
 /// One desk's store. See the module's text.
@@ -140,6 +142,7 @@ pub struct Store {
     connection: Connection,
     me: SpiffeId,
     roster: Option<Arc<Roster>>,
+    keys: Arc<SignKeys>,
     changes: watch::Sender<u64>,
     /// Whether anything changed since the last count.
     changed: bool,
@@ -162,8 +165,10 @@ impl Store {
     /// [`StoreError::Roster`], or what the disk said.
     pub fn open(folder: &Path, me: SpiffeId, bundle: &TrustBundle) -> Result<Store, StoreError> {
         let schema::Opened { connection, lock } = schema::open(folder)?;
-        let roster = newest_roster(&connection, bundle)?.map(Arc::new);
-        Ok(Store { connection, me, roster, changes: watch::Sender::new(0), changed: false, _lock: lock })
+        let mut keys = SignKeys::default();
+        let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
+        let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));
+        Ok(Store { connection, me, roster, keys, changes, changed: false, _lock: lock })
     }
 
     /// What Hello says of this store.
@@ -182,6 +187,7 @@ impl Store {
                 position: row.get(4)?,
                 confirmed: row.get(5)?,
                 roster: self.roster.clone(),
+                keys: self.keys.clone(),
             })
         })?;
         Ok(facts)
@@ -206,6 +212,7 @@ impl Store {
             tx.db.prepare_cached(sql)?.execute(params![roster.version(), position, note])?;
             position.map_or(Ok(()), |position| learned(tx, position))
         })?;
+        Arc::make_mut(&mut self.keys).push(&roster);
         self.roster = Some(roster);
         Ok(())
     }
@@ -307,18 +314,24 @@ fn learned(tx: &Tx<'_>, position: Position) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Walks the held rosters from the trust bundle's to the newest.
-fn newest_roster(connection: &Connection, bundle: &TrustBundle) -> Result<Option<Roster>, StoreError> {
+/// Walks the held rosters from the trust bundle's to the newest, and gathers their keys.
+fn newest_roster(
+    connection: &Connection,
+    bundle: &TrustBundle,
+    keys: &mut SignKeys,
+) -> Result<Option<Roster>, StoreError> {
     let mut statement =
         connection.prepare("SELECT note FROM rosters WHERE version >= ?1 ORDER BY version")?;
     let mut rows = statement.query([bundle.roster_version])?;
     let mut newest: Option<Roster> = None;
     while let Some(row) = rows.next()? {
         let note = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
-        newest = Some(match &newest {
+        let roster = match &newest {
             None => verify_first(note, bundle)?,
             Some(roster) => verify_next(note, roster)?,
-        });
+        };
+        keys.push(&roster);
+        newest = Some(roster);
     }
     Ok(newest)
 }

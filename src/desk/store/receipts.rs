@@ -19,7 +19,7 @@ use crate::{
     roster::{Party, PartyNumber, Roster},
     wire::{
         EnvelopeHash, Position, pb,
-        receipt::{ReceiptItem, ReceiptKind, ReceiptPart, join_parts},
+        receipt::{ReceiptItem, ReceiptKind, ReceiptPart, VerifiedReceipts, join_parts, split_parts},
     },
 };
 
@@ -129,6 +129,38 @@ pub(super) fn details(mark: &Mark) -> Result<Bytes, DeskError> {
     Ok(details.into())
 }
 
+/// What is signed and unanswered, signed by `sign`: the items stay, and with them number and root, so that the
+/// relay knows what it has taken.
+pub(super) fn resend(tx: &Tx<'_>, sign: &SigningKey) -> Result<Vec<pb::Stored>, StoreError> {
+    let mut frames = unanswered(tx)?;
+    let Some(roster) = tx.roster else { return Ok(frames) };
+    let (domain, key) = (roster.trust_domain(), sign.public());
+    let sql = "UPDATE stored SET frame = ?2 WHERE number = ?1";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    for frame in &mut frames {
+        if VerifiedReceipts::verify(frame.clone(), domain, &key).is_err() {
+            frame.signature = signature(&parts(frame)?, domain, sign);
+            statement.execute(params![integer(frame.number), frame.encode_to_vec()])?;
+        }
+    }
+    Ok(frames)
+}
+
+/// The items of a frame that this desk keeps.
+fn parts(frame: &pb::Stored) -> Result<Vec<ReceiptPart>, StoreError> {
+    let corrupt = StoreError::Corrupt { what: "a receipt frame" };
+    let Ok(count) = usize::try_from(frame.count) else { return Err(corrupt) };
+    split_parts(frame.items.clone(), count).map_err(|_| corrupt)
+}
+
+/// One signature over all items.
+fn signature(parts: &[ReceiptPart], domain: &str, sign: &SigningKey) -> Bytes {
+    let leaves: Vec<Hash> = parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect();
+    let proofs = sign.sign_batch(domain, Tag::Receipt, &leaves);
+    let proof = proofs.first().expect("a proof for each of at least one item");
+    Bytes::copy_from_slice(&proof.signature)
+}
+
 pub(super) fn unanswered(tx: &Tx<'_>) -> Result<Vec<pb::Stored>, StoreError> {
     let mut statement =
         tx.db.prepare_cached("SELECT frame FROM stored WHERE position IS NULL ORDER BY number")?;
@@ -192,14 +224,11 @@ fn sign_groups(
         .collect();
     let sql = "UPDATE desk SET last_stored = last_stored + 1 RETURNING last_stored";
     let number: u64 = tx.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
-    let leaves: Vec<Hash> = parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect();
-    let proofs = sign.sign_batch(roster.trust_domain(), Tag::Receipt, &leaves);
-    let signature = proofs.first().expect("a proof for each of at least one item").signature;
     let frame = pb::Stored {
         number,
         count: u32::try_from(parts.len()).expect("at most 64 groups"),
         items: join_parts(&parts),
-        signature: Bytes::copy_from_slice(&signature),
+        signature: signature(&parts, roster.trust_domain(), sign),
     };
     let receipts: usize = parts.iter().map(|part| part.item.envelopes.len()).sum();
     let sql = "INSERT INTO stored (number, receipts, frame) VALUES (?1, ?2, ?3)";

@@ -14,7 +14,7 @@ use super::{
     streams,
 };
 use crate::{
-    batch::Tag,
+    batch::{self, Tag},
     desk::error::DeskError,
     keys::SigningKey,
     limits,
@@ -23,6 +23,7 @@ use crate::{
     seal::{self, Sealed, Slip},
     wire::{
         DispatchId, Precedence, Role, SubmissionNumber,
+        convert::{self, proof_frame},
         envelope::{Addressee, Core, Sealing},
         pb,
     },
@@ -114,6 +115,34 @@ pub(super) fn unanswered(tx: &Tx<'_>) -> Result<Vec<SealedSubmit>, StoreError> {
         let submit =
             pb::Submit::decode(frame).map_err(|_| StoreError::Corrupt { what: "a sealed envelope" })?;
         submits.push(SealedSubmit { number: row.get(0)?, precedence: row.get(1)?, submit });
+    }
+    Ok(submits)
+}
+
+/// What is sealed and unanswered, signed by `sign`. What an earlier key of this desk signed is signed again: the
+/// headers stay, and with them numbers and names, so that the relay knows what it has accepted.
+pub(super) fn resend(tx: &Tx<'_>, sign: &SigningKey) -> Result<Vec<SealedSubmit>, StoreError> {
+    let mut submits = unanswered(tx)?;
+    let Some(roster) = tx.roster else { return Ok(submits) };
+    let (domain, key) = (roster.trust_domain(), sign.public());
+    let leaf = |submit: &SealedSubmit| batch::item_leaf(Tag::Envelope, &submit.submit.header);
+    let mut verifier = batch::Verifier::new(1);
+    let mut by_another: Vec<&mut SealedSubmit> = submits
+        .iter_mut()
+        .filter(|submit| {
+            let proof = convert::proof(submit.submit.proof.as_ref());
+            !proof
+                .is_ok_and(|proof| verifier.verify(domain, Tag::Envelope, &key, leaf(submit), &proof).is_ok())
+        })
+        .collect();
+    let sql = "UPDATE submissions SET frame = ?2 WHERE number = ?1";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    for batch in by_another.chunks_mut(limits::BATCH_ITEMS_MAX) {
+        let leaves: Vec<Hash> = batch.iter().map(|submit| leaf(submit)).collect();
+        for (submit, proof) in batch.iter_mut().zip(sign.sign_batch(domain, Tag::Envelope, &leaves)) {
+            submit.submit.proof = Some(proof_frame(&proof));
+            statement.execute(params![integer(submit.number), submit.submit.encode_to_vec()])?;
+        }
     }
     Ok(submits)
 }

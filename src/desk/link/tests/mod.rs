@@ -17,7 +17,7 @@ use crate::{
         store::{Facts, Resend},
     },
     limits::Limits,
-    roster::Roster,
+    roster::{Roster, SignKeys},
     session::hello::{Binding, End},
     wire::{Position, convert, pb, pb::frame::Kind},
 };
@@ -168,6 +168,8 @@ fn opened() -> Input {
 }
 
 fn facts(roster: Option<Arc<Roster>>) -> Facts {
+    let mut keys = SignKeys::default();
+    roster.iter().for_each(|roster| keys.push(roster));
     Facts {
         incarnation: 1,
         store_id: [8; 16],
@@ -176,6 +178,7 @@ fn facts(roster: Option<Arc<Roster>>) -> Facts {
         position: 5,
         confirmed: 4,
         roster,
+        keys: Arc::new(keys),
     }
 }
 

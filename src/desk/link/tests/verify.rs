@@ -5,7 +5,9 @@ use crate::{
         tests::world::{MOD, MYS, hash_of, item},
         verify::{Judge, Unproven},
     },
+    keys::SigningKey,
     merkle::Hash,
+    roster::SignKeys,
     wire::{
         Position, Role,
         receipt::{ReceiptItem, ReceiptKind, SetAsideReason},
@@ -15,13 +17,23 @@ use bytes::Bytes;
 
 fn delivery(world: &World, frame: pb::Deliver) -> Result<Result<(), SetAsideReason>, Unproven> {
     let mut verifier = Verifier::new(4);
-    let mut judge = Judge { roster: &world.roster, own: IDN, verifier: &mut verifier };
-    judge.delivery(frame).map(|delivery| delivery.checked)
+    judge(world, &keys(world), &mut verifier).delivery(frame).map(|delivery| delivery.checked)
 }
 
 fn receipt(world: &World, frame: pb::Receipt) -> Result<(), Unproven> {
     let mut verifier = Verifier::new(4);
-    Judge { roster: &world.roster, own: IDN, verifier: &mut verifier }.receipt(frame).map(|_| ())
+    judge(world, &keys(world), &mut verifier).receipt(frame).map(|_| ())
+}
+
+fn judge<'a>(world: &'a World, keys: &'a SignKeys, verifier: &'a mut Verifier) -> Judge<'a> {
+    Judge { roster: &world.roster, keys, own: IDN, verifier }
+}
+
+/// Of the world's roster alone.
+fn keys(world: &World) -> SignKeys {
+    let mut keys = SignKeys::default();
+    keys.push(&world.roster);
+    keys
 }
 
 #[test]
@@ -30,7 +42,7 @@ fn a_sound_envelope_comes_with_its_name_and_our_role() {
     let core = world.core(MOD, IDN, 1);
     let frame = world.deliver(MOD, &core, 70);
     let mut verifier = Verifier::new(4);
-    let delivery = Judge { roster: &world.roster, own: IDN, verifier: &mut verifier }.delivery(frame);
+    let delivery = judge(&world, &keys(&world), &mut verifier).delivery(frame);
     let delivery = delivery.expect("an envelope for us");
     assert_eq!(delivery.checked, Ok(()));
     assert_eq!((delivery.position, delivery.role), (Position(70), Role::To));
@@ -147,4 +159,36 @@ fn a_receipt_whose_opening_names_another_batch_proves_nothing() {
     assert!(receipt(&world, pb::Receipt { opening, ..sound.clone() }).is_err());
     let details = Bytes::from_static(b"not in the item");
     assert!(receipt(&world, pb::Receipt { details, ..sound }).is_err());
+}
+
+/// MOD's key is another from version 2 on; openings of the world say version 1.
+#[test]
+fn what_waited_while_a_key_was_replaced_is_held_against_the_key_of_its_own_time() {
+    let world = World::new();
+    let new_key = SigningKey::generate().expect("random bytes").public();
+    let note = world.next_note(|draft| {
+        draft.revoked_keys.push(draft.parties[1].sign);
+        draft.parties[1].sign = new_key;
+    });
+    let newer = crate::roster::verify_next(&note, &world.roster).expect("the next roster");
+    let mut keys = keys(&world);
+    keys.push(&newer);
+    let mut verifier = Verifier::new(4);
+    let mut judge = Judge { roster: &newer, keys: &keys, own: IDN, verifier: &mut verifier };
+    let envelope = world.deliver(MOD, &world.core(MOD, IDN, 1), 70);
+    let delivery = judge.delivery(envelope.clone()).expect("an envelope for us");
+    assert_eq!(delivery.checked, Ok(()));
+    let delivered = world.receipt(MOD, &item(ReceiptKind::Delivered, MOD, MOD), 80);
+    assert!(judge.receipt(delivered.clone()).is_ok());
+
+    let later = |opening: Bytes| {
+        let mut opening = crate::record::leaf::Opening::decode(&opening).expect("the world's own");
+        opening.roster_version = 2;
+        Bytes::copy_from_slice(&opening.encode())
+    };
+    let envelope = pb::Deliver { opening: later(envelope.opening.clone()), ..envelope };
+    let delivery = judge.delivery(envelope).expect("an envelope for us");
+    assert_eq!(delivery.checked, Err(SetAsideReason::BadSignature), "the old key says nothing any more");
+    let delivered = pb::Receipt { opening: later(delivered.opening.clone()), ..delivered };
+    assert!(judge.receipt(delivered).is_err());
 }

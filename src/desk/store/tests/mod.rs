@@ -7,6 +7,7 @@ mod opening;
 mod orders;
 mod outbox;
 mod receipts;
+mod rotation;
 mod sealing;
 
 use std::{collections::BTreeMap, sync::Arc};
