@@ -225,6 +225,7 @@ async fn after_a_new_sign_key_what_waited_under_the_old_one_arrives_on_both_side
     until(&ministry, settled).await;
     hub.stop().await.expect("in order");
     let idn = site.desk("idn");
+    until(&embassy, |_| true).await;
     let second = embassy.send(&note("MOD")).await.expect("taken into the outbox");
     embassy.wait(&second.id, Step::Accepted, TIME_MAX).await.expect("accepted");
     idn.stop().await.expect("in order");
@@ -273,4 +274,84 @@ async fn a_desk_that_cannot_start_says_what_to_mend() {
     let error = second.task.await.expect("no panic").expect_err("one desk has the store");
     assert_eq!(error.exit_code(), 73, "{error}");
     first.stop().await.expect("in order");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("the store's folder") {
+        let entry = entry.expect("an entry");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("copied");
+    }
+}
+
+/// Subjects in the order of the register, each with its notices.
+async fn register(desk: &DeskClient) -> Vec<(String, Vec<String>)> {
+    let inbox = desk.inbox(&InboxFilter::default()).await.expect("inbox");
+    inbox.into_iter().map(|incoming| (incoming.subject, incoming.notices)).collect()
+}
+
+async fn send_and_deliver(desk: &DeskClient, subject: &str) {
+    let sent = desk.send(&NewDispatch { subject: subject.to_owned(), ..note("MOD") }).await.expect("taken");
+    desk.wait(&sent.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+}
+
+/// FAULTS 52.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desk_restored_from_an_old_copy_begins_again_and_nothing_is_shown_twice() {
+    let site = Site::new();
+    let (ministry, embassy) = (site.client("hub"), site.client("idn"));
+    let (folder, backup) = (site.folder.path().join("idn"), site.folder.path().join("backup"));
+    let (relay, hub, idn) = (site.relay(), site.desk("hub"), site.desk("idn"));
+    until(&embassy, |status| status.link == "in contact").await;
+    send_and_deliver(&embassy, "before the backup").await;
+    relay.stop().await.expect("in order");
+    until(&embassy, |status| status.link == "offline").await;
+    let subject = "queued at the backup".to_owned();
+    let queued = embassy.send(&NewDispatch { subject, ..note("MOD") }).await.expect("taken");
+    idn.stop().await.expect("in order");
+    copy_folder(&folder, &backup);
+
+    let (relay, idn) = (site.relay(), site.desk("idn"));
+    until(&embassy, |status| status.link == "in contact").await;
+    embassy.wait(&queued.id, Step::Delivered, TIME_MAX).await.expect("delivered");
+    send_and_deliver(&embassy, "after the backup").await;
+    idn.stop().await.expect("in order");
+    fs::remove_dir_all(&folder).expect("the box burnt");
+    copy_folder(&backup, &folder);
+
+    let idn = site.desk("idn");
+    let is_restored = |status: &Status| status.alarms.iter().any(|alarm| alarm.contains("restored"));
+    until(&embassy, |status| status.link == "in contact" && is_restored(status)).await;
+    embassy.wait(&queued.id, Step::Delivered, TIME_MAX).await.expect("receipted again");
+    send_and_deliver(&embassy, "after the restore").await;
+    let seen = register(&ministry).await;
+    let subjects: Vec<&str> = seen.iter().map(|(subject, _)| subject.as_str()).collect();
+    let expected = ["before the backup", "queued at the backup", "after the backup", "after the restore"];
+    assert_eq!(subjects, expected);
+    assert!(seen[1].1.iter().any(|notice| notice.contains("first of a new series")), "{seen:?}");
+    assert_eq!(until(&ministry, |_| true).await.alarms, Vec::<String>::new());
+    for desk in [hub, idn] {
+        desk.stop().await.expect("in order");
+    }
+    relay.stop().await.expect("in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desk_whose_store_was_replaced_comes_back_by_itself() {
+    let site = Site::new();
+    let (ministry, embassy) = (site.client("hub"), site.client("idn"));
+    let (relay, hub, idn) = (site.relay(), site.desk("hub"), site.desk("idn"));
+    until(&embassy, |status| status.link == "in contact").await;
+    send_and_deliver(&embassy, "from the first box").await;
+    idn.stop().await.expect("in order");
+    fs::remove_dir_all(site.folder.path().join("idn")).expect("the box burnt");
+    let idn = site.desk("idn");
+    until(&embassy, |status| status.link == "in contact").await;
+    send_and_deliver(&embassy, "from the second box").await;
+    let seen = register(&ministry).await;
+    assert!(seen[1].1.iter().any(|notice| notice.contains("first of a new series")), "{seen:?}");
+    for desk in [hub, idn] {
+        desk.stop().await.expect("in order");
+    }
+    relay.stop().await.expect("in order");
 }

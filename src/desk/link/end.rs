@@ -32,6 +32,9 @@ pub enum LinkEnd {
     /// This desk's certificate names nobody in the roster that it verified.
     #[error("this desk is not in the roster: ask the ministry to enter it (`pouch roster add`)")]
     NotInRoster,
+    /// The relay knows more of this desk than its store, which has taken a new incarnation.
+    #[error("this desk's store is older than what the relay knows of it: it begins again as a new store")]
+    Restored,
     /// The relay said why.
     #[error(transparent)]
     Goodbye(#[from] RelayGoodbye),
@@ -46,6 +49,7 @@ impl LinkEnd {
         let code = match self {
             LinkEnd::Goodbye(_) => return None,
             LinkEnd::Silent => pb::GoodbyeCode::Silent,
+            LinkEnd::Restored => pb::GoodbyeCode::IncarnationOld,
             LinkEnd::Stopping => pb::GoodbyeCode::Shutdown,
             LinkEnd::NotInRoster => pb::GoodbyeCode::NotInRoster,
             LinkEnd::Welcome(_) => pb::GoodbyeCode::BadSignature,

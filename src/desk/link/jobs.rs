@@ -39,7 +39,7 @@ pub enum StoreJob {
     },
     /// An administrative leaf that changes nothing here.
     LearnAdministrative(Position),
-    /// What Welcome says; answered by what must be sent again.
+    /// What Welcome says; answered by what must be sent again, or by a new incarnation.
     Resume(WelcomeFacts),
     /// Envelopes that are durable at the relay.
     Accepted(Vec<pb::Accepted>),
@@ -64,6 +64,8 @@ pub enum StoreAnswer {
     Facts(Facts),
     /// To [`StoreJob::Resume`].
     Resumed(Resend),
+    /// To [`StoreJob::Resume`]: the store was restored, and took a new incarnation to begin again with.
+    Restored,
     /// To [`StoreJob::MakeStored`]: the frame, durable.
     Stored(Option<pb::Stored>),
     /// To [`StoreJob::Seal`].
@@ -93,7 +95,10 @@ pub fn run(
 ) -> Result<StoreAnswer, StoreError> {
     match job {
         StoreJob::Facts => return Ok(StoreAnswer::Facts(store.facts()?)),
-        StoreJob::Resume(facts) => return Ok(StoreAnswer::Resumed(store.welcome(facts, sign, now)?)),
+        StoreJob::Resume(facts) => {
+            let unanswered = store.welcome(facts, sign, now)?;
+            return Ok(unanswered.map_or(StoreAnswer::Restored, StoreAnswer::Resumed));
+        }
         StoreJob::MakeStored => return Ok(StoreAnswer::Stored(store.make_stored(sign, now)?)),
         StoreJob::Seal(room) => {
             let submits = store.seal_next(sign, room, now)?;

@@ -153,6 +153,7 @@ impl Machine {
                 roster: None,
                 keys: Arc::new(SignKeys::default()),
                 verifier,
+                is_new_incarnation: false,
                 outputs: VecDeque::new(),
             },
             backoff: Backoff::default(),
@@ -265,6 +266,10 @@ impl Machine {
         self.end_session(now);
         if let LinkEnd::Goodbye(RelayGoodbye::IncarnationOld(current)) = end {
             self.lasting.push_back(StoreJob::TakeIncarnation(current.saturating_add(1)));
+            self.known.is_new_incarnation = true;
+        }
+        if end == LinkEnd::Restored {
+            self.known.is_new_incarnation = true;
         }
         if let Some(code) = end.goodbye_code() {
             let sentence = convert::sentence(&end.to_string());
@@ -312,10 +317,7 @@ impl Machine {
         let asked_by = self.busy.take().expect("the shell answers only what was asked");
         // A session that is gone needs no answer: the store gives the next one all of it again.
         if asked_by == self.session {
-            self.with_session(now, |session, known| {
-                session.answer(answer, known);
-                Ok(())
-            });
+            self.with_session(now, |session, known| session.answer(answer, known));
         }
     }
 

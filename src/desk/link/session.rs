@@ -37,6 +37,8 @@ pub(super) struct Known {
     /// The sign keys under it and those before it.
     pub(super) keys: Arc<SignKeys>,
     pub(super) verifier: batch::Verifier,
+    /// Whether the store took a new incarnation and no Welcome has come since.
+    pub(super) is_new_incarnation: bool,
     /// What is to be carried out, in order.
     pub(super) outputs: VecDeque<Output>,
 }
@@ -226,7 +228,10 @@ impl Session {
     }
 
     /// What the store said to this session's job.
-    pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known) {
+    ///
+    /// # Errors
+    /// [`LinkEnd::Restored`].
+    pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known) -> Result<(), LinkEnd> {
         match answer {
             StoreAnswer::Facts(facts) => {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
@@ -235,6 +240,7 @@ impl Session {
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
+            StoreAnswer::Restored => return Err(LinkEnd::Restored),
             StoreAnswer::Delivered => {
                 if let Some(credit) = self.inbound.delivered() {
                     known.grant(credit);
@@ -256,6 +262,7 @@ impl Session {
             }
             StoreAnswer::Done => {}
         }
+        Ok(())
     }
 
     /// The next visit to the store; `None` while nothing is due.
@@ -331,6 +338,7 @@ impl Session {
             last_accepted: welcome.last_accepted,
             last_stored: welcome.last_stored,
             incarnation_known: welcome.incarnation_known,
+            is_new_incarnation: mem::take(&mut known.is_new_incarnation),
         }));
         Ok(())
     }

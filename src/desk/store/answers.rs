@@ -7,7 +7,7 @@ use super::{
     Store, StoreError, Tx, alarms,
     columns::{integer, micros},
     naming::new_id,
-    receipts,
+    raise_incarnation, receipts,
     sealing::{self, SealedSubmit, give_back},
     streams,
 };
@@ -29,6 +29,8 @@ pub struct WelcomeFacts {
     pub last_stored: u64,
     /// This desk's incarnation as the log has it.
     pub incarnation_known: u32,
+    /// Whether the store took this incarnation just now: then that the relay is ahead is no news.
+    pub is_new_incarnation: bool,
 }
 
 /// What a desk sends again when a session has opened, in this order.
@@ -43,7 +45,8 @@ pub struct Resend {
 impl Store {
     /// Compares what the relay knows of this desk with the store, and gives what must be sent again. A relay
     /// that is ahead means that the store was restored, one that is behind that the relay was; either raises
-    /// an alarm. Numbers that the relay has spent are never used again. What an earlier key of this desk signed
+    /// an alarm. `None` for a restored store: it has taken the next incarnation, with which the session has to
+    /// begin again, so that streams begin anew and nothing collides with what the lost store sent. Numbers that the relay has spent are never used again. What an earlier key of this desk signed
     /// is signed again under `sign`: its numbers and names stay.
     ///
     /// # Errors
@@ -53,16 +56,17 @@ impl Store {
         facts: WelcomeFacts,
         sign: &SigningKey,
         now: Timestamp,
-    ) -> Result<Resend, StoreError> {
+    ) -> Result<Option<Resend>, StoreError> {
         self.write(|tx| {
             if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
                 let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
                 alarms::raise(tx, now, "relay-numbers", sentence)?;
-                return resend(tx, sign);
+                return resend(tx, sign).map(Some);
             }
-            if store_is_behind(tx, &facts)? {
+            let is_restored = store_is_behind(tx, &facts)?;
+            if is_restored {
                 let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
-                    store was restored from a backup; compare the register with the log (`pouch relay log`)";
+                    store was restored from a backup or replaced; compare the register with the ministry's";
                 alarms::raise(tx, now, "store-restored", sentence)?;
             }
             if relay_is_behind(tx, &facts)? {
@@ -70,9 +74,15 @@ impl Store {
                     to stop it and to compare its log";
                 alarms::raise(tx, now, "relay-behind", sentence)?;
             }
-            let sql = "UPDATE desk SET last_submission = max(last_submission, ?1), last_stored = max(last_stored, ?2)";
+            let begins_again = is_restored && !facts.is_new_incarnation;
+            if begins_again {
+                raise_incarnation(tx, facts.incarnation_known.saturating_add(1))?;
+            }
+            // Numbers of frames that were taken back are free again where the relay never saw them.
+            let sql = "UPDATE desk SET last_submission = max(last_submission, ?1),
+                last_stored = max(?2, (SELECT coalesce(max(number), 0) FROM stored))";
             tx.db.execute(sql, params![integer(facts.last_accepted), integer(facts.last_stored)])?;
-            resend(tx, sign)
+            if begins_again { Ok(None) } else { resend(tx, sign).map(Some) }
         })
     }
 

@@ -225,15 +225,13 @@ impl Store {
         self.write(|tx| learned(tx, position))
     }
 
-    /// Takes a higher incarnation: the answer to `INCARNATION_OLD`. Streams begin anew from here.
+    /// Takes a higher incarnation: the answer to `INCARNATION_OLD`. Streams begin anew from here, and receipts
+    /// that nobody answered wait again: another copy of this store may have used their frames' numbers.
     ///
     /// # Errors
     /// [`StoreError`].
     pub fn set_incarnation(&mut self, incarnation: u32) -> Result<(), StoreError> {
-        self.write(|tx| {
-            tx.db.execute("UPDATE desk SET incarnation = max(incarnation, ?1)", [incarnation])?;
-            Ok(())
-        })
+        self.write(|tx| raise_incarnation(tx, incarnation))
     }
 
     /// A counter that rises with every change; it wakes readers up and says nothing else.
@@ -306,6 +304,11 @@ impl<'a> Tx<'a> {
 /// The daemon that a desk of this kind runs as.
 fn daemon_name(kind: Kind) -> &'static str {
     kind.as_str()
+}
+
+fn raise_incarnation(tx: &Tx<'_>, incarnation: u32) -> Result<(), StoreError> {
+    let sql = "UPDATE desk SET incarnation = ?1 WHERE incarnation < ?1";
+    if tx.db.execute(sql, [incarnation])? == 1 { receipts::take_back(tx) } else { Ok(()) }
 }
 
 fn learned(tx: &Tx<'_>, position: Position) -> Result<(), StoreError> {

@@ -146,6 +146,22 @@ pub(super) fn resend(tx: &Tx<'_>, sign: &SigningKey) -> Result<Vec<pb::Stored>, 
     Ok(frames)
 }
 
+/// Takes the frames that nobody answered apart: their receipts wait again, and go out under other numbers.
+/// Those that the relay has after all come to their senders a second time, which changes nothing.
+pub(super) fn take_back(tx: &Tx<'_>) -> Result<(), StoreError> {
+    for frame in unanswered(tx)? {
+        for ReceiptPart { item, details, .. } in parts(&frame)? {
+            let at = integer(item.time_us);
+            for (hash, position) in item.envelopes {
+                let (kind, reason, sender) = (item.kind, item.reason, item.sender);
+                queue(tx, &Due { kind, reason, sender, at, hash, position, details: details.clone() })?;
+            }
+        }
+    }
+    tx.db.execute("DELETE FROM stored WHERE position IS NULL", [])?;
+    Ok(())
+}
+
 /// The items of a frame that this desk keeps.
 fn parts(frame: &pb::Stored) -> Result<Vec<ReceiptPart>, StoreError> {
     let corrupt = StoreError::Corrupt { what: "a receipt frame" };

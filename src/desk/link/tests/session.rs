@@ -93,7 +93,8 @@ fn the_store_hears_what_welcome_says_before_anything_else() {
     bench.connect();
     let welcome = bench.signed_welcome(EXPORTER, RELAY, 1, 1);
     let outputs = bench.frame(Kind::Welcome(welcome));
-    let facts = WelcomeFacts { last_accepted: 0, last_stored: 0, incarnation_known: 1 };
+    let facts =
+        WelcomeFacts { last_accepted: 0, last_stored: 0, incarnation_known: 1, is_new_incarnation: false };
     assert_eq!(outputs.last(), Some(&Output::Ask(StoreJob::Resume(facts))));
     assert_eq!(bench.give(WAKE), []);
 }

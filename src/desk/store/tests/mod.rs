@@ -7,6 +7,7 @@ mod opening;
 mod orders;
 mod outbox;
 mod receipts;
+mod restored;
 mod rotation;
 mod sealing;
 
@@ -172,6 +173,11 @@ impl Desk {
 
     /// What a kill at this instant leaves, opened again: the files as they are, without the orderly close.
     fn killed(self, bloc: &Bloc) -> Desk {
+        self.copied(bloc)
+    }
+
+    /// A copy of the store as it is, which goes on beside this one.
+    fn copied(&self, bloc: &Bloc) -> Desk {
         let folder = TempDir::new().unwrap();
         for file in ["desk.sqlite", "desk.sqlite-wal"] {
             std::fs::copy(self.folder.path().join(file), folder.path().join(file)).unwrap();
@@ -210,6 +216,11 @@ fn signed(key: &SigningKey, draft: &RosterDraft) -> Vec<u8> {
     let mut note = Note::new(&text).unwrap();
     note.add(key.sign_note("bloc.example/roster", &text).unwrap()).unwrap();
     note.to_bytes()
+}
+
+/// What Welcome says to the first incarnation of a store.
+fn welcome_facts(last_accepted: u64, last_stored: u64) -> WelcomeFacts {
+    WelcomeFacts { last_accepted, last_stored, incarnation_known: 1, is_new_incarnation: false }
 }
 
 /// A dispatch about a vessel.

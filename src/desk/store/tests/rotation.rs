@@ -1,9 +1,6 @@
 //! A desk whose sign key was replaced: what the old key signed and nobody answered goes out under the new one.
 
 use super::*;
-use crate::wire::{convert, receipt::VerifiedReceipts};
-
-const NOTHING_KNOWN: WelcomeFacts = WelcomeFacts { last_accepted: 0, last_stored: 0, incarnation_known: 1 };
 
 /// Gives a party another sign key: the next roster is learnt by `desk`.
 fn rotate(bloc: &Bloc, desk: &mut Desk) -> SigningKey {
@@ -26,7 +23,7 @@ fn envelopes_keep_number_and_name_and_get_the_new_keys_signature() {
     }
     let sealed = [bloc.seal(&mut desk), bloc.seal(&mut desk)].concat();
     let new = rotate(&bloc, &mut desk);
-    let again = desk.store.welcome(NOTHING_KNOWN, &new, now()).unwrap().submits;
+    let again = desk.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().submits;
     assert_eq!(again.len(), 70);
     let mut verifier = Verifier::new(4);
     for (before, after) in sealed.iter().zip(&again) {
@@ -35,7 +32,7 @@ fn envelopes_keep_number_and_name_and_get_the_new_keys_signature() {
     }
     assert_eq!(verifier.signatures_verified(), 2, "in batches of at most 64");
     assert_eq!(desk.store.unanswered().unwrap(), again, "durable as they go out");
-    assert_eq!(desk.store.welcome(NOTHING_KNOWN, &new, now()).unwrap().submits, again);
+    assert_eq!(desk.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().submits, again);
 }
 
 #[test]
@@ -47,7 +44,7 @@ fn a_stored_frame_keeps_number_and_items_and_gets_the_new_keys_signature() {
     hub.store.deliver(vec![bloc.delivery(&submit, "MOD", 7)], now()).unwrap();
     let before = hub.store.make_stored(bloc.sign("MOD"), now()).unwrap().unwrap();
     let new = rotate(&bloc, &mut hub);
-    let after = hub.store.welcome(NOTHING_KNOWN, &new, now()).unwrap().stored;
+    let after = hub.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().stored;
     assert_eq!((&after[0].items, after[0].number), (&before.items, before.number));
     VerifiedReceipts::verify(after[0].clone(), DOMAIN, &new.public()).unwrap();
     assert_eq!(hub.store.unanswered_stored().unwrap(), after, "durable as it goes out");
@@ -61,11 +58,11 @@ fn with_the_same_key_the_same_bytes_go_out() {
     idn.send(dispatch("MOD", "routine", "2"));
     let sealed = bloc.seal(&mut idn);
     idn.store.accepted(vec![accepted(&sealed[0], 7)], now()).unwrap();
-    let again = idn.store.welcome(NOTHING_KNOWN, bloc.sign("IDN"), now()).unwrap();
+    let again = idn.store.welcome(welcome_facts(0, 0), bloc.sign("IDN"), now()).unwrap().unwrap();
     assert_eq!(again.submits, sealed[1..], "also where the rest of the batch was answered");
     hub.store.deliver(vec![bloc.delivery(&sealed[0], "MOD", 7)], now()).unwrap();
     let stored = hub.store.make_stored(bloc.sign("MOD"), now()).unwrap().unwrap();
-    let again = hub.store.welcome(NOTHING_KNOWN, bloc.sign("MOD"), now()).unwrap();
+    let again = hub.store.welcome(welcome_facts(0, 0), bloc.sign("MOD"), now()).unwrap().unwrap();
     assert_eq!(again.stored, [stored]);
 }
 
