@@ -57,6 +57,8 @@ settings! {
         root: PathBuf = "/etc/pouch/root.pem".into();
         /// Whether desks without post-quantum key exchange may connect by plain X25519. An alarm warns of it.
         allow_x25519: bool = false;
+        /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9464"; off without it. It has no password: keep it on this machine.
+        admin: Option<SocketAddr> = None;
     }
     [log]: LogConfig
 }

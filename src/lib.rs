@@ -27,6 +27,8 @@ pub mod tls;
 pub mod config;
 pub mod service;
 pub mod alarms;
+pub mod socket;
+pub mod exposition;
 pub mod relay;
 
 // The ends: the only code that can read a dispatch.

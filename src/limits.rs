@@ -77,11 +77,23 @@ pub const CERTIFICATE_WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 36
 /// How often a daemon looks at its own certificate's dates; an alarm is at most this late.
 pub const CERTIFICATE_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
 
+/// Operators' connections to a relay at once, both listeners together. Reached: the next wait in the kernel's queue.
+pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// An operator's request and its answer must be done within this, or the connection is dropped.
+pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// The engine must answer an operator within this, or the relay is called not ready.
+pub const ENGINE_ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long one report of the engine serves all who ask: so often at most does it walk the mailboxes.
+pub const ADMIN_REPORT_KEPT: Duration = Duration::from_millis(250);
+/// A sync of the journal that takes longer is stuck, and the relay is called not ready.
+pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
+
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
 /// Named cursors of a desk's readers. Reached: no new name is taken.
 pub const CURSORS_MAX: u64 = 256;
 
+const _: () = assert!(ENGINE_ANSWER_TIME_MAX.as_secs() < ADMIN_TIME_MAX.as_secs());
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);

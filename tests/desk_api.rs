@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use pouch::desk::api;
 use pouch::desk::client::{ClientError, DeskClient};
 use pouch::desk::handle::DeskHandle;
 use pouch::desk::status::LinkStatus;
@@ -13,9 +14,9 @@ use pouch::desk::store::{Room, Store, StoreThread};
 use pouch::desk::view::{
     ApiError, Cursor, InboxFilter, LIST_MAX, Mark, NewDispatch, Outgoing, REQUEST_BYTES_MAX, Step,
 };
-use pouch::desk::{api, socket};
 use pouch::keys::SigningKey;
 use pouch::pki::{example_parties, make_example};
+use pouch::socket;
 use pouch::wire::pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;

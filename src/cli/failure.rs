@@ -1,5 +1,7 @@
 //! Why a command failed, and the exit code that says so: a contract with scripts.
 
+use std::path::PathBuf;
+
 use crate::bench::BenchError;
 use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
@@ -78,6 +80,14 @@ pub enum Failure {
         /// Why, and what to do.
         sentence: String,
     },
+    /// No relay answers on its admin socket.
+    #[error("no relay answers on {}: {source}: start `pouch relay`, or name its folder with --dir", socket.display())]
+    Relay {
+        /// The socket.
+        socket: PathBuf,
+        /// What the system says, or what is wrong with the answer.
+        source: std::io::Error,
+    },
     /// The relay's log cannot be read, or is not what a relay wrote.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -117,6 +127,7 @@ impl Failure {
             Failure::Demo(error) => demo_exit_code(error),
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
+            Failure::Relay { .. } => code::UNREACHABLE,
             Failure::Log(_) => code::INTEGRITY,
             Failure::Pki(error) => pki::exit_code(error),
             Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,

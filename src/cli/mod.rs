@@ -18,6 +18,7 @@ mod outbox;
 mod pki;
 mod read;
 mod relay;
+mod relay_status;
 mod roster;
 mod send;
 mod status;

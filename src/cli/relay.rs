@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::daemon::{self, DaemonArgs};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::{safe_text, time};
+use crate::cli::{relay_status, safe_text, time};
 use crate::config::RelayConfig;
 use crate::relay::{
     clock,
@@ -33,6 +33,18 @@ enum RelayCommand {
     Clock(ClockCommand),
     /// Print what happened, record by record: who, to whom, when and how much; the relay may be running
     Log(LogArgs),
+    /// Show how a running relay stands: sessions, what waits, the journal, alarms with what to do
+    Status(StatusArgs),
+}
+
+#[derive(Args)]
+struct StatusArgs {
+    /// The relay's folder, as `dir` in its configuration
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/pouch/relay")]
+    dir: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -69,6 +81,10 @@ pub fn run(args: RelayArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
             return print_log(&args, screen);
         }
         Some(RelayCommand::Clock(ClockCommand::Accept(args))) => return accept_clock(&args, screen),
+        Some(RelayCommand::Status(args)) => {
+            screen.json = args.json;
+            return relay_status::run(&args.dir, screen);
+        }
         None => {}
     }
     let config: RelayConfig = args.daemon.load()?;

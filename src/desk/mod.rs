@@ -2,7 +2,6 @@
 
 pub mod view;
 pub mod client;
-pub mod socket;
 pub mod error;
 pub mod status;
 pub mod store;

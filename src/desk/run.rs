@@ -21,7 +21,6 @@ use crate::{
             shell::{self, Edges},
         },
         reload::{self, Reloader},
-        socket::{self, SocketError},
         status::LinkStatus,
         store::{Store, StoreError, StoreThread},
     },
@@ -30,6 +29,7 @@ use crate::{
     limits::Limits,
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
+    socket::{self, SocketError},
     tls::{self, Dates, TlsError},
 };
 

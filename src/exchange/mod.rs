@@ -16,6 +16,7 @@ mod deliver;
 mod expiry;
 mod open;
 mod receipts;
+mod report;
 mod requests;
 mod submit;
 mod takeover;
@@ -54,6 +55,7 @@ use bodies::Bodies;
 pub use bodies::Body;
 use clock::LogClock;
 pub use clock::Standing as ClockStanding;
+pub use report::{MailboxReport, Report, SessionReport};
 
 /// Time, passed in and never read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,6 +249,10 @@ struct Session {
     stage: Stage,
     /// Its process, by Hello.
     instance: [u8; 16],
+    /// Name and version, by Hello.
+    software: String,
+    /// When its Hello came.
+    since: Duration,
     heard: Duration,
     pinged: Duration,
     submits: Grant,

@@ -31,6 +31,8 @@ impl Exchange {
             party: PartyNumber(0),
             stage: Stage::AwaitsHello { until: now.mono + self.limits.hello_time_max },
             instance: [0; 16],
+            software: String::new(),
+            since: now.mono,
             heard: now.mono,
             pinged: now.mono,
             submits: Grant::new(&self.limits),
@@ -73,6 +75,8 @@ impl Exchange {
         let session = self.sessions.get_mut(&conn).expect("admitted a moment ago");
         session.party = number;
         session.instance = hello.instance();
+        session.software.clone_from(&fields.software);
+        session.since = now.mono;
         session.heard = now.mono;
         session.stage = Stage::Opening;
         self.by_party.insert(number, conn);

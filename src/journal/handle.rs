@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{EXIT_DISK_FAILED, JournalError, Options, Writer};
+use super::{EXIT_DISK_FAILED, JournalError, Options, Vitals, Writer};
 use crate::record::{Record, Ticket};
 use crate::wire::Position;
 
@@ -60,6 +60,7 @@ pub struct Journal {
     commands: SyncSender<Command>,
     queued_bytes: Arc<AtomicUsize>,
     queue_bytes_max: usize,
+    vitals: Arc<Vitals>,
     thread: JoinHandle<()>,
 }
 
@@ -80,6 +81,7 @@ impl Journal {
         let (commands, received) = sync_channel(options.queue_appends_max);
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let queue_bytes_max = options.queue_bytes_max;
+        let vitals = Arc::new(Vitals::default());
         let committer = Committer {
             writer,
             options,
@@ -88,12 +90,13 @@ impl Journal {
             pending: VecDeque::new(),
             urgent: false,
             queued_bytes: queued_bytes.clone(),
+            vitals: vitals.clone(),
         };
         let thread = thread::Builder::new()
             .name("journal".into())
             .spawn(move || committer.run())
             .map_err(JournalError::disk("start the thread for", "the writer"))?;
-        Ok(Journal { commands, queued_bytes, queue_bytes_max, thread })
+        Ok(Journal { commands, queued_bytes, queue_bytes_max, vitals, thread })
     }
 
     /// Hands records in, in ticket order, without waiting. Each comes back in an
@@ -121,6 +124,11 @@ impl Journal {
         self.commands.send(Command::Base(base)).map_err(|_| AppendError::Stopped)
     }
 
+    /// How its syncs go.
+    pub fn vitals(&self) -> Arc<Vitals> {
+        self.vitals.clone()
+    }
+
     /// Makes durable what was handed in, seals the log and waits for the thread to end. Records
     /// that need a new segment are left out: whoever must have them waits for their Durable first.
     pub fn stop(self) {
@@ -140,6 +148,7 @@ struct Committer {
     /// Whether something pending must not wait.
     urgent: bool,
     queued_bytes: Arc<AtomicUsize>,
+    vitals: Arc<Vitals>,
 }
 
 /// What to do after waiting.
@@ -244,7 +253,9 @@ impl Committer {
             let Some(base) = self.wait_for_base() else { return Ok(false) };
             self.writer.roll(&base)?;
         }
+        self.vitals.begin();
         let first = self.writer.append(&records)?;
+        self.vitals.end();
         let waited: usize = records.iter().map(queue_bytes).sum();
         self.queued_bytes.fetch_sub(waited, Ordering::Relaxed);
         let positions = (first.0..).map(Position);

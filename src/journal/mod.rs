@@ -25,6 +25,7 @@ mod segment;
 mod spares;
 #[cfg(test)]
 mod tests;
+mod vitals;
 mod writer;
 
 use std::io;
@@ -35,6 +36,7 @@ pub use handle::{Append, AppendError, Event, Journal, Urgency};
 pub use reader::Reader;
 pub use recover::{Recovered, Replayed, observe, recover};
 pub use segment::SegmentId;
+pub use vitals::{SYNC_CLASSES, Syncs, Vitals};
 pub use writer::Writer;
 
 use segment::{BATCH_BYTES_MAX, BOUNDARY};

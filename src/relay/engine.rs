@@ -11,14 +11,17 @@ use std::{
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Opened, RelayError, clock, notices::Notices};
+use super::{
+    Opened, RelayError, clock,
+    notices::{Counts, Notices},
+};
 use crate::{
     alarms::Alarms,
-    exchange::{Body, ConnId, Exchange, Input, Now, Output},
+    exchange::{Body, ConnId, Exchange, Input, Now, Output, Report},
     identity::PartyId,
-    journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency},
+    journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
     record::{Record, SALT_BYTES, content::Content},
     roster::Roster,
     session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
@@ -49,6 +52,17 @@ pub(super) enum Message {
     Loaded { position: Position, record: Result<Record, JournalError> },
     /// The roster file was read again.
     RosterOffered { note: Bytes },
+    /// An operator asks how things are. An asker that is gone needs no answer.
+    Report(oneshot::Sender<EngineReport>),
+}
+
+/// How engine and exchange stand.
+#[derive(Debug)]
+pub(super) struct EngineReport {
+    pub(super) exchange: Report,
+    pub(super) counts: Counts,
+    /// Connections whose handshake is done.
+    pub(super) connections: usize,
 }
 
 /// Makes the channel on which a connection gets its frames.
@@ -118,6 +132,11 @@ impl Engine {
             frames: BTreeMap::new(),
             dropped: Vec::new(),
         })
+    }
+
+    /// How the journal's syncs go.
+    pub(super) fn vitals(&self) -> Arc<Vitals> {
+        self.journal.vitals()
     }
 
     /// Runs until told to stop, then tells every desk, waits for what is being written, and seals the journal.
@@ -221,6 +240,12 @@ impl Engine {
                 self.input(Input::Loaded { position, body })
             }
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
+            Message::Report(answer) => {
+                let exchange = self.exchange.report(self.now);
+                let (counts, connections) = (self.notices.counts().clone(), self.tasks.len());
+                answer.send(EngineReport { exchange, counts, connections }).unwrap_or_default();
+                Ok(())
+            }
         }
     }
 
@@ -255,7 +280,10 @@ impl Engine {
     fn drain(&mut self) {
         while let Some(output) = self.exchange.poll_output() {
             match output {
-                Output::Send { conn, frame } => self.frames.entry(conn).or_default().push(frame),
+                Output::Send { conn, frame } => {
+                    self.notices.sent(&frame);
+                    self.frames.entry(conn).or_default().push(frame);
+                }
                 Output::Append { ticket, record, urgent } => {
                     let urgency = if urgent { Urgency::Now } else { Urgency::Rides };
                     self.appends.push(Append { ticket, record, urgency });

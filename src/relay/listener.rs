@@ -1,28 +1,23 @@
 //! Accepts connections: each handshake in a task of its own, within a deadline and a budget.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
-    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Shared, connection, engine::Message};
-use crate::{exchange::ConnId, tls};
+use super::{Shared, connection, engine::Message, handshakes::HandshakeEnd};
+use crate::{alarms::AlarmKind, exchange::ConnId, tls};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(200);
-/// Refused handshakes are logged one by one only so often; the others are counted.
-const REFUSALS_LOGGED_EVERY: Duration = Duration::from_secs(1);
 
 /// Accepts until it is aborted.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine: mpsc::Sender<Message>) {
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes_max));
     let connections = Arc::new(Semaphore::new(shared.limits.connections_max));
-    let (refused, refusals) = mpsc::channel(64);
-    tokio::spawn(log_refusals(refusals));
     let mut next = 0;
     loop {
         // Waiting connections stay in the kernel's queue, which drops what is too much.
@@ -35,17 +30,18 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
                 continue;
             }
         };
-        let Ok(place) = connections.clone().try_acquire_owned() else { continue };
+        let Ok(place) = connections.clone().try_acquire_owned() else {
+            shared.handshakes.failed(HandshakeEnd::TooManyConnections, address, "all places are taken");
+            continue;
+        };
         next += 1;
-        let (conn, shared, to_engine, refused) =
-            (ConnId(next), shared.clone(), to_engine.clone(), refused.clone());
+        let (conn, shared, to_engine) = (ConnId(next), shared.clone(), to_engine.clone());
         tokio::spawn(async move {
             let shaken = shake_hands(stream, &shared).await;
             drop(handshake);
             match shaken {
                 Ok(stream) => connection::run(conn, stream, &shared, &to_engine).await,
-                // A full channel means that the log is busy with others: this one is only counted.
-                Err(reason) => refused.try_send((address, reason)).unwrap_or_default(),
+                Err((end, reason)) => shared.handshakes.failed(end, address, &reason),
             }
             drop(place);
         });
@@ -55,30 +51,35 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
 /// An established TLS connection on the relay's side.
 pub(super) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, String> {
-    tls::set_socket_options(&stream).map_err(|error| error.to_string())?;
+async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, (HandshakeEnd, String)> {
+    tls::set_socket_options(&stream).map_err(|error| (HandshakeEnd::Broken, error.to_string()))?;
     let acceptor = TlsAcceptor::from(shared.tls.load_full());
     match tokio::time::timeout(shared.limits.handshake_time_max, acceptor.accept(stream)).await {
         Ok(Ok(mut stream)) => {
             tls::raise_buffer_limit(stream.get_mut().1);
+            note_key_exchange(&stream, shared);
             Ok(stream)
         }
-        Ok(Err(error)) => {
-            Err(tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string()))
-        }
-        Err(_) => Err("the handshake took too long".to_owned()),
+        Ok(Err(error)) => match tls::explain(&error) {
+            Some(words) => Err((HandshakeEnd::from(&words), words.to_string())),
+            None => Err((HandshakeEnd::Broken, error.to_string())),
+        },
+        Err(_) => Err((HandshakeEnd::TooSlow, "the handshake took too long".to_owned())),
     }
 }
 
-/// Says why handshakes are refused, without letting strangers fill the disk.
-async fn log_refusals(mut refusals: mpsc::Receiver<(SocketAddr, String)>) {
-    let (mut last, mut unsaid) = (None::<Instant>, 0u64);
-    while let Some((address, reason)) = refusals.recv().await {
-        if last.is_some_and(|last| last.elapsed() < REFUSALS_LOGGED_EVERY) {
-            unsaid += 1;
-            continue;
-        }
-        tracing::info!(%address, reason, others = unsaid, "handshake refused");
-        (last, unsaid) = (Some(Instant::now()), 0);
+/// Counts a handshake that succeeded; an alarm tells of one without the post-quantum part.
+fn note_key_exchange(stream: &TlsStream, shared: &Shared) {
+    let connection = stream.get_ref().1;
+    if !tls::is_classical(connection) {
+        return shared.handshakes.done(HandshakeEnd::Done);
     }
+    shared.handshakes.done(HandshakeEnd::DoneClassical);
+    let who =
+        tls::peer(connection).map_or_else(|_| "a desk".to_owned(), |(party, _)| party.spiffe().to_string());
+    let sentence = format!(
+        "{who} connected by plain X25519, so what is recorded today may be read when quantum computers come: \
+         have it use post-quantum key exchange, then set `allow_x25519 = false` and reload"
+    );
+    shared.alarms.raise(AlarmKind::X25519Used, sentence);
 }

@@ -4,13 +4,16 @@
 //! told, `engine` owns the exchange and the journal. The relay holds no CA key and cannot name the
 //! functions that open a seal.
 
+mod admin;
 pub mod clock;
 mod connection;
 mod engine;
+mod handshakes;
 mod listener;
 pub mod log;
 mod notices;
 mod reload;
+pub mod status;
 
 use std::{
     net::SocketAddr,
@@ -20,10 +23,16 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{Mutex, mpsc},
+};
 
+use admin::Admin;
+use handshakes::Handshakes;
 use reload::Reloader;
 
 use crate::{
@@ -35,6 +44,7 @@ use crate::{
     limits::Limits,
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
+    socket::{self, SocketError},
     tls::{Dates, TlsError},
 };
 
@@ -99,6 +109,9 @@ pub enum RelayError {
         /// Why.
         source: std::io::Error,
     },
+    /// The admin socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The folder.
     #[error("cannot make folder {path}: {source}; make it and give it to the relay's user")]
     Folder {
@@ -126,6 +139,7 @@ impl RelayError {
             | RelayError::RosterFile { .. }
             | RelayError::Roster { .. }
             | RelayError::Listen { .. }
+            | RelayError::Socket(_)
             | RelayError::Folder { .. } => 78,
         }
     }
@@ -139,6 +153,8 @@ struct Shared {
     sign: SigningKey,
     instance: [u8; 16],
     roster: Arc<ArcSwapOption<Roster>>,
+    handshakes: Handshakes,
+    alarms: Alarms,
     limits: Limits,
 }
 
@@ -160,37 +176,51 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;
     }
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|source| RelayError::Listen { address: config.listen, source })?;
+    let listener = listen(config.listen).await?;
+    let admin_socket = socket::bind(&config.dir.join(status::ADMIN_SOCKET))?;
+    let admin_listener = match config.admin {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, trust_domain = %bundle.trust_domain, "relay listens");
     }
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
     let (alarms, trust_domain) = (Alarms::default(), bundle.trust_domain.clone());
     let dir = config.dir.clone();
+    let (journal, id) = (config.dir.join(JOURNAL_FOLDER), loaded.id.clone());
     let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
-    let shared = Arc::new(shared(reloader.tls(), trust_domain, sign)?);
+    let shared = Arc::new(shared(reloader.tls(), trust_domain, sign, alarms.clone())?);
     let roster = shared.roster.clone();
-    let accepting = tokio::spawn(listener::accept(listener, shared, to_engine.clone()));
+    let accepting = tokio::spawn(listener::accept(listener, shared.clone(), to_engine.clone()));
     let reloading = tokio::spawn(reloader.run(reloads));
-    let engine = engine::Engine::start(opened, dir, roster, alarms, to_engine, inputs)?;
+    let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
+    let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
+    let admin = Admin { id, shared, alarms, vitals, journal, to_engine, started, last };
+    let administering = tokio::spawn(Arc::new(admin).serve(admin_socket, admin_listener));
     service::ready();
     let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();
     reloading.abort();
+    administering.abort();
     ended
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RelayError> {
+    TcpListener::bind(address).await.map_err(|source| RelayError::Listen { address, source })
 }
 
 fn shared(
     tls: Arc<ArcSwap<ServerConfig>>,
     trust_domain: String,
     sign: SigningKey,
+    alarms: Alarms,
 ) -> Result<Shared, RelayError> {
     let mut instance = [0; 16];
     SystemRandom::new().fill(&mut instance).map_err(|_| RelayError::Random)?;
     let (roster, limits) = (Arc::new(ArcSwapOption::empty()), Limits::DEFAULT);
-    Ok(Shared { tls, trust_domain, sign, instance, roster, limits })
+    let handshakes = Handshakes::default();
+    Ok(Shared { tls, trust_domain, sign, instance, roster, handshakes, alarms, limits })
 }
 
 /// A relay without any roster admits nobody: it starts only with a first one that is good.

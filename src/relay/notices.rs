@@ -1,30 +1,79 @@
 //! What the exchange wants an operator to know: log lines, counts, and alarms.
 
+use std::collections::BTreeMap;
+
 use crate::{
     alarms::{AlarmKind, Alarms},
     exchange::{ClockStanding, Notice},
     roster::Roster,
+    session::outbound::Outbound,
+    wire::pb::RefusalCode,
 };
 
 /// Takes the exchange's notices. Owned by the engine.
 pub(super) struct Notices {
-    pub(super) alarms: Alarms,
+    alarms: Alarms,
+    counts: Counts,
+}
+
+/// What was counted since the start: plain numbers, because the engine alone counts. The codes are those of
+/// the protocol, so there are few.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) accepted: u64,
+    pub(super) deferred: u64,
+    pub(super) deliveries: u64,
+    pub(super) stored: u64,
+    pub(super) receipts: u64,
+    pub(super) expired: u64,
+    pub(super) opened: u64,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) closed: BTreeMap<&'static str, u64>,
 }
 
 impl Notices {
     pub(super) fn new(alarms: Alarms) -> Notices {
-        Notices { alarms }
+        Notices { alarms, counts: Counts::default() }
+    }
+
+    pub(super) fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Counts a frame that goes out.
+    pub(super) fn sent(&mut self, frame: &Outbound) {
+        let counts = &mut self.counts;
+        match frame {
+            Outbound::Accepted { .. } => counts.accepted += 1,
+            Outbound::Deferred { .. } => counts.deferred += 1,
+            Outbound::Deliver { .. } => counts.deliveries += 1,
+            Outbound::StoredAt { .. } => counts.stored += 1,
+            Outbound::Receipt { .. } => counts.receipts += 1,
+            Outbound::Expired { .. } => counts.expired += 1,
+            Outbound::Welcome(_)
+            | Outbound::Administrative { .. }
+            | Outbound::Refused(_)
+            | Outbound::Administered { .. }
+            | Outbound::Credit(_)
+            | Outbound::Ping(_)
+            | Outbound::Pong { .. }
+            | Outbound::Goodbye { .. } => {}
+        }
     }
 
     pub(super) fn take(&mut self, notice: &Notice, roster: Option<&Roster>) {
         match notice {
             Notice::SessionOpened { conn, party } => {
-                tracing::info!(conn = conn.0, party = party.0, "session open")
+                self.counts.opened += 1;
+                tracing::info!(conn = conn.0, party = party.0, "session open");
             }
             Notice::SessionClosed { conn, party, code, sentence } => {
+                *self.counts.closed.entry(code.as_str_name()).or_default() += 1;
                 tracing::info!(conn = conn.0, party, code = code.as_str_name(), sentence, "session closed");
             }
             Notice::Refused { party, code, recorded } => {
+                let known = RefusalCode::try_from(i32::from(*code)).unwrap_or(RefusalCode::Unspecified);
+                *self.counts.refused.entry(known.as_str_name()).or_default() += 1;
                 tracing::info!(party = party.0, code, recorded, "submission refused");
             }
             Notice::Cloned { party } => {

@@ -156,6 +156,7 @@ impl Reloader {
         let changed = [
             ("listen", old.listen != new.listen),
             ("dir", old.dir != new.dir),
+            ("admin", old.admin != new.admin),
             ("log", old.log != new.log),
             ("trust", config::trust_bundle(&new.trust).is_ok_and(|bundle| bundle != self.bundle)),
         ];
@@ -171,6 +172,9 @@ impl Reloader {
              set `allow_x25519 = false` once no desk needs it"
                 .to_owned()
         });
+        if allowed.is_none() {
+            self.alarms.clear(AlarmKind::X25519Used);
+        }
         self.alarms.set(AlarmKind::X25519Allowed, allowed);
     }
 }

@@ -41,6 +41,23 @@ impl Mailbox {
         self.waiting.iter().map(BTreeSet::len).sum::<usize>() + self.sent.len()
     }
 
+    /// Envelopes of one precedence in it, sent or not.
+    pub fn unsettled(&self, precedence: Precedence) -> usize {
+        let sent = self.sent.values().filter(|sent| **sent == precedence).count();
+        self.waiting[precedence.index()].len() + sent
+    }
+
+    /// The oldest envelope in it.
+    pub fn oldest(&self) -> Option<Position> {
+        let waiting = self.waiting.iter().filter_map(BTreeSet::first);
+        waiting.chain(self.sent.keys().next()).min().copied()
+    }
+
+    /// Receipt records that the desk has not confirmed.
+    pub fn receipts_unconfirmed(&self) -> usize {
+        self.receipts.len()
+    }
+
     /// Puts an accepted envelope in.
     pub fn put(&mut self, position: Position, precedence: Precedence) {
         self.waiting[precedence.index()].insert(position);

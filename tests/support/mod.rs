@@ -48,10 +48,15 @@ impl Site {
 
     /// Starts `relay`, `hub` or a mission by its folder's name.
     pub fn start(&mut self, party: &str) {
+        self.start_with(party, "");
+    }
+
+    /// The same, with more lines in its configuration.
+    pub fn start_with(&mut self, party: &str, more: &str) {
         let pki = self.example.folder.join(party);
         let dir = self.dir(party);
         let common = format!(
-            "dir = {dir:?}\npki = {pki:?}\ntrust = {:?}\nroot = {:?}\n",
+            "{more}dir = {dir:?}\npki = {pki:?}\ntrust = {:?}\nroot = {:?}\n",
             pki.join("trust.toml"),
             pki.join("root.pem")
         );
@@ -108,6 +113,12 @@ impl Site {
         assert!(told.success());
     }
 
+    /// Waits for the end of a process that ends by itself.
+    #[allow(dead_code, reason = "most processes are ended")]
+    pub fn ended(&mut self, party: &str) -> ExitStatus {
+        self.take(party).wait().expect("ended")
+    }
+
     fn take(&mut self, party: &str) -> Child {
         let at = self.running.iter().position(|(name, _)| name == party).expect("it runs");
         self.running.swap_remove(at).1
@@ -130,6 +141,12 @@ impl Site {
 
     fn log(&self, party: &str) -> PathBuf {
         self.folder.path().join(format!("{party}.log"))
+    }
+
+    /// All that a process has logged.
+    #[allow(dead_code, reason = "not every test reads logs")]
+    pub fn words(&self, party: &str) -> String {
+        fs::read_to_string(self.log(party)).unwrap_or_default()
     }
 
     /// The end of a process's log, for a failed test.

@@ -1,4 +1,4 @@
-//! The unix socket of the desk's API: who may be there, and what was left behind.
+//! A daemon's unix socket: who may be there, and what was left behind.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::UnixListener;
 
-/// Owner and group may use the desk.
+/// Owner and group may use the daemon.
 const MODE: u32 = 0o660;
 
 /// Why the socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Another process listens there.
-    #[error("{}: another desk listens here: stop it, or set another `socket`", .0.display())]
+    #[error("{}: another daemon listens here: stop it, or set another path", .0.display())]
     InUse(PathBuf),
     /// Something that is no socket lies there; it is left alone.
-    #[error("{}: is no socket: move it away, or set another `socket`", .0.display())]
+    #[error("{}: is no socket: move it away, or set another path", .0.display())]
     Occupied(PathBuf),
     /// The system refused; a path of more than 107 bytes, for one.
-    #[error("{}: {source}: make its folder, or set another, shorter `socket`", path.display())]
+    #[error("{}: {source}: make its folder, or set another, shorter path", path.display())]
     Io {
         /// The socket.
         path: PathBuf,
@@ -33,7 +33,7 @@ pub enum SocketError {
 /// Listens on `path`, with mode 0660 from its first moment. A socket that nobody listens on is
 /// replaced; anything else that lies there is an error.
 ///
-/// The caller holds the store's lock, so no second desk of this store is doing the same.
+/// The caller holds the lock of its store or journal, so no second daemon of it is doing the same.
 pub fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     let failed = |source| SocketError::Io { path: path.to_owned(), source };
     make_way(path)?;
