@@ -88,6 +88,8 @@ pub const ADMIN_REPORT_KEPT: Duration = Duration::from_millis(250);
 /// A sync of the journal that takes longer is stuck, and the relay is called not ready.
 pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
 
+/// Records in one mailbox that say only what was read or acknowledged; about 10 MB. Reached: the oldest go.
+pub const MAILBOX_MARKS_MAX: usize = 100_000;
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
 /// Named cursors of a desk's readers. Reached: no new name is taken.
@@ -141,6 +143,9 @@ pub struct Limits {
     pub bad_signatures_max: u32,
     /// Refusals of one party that become records within a second; the rest are only counted (FORMATS 8).
     pub refusal_records_per_second_max: u32,
+    /// Envelopes that one desk may say within a minute were read or acknowledged. Reached: its session is closed
+    /// with RATE, and it comes again.
+    pub marks_per_minute_max: u64,
     /// A roster that the hub publishes must have come whole within this, or its session is closed.
     pub publication_time_max: Duration,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
@@ -168,6 +173,7 @@ impl Limits {
         connection_backlog_bytes_max: 8 * 1024 * 1024,
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
+        marks_per_minute_max: 6_000,
         publication_time_max: Duration::from_secs(15 * 60),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };

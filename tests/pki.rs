@@ -207,3 +207,40 @@ fn applicant(path: &str, code: &str, name: &str) -> Applicant {
     let id = SpiffeId::parse(&format!("spiffe://{TRUST_DOMAIN}/{path}")).unwrap();
     Applicant { id, code: code.to_owned(), name: name.to_owned() }
 }
+
+#[test]
+fn a_revoked_serial_goes_into_the_draft_once_and_from_a_roster_into_a_crl() {
+    let folder = TempDir::new().unwrap();
+    let example = pki::make_example(folder.path(), &pki::example_parties(), &[], SystemTime::now()).unwrap();
+    let ca = pki::Ca::open(&folder.path().join("ca")).unwrap();
+    let certificates = tls::read_certificates(&folder.path().join("idn/tls.pem")).unwrap();
+    let serial = tls::serial_hex(&certificates[0]).unwrap();
+    let mut draft = pouch::roster::RosterDraft::next(&example.roster).unwrap();
+    let id = pki::revoke(&mut draft, &ca, &serial.to_uppercase()).unwrap().unwrap();
+    assert_eq!(id.to_string(), "spiffe://mod.example/mission/idn");
+    assert_eq!(pki::revoke(&mut draft, &ca, &serial).unwrap(), None, "once");
+    let idn = draft.parties.iter().find(|party| party.id == id).unwrap();
+    assert_eq!(idn.revoked_serials, std::slice::from_ref(&serial));
+    draft.text().unwrap();
+    let unknown = pki::revoke(&mut draft, &ca, "7f").unwrap_err();
+    assert!(matches!(unknown, PkiError::UnknownSerial(_)), "{unknown}");
+    draft.parties.retain(|party| party.id != id);
+    assert!(matches!(pki::revoke(&mut draft, &ca, &serial), Err(PkiError::NotInDraft(_))));
+
+    let mut revoking = pouch::roster::RosterDraft::next(&example.roster).unwrap();
+    pki::revoke(&mut revoking, &ca, &serial).unwrap();
+    let pem = pki::crl(&ca, &revoking, SystemTime::now()).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    let (_, list) = x509_parser::parse_x509_crl(&pem.contents).unwrap();
+    let serials: Vec<String> =
+        list.iter_revoked_certificates().map(|revoked| format!("{:x}", revoked.user_certificate)).collect();
+    assert_eq!(serials, [serial]);
+    assert_eq!(
+        list.crl_number().map(|number| number.to_string()),
+        Some("2".to_owned()),
+        "the roster's version"
+    );
+    let issuing = tls::read_certificates(&folder.path().join("ca/issuing.pem")).unwrap();
+    let (_, issuing) = x509_parser::parse_x509_certificate(&issuing[0]).unwrap();
+    assert_eq!(list.issuer(), issuing.subject());
+}

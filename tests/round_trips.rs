@@ -225,7 +225,9 @@ proptest! {
             party.name = name;
             party.revoked_serials = vec![serial.clone()];
             let (envelopes_per_minute, flash_per_hour, bytes) = quotas;
-            party.quotas = Quotas { envelopes_per_minute, flash_per_hour, bytes_per_hour: bytes.map(u64::from) };
+            let bytes_per_hour = bytes.map(u64::from);
+            party.quotas =
+                Quotas { envelopes_per_minute, flash_per_hour, bytes_per_hour, mailbox_envelopes: flash_per_hour };
         }
         let text = draft.text().expect("a draft has a text");
         prop_assert_eq!(&RosterDraft::parse(&text).expect("what was written can be read"), &draft);

@@ -1,16 +1,18 @@
 //! `pouch pki`: certificates, on files.
 
+use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
 use super::safe_text;
 use crate::identity::SpiffeId;
+use crate::note::Note;
 use crate::pki::roster_files::Entry;
 use crate::pki::{self, Applicant, Ca, PkiError, Request, RequestError};
-use crate::roster::{PartyNumber, RosterError};
+use crate::roster::{PartyNumber, RosterDraft, RosterError};
 use crate::tls::TlsError;
 
 /// Certificates: a ministry's CA, and requests of its parties
@@ -22,6 +24,10 @@ pub enum PkiCommand {
     Request(RequestArgs),
     /// At the ministry: certify a request, and print the party's entry for the roster
     Issue(IssueArgs),
+    /// Put a certificate's serial into the roster's draft: once signed and published, it no longer counts
+    Revoke(RevokeArgs),
+    /// Write the CRL of what a roster revokes, for others who trust this CA; Pouch itself reads the roster
+    Crl(CrlArgs),
     /// Say in plain words what a certificate, request, key or roster holds
     Show(ShowArgs),
 }
@@ -68,6 +74,32 @@ pub struct IssueArgs {
     out: Option<PathBuf>,
 }
 
+/// What `pouch pki revoke` takes.
+#[derive(Debug, Args)]
+pub struct RevokeArgs {
+    /// The serial, as `pouch pki show` prints it
+    serial: String,
+    /// Folder of the CA
+    #[arg(long, value_name = "DIR")]
+    ca: PathBuf,
+    /// The draft of the next roster, which is changed
+    #[arg(long, value_name = "FILE")]
+    draft: PathBuf,
+}
+
+/// What `pouch pki crl` takes.
+#[derive(Debug, Args)]
+pub struct CrlArgs {
+    /// The roster: a signed note, or a draft
+    roster: PathBuf,
+    /// Folder of the CA
+    #[arg(long, value_name = "DIR")]
+    ca: PathBuf,
+    /// Where the CRL goes, in PEM
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
 /// What `pouch pki show` takes.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -103,6 +135,8 @@ pub fn run(command: PkiCommand) -> Result<(), PkiError> {
             ))
         }
         PkiCommand::Issue(args) => issue(args, now),
+        PkiCommand::Revoke(args) => revoke(&args),
+        PkiCommand::Crl(args) => crl(&args, now),
         PkiCommand::Show(args) => print(&pki::show(&args.file, now)?),
     }
 }
@@ -140,6 +174,8 @@ pub fn exit_code(error: &PkiError) -> u8 {
         | PkiError::EntryKey(_)
         | PkiError::NotRosterKey(_)
         | PkiError::NoRoster
+        | PkiError::UnknownSerial(_)
+        | PkiError::NotInDraft(_)
         | PkiError::Unknown(_)
         | PkiError::Certificate(_) => USAGE,
     }
@@ -157,6 +193,32 @@ fn issue(args: IssueArgs, now: SystemTime) -> Result<(), PkiError> {
         out.display(),
         Entry::new(&request, &issued).to_toml()
     ))
+}
+
+fn revoke(args: &RevokeArgs) -> Result<(), PkiError> {
+    let mut draft = RosterDraft::parse(&read(&args.draft)?)?;
+    let Some(id) = pki::revoke(&mut draft, &Ca::open(&args.ca)?, &args.serial)? else {
+        return print("The draft revokes this certificate already.\n");
+    };
+    pki::write_public(&args.draft, draft.text()?.as_bytes())?;
+    print(&format!(
+        "The draft of version {} revokes this certificate of {id}. It counts until the roster is in force: sign it \
+         (`pouch roster sign`) and publish it (`pouch roster publish`).\n",
+        draft.version
+    ))
+}
+
+fn crl(args: &CrlArgs, now: SystemTime) -> Result<(), PkiError> {
+    let text = read(&args.roster)?;
+    let signed = Note::parse(text.as_bytes()).ok();
+    let draft = RosterDraft::parse(signed.as_ref().map_or(&*text, Note::text))?;
+    let pem = pki::crl(&Ca::open(&args.ca)?, &draft, now)?;
+    pki::write_public(&args.out, pem.as_bytes())?;
+    print(&format!("Wrote the CRL of roster version {} to {}.\n", draft.version, args.out.display()))
+}
+
+fn read(path: &Path) -> Result<String, PkiError> {
+    fs::read_to_string(path).map_err(|source| PkiError::File { path: path.to_owned(), source })
 }
 
 /// Prints to standard output what may hold a peer's words.

@@ -15,6 +15,7 @@ mod clock;
 mod deliver;
 mod expiry;
 mod open;
+mod quotas;
 mod receipts;
 mod report;
 mod requests;
@@ -324,6 +325,7 @@ pub struct Exchange {
     sessions: BTreeMap<ConnId, Session>,
     by_party: BTreeMap<PartyNumber, ConnId>,
     take_overs: BTreeMap<PartyNumber, takeover::TakeOvers>,
+    usage: BTreeMap<PartyNumber, quotas::Usage>,
     /// Connections whose mailbox, credit or queue changed since the last output.
     due: BTreeSet<ConnId>,
     pending: VecDeque<Pending>,
@@ -367,6 +369,7 @@ impl Exchange {
             sessions: BTreeMap::new(),
             by_party: BTreeMap::new(),
             take_overs: BTreeMap::new(),
+            usage: BTreeMap::new(),
             due: BTreeSet::new(),
             pending: VecDeque::new(),
             in_flight: BTreeMap::new(),

@@ -43,6 +43,10 @@ impl Exchange {
         if let Err(words) = self.check_receipts(party, &receipts) {
             return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
+        if !self.may_mark(party, &receipts) {
+            let words = "more is read and acknowledged than the relay takes within a minute; come again";
+            return self.goodbye(conn, GoodbyeCode::Rate, words.to_owned());
+        }
         let traffic = self.traffic(OpeningKind::Receipts, root);
         let accepted = AcceptedReceipts { traffic, receiptor: party, batch: Arc::new(receipts.into_batch()) };
         let ticket = self.append(Content::Receipts(accepted), false, vec![(conn, 0)]);

@@ -68,13 +68,18 @@ impl Exchange {
             return self.defer(conn, number, bytes);
         }
         session.last_new = Some(number);
-        match self.check_new(party, &envelope) {
+        match self.check_new(party, &envelope, bytes) {
             Ok(()) => self.accept(conn, party, envelope, bytes),
             Err(code) => self.refuse_signed(conn, party, envelope.core(), envelope.hash(), code, bytes),
         }
     }
 
-    fn check_new(&self, party: PartyNumber, envelope: &VerifiedEnvelope) -> Result<(), RefusalCode> {
+    fn check_new(
+        &self,
+        party: PartyNumber,
+        envelope: &VerifiedEnvelope,
+        bytes: u64,
+    ) -> Result<(), RefusalCode> {
         let roster = self.roster.as_ref().ok_or(RefusalCode::RosterUnknown)?;
         let sender = roster.party(party).ok_or(RefusalCode::Suspended)?;
         if sender.sign != *envelope.key() {
@@ -82,9 +87,13 @@ impl Exchange {
         }
         let core = envelope.core();
         policy::check(core, sender, roster, &self.orders, &self.history, self.clock.time_us())?;
+        if !self.is_within_quotas(sender, core, bytes) {
+            return Err(RefusalCode::Quota);
+        }
         let is_full = core.addressees.iter().any(|addressee| {
             let flying = self.in_flight.get(&addressee.party).map_or(0, |flying| flying.to_mailbox);
-            !self.router.has_room(addressee.party, flying, &self.limits)
+            let envelopes_max = policy::mailbox_max(roster, addressee.party, &self.limits);
+            !self.router.has_room(addressee.party, flying, envelopes_max)
         });
         if is_full { Err(RefusalCode::MailboxFull) } else { Ok(()) }
     }
@@ -95,6 +104,7 @@ impl Exchange {
             self.in_flight.entry(addressee.party).or_default().to_mailbox += 1;
         }
         let number = core.submission;
+        self.use_quotas(party, core.precedence_action, bytes);
         let traffic = self.traffic(OpeningKind::Envelope, hash.0);
         let accepted = AcceptedEnvelope { traffic, envelope, core, hash };
         let ticket = self.append(Content::Envelope(accepted), true, vec![(conn, bytes)]);

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use rcgen::{CertificateSigningRequestParams, Issuer, KeyPair};
+use rcgen::{CertificateRevocationListParams, CertificateSigningRequestParams, Issuer, KeyPair};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +159,17 @@ impl Ca {
             expires,
         })?;
         Ok(Issued { number, chain_pem: certificate.pem() + &self.issuing_pem, serial, expires })
+    }
+
+    /// Whose certificate has this serial, in lower hex.
+    pub(super) fn holder(&self, serial: &str) -> Option<SpiffeId> {
+        let entry = self.index.certificates.iter().find(|entry| entry.serial == serial)?;
+        SpiffeId::parse(&entry.id).ok()
+    }
+
+    /// Signs a list of revoked certificates, and returns it in PEM.
+    pub(super) fn sign_crl(&self, params: &CertificateRevocationListParams) -> Result<String, PkiError> {
+        Ok(params.signed_by(&self.issuing)?.pem()?)
     }
 
     fn number_for(&self, id: &SpiffeId, wanted: Option<PartyNumber>) -> Result<PartyNumber, PkiError> {

@@ -7,6 +7,7 @@
 mod ca;
 mod profile;
 mod request;
+mod revocation;
 mod show;
 
 mod example;
@@ -29,6 +30,7 @@ use crate::tls::TlsError;
 pub use ca::{Ca, Issued, init};
 pub use example::{EXAMPLE_TRUST_DOMAIN, Example, example_parties, example_party, make_example};
 pub use request::{Applicant, Request, RequestError, request};
+pub use revocation::{crl, revoke};
 pub use show::show;
 
 /// Why something about certificates or rosters cannot be done.
@@ -110,6 +112,12 @@ pub enum PkiError {
         "the key {0} is none of the roster's: give the roster-N.key files of this roster, and where a version replaces keys the version before with --former"
     )]
     NotRosterKey(PublicKey),
+    /// The CA's index does not have the serial.
+    #[error("this CA issued no certificate with the serial {0}: `pouch pki show` prints a certificate's")]
+    UnknownSerial(String),
+    /// The certificate's party is not in the draft.
+    #[error("{0} is not in the draft: is it the draft of this CA's roster?")]
+    NotInDraft(String),
     /// There is no roster to verify.
     #[error("name at least one roster: that of the trust bundle, then each version after it")]
     NoRoster,

@@ -127,10 +127,14 @@ pub struct Quotas {
     /// Bytes of envelopes that it may submit within any hour.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes_per_hour: Option<u64>,
+    /// Envelopes that may wait for it at the relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox_envelopes: Option<u32>,
 }
 
 impl Quotas {
-    fn is_unlimited(&self) -> bool {
+    /// Whether there is no bound at all.
+    pub fn is_unlimited(&self) -> bool {
         *self == Quotas::default()
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::wire::{Position, Precedence};
+use crate::{
+    limits::MAILBOX_MARKS_MAX,
+    wire::{Position, Precedence},
+};
 
 /// What waits for one party. Positions only: bodies are loaded when they are due.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +16,8 @@ pub struct Mailbox {
     sent: BTreeMap<Position, Precedence>,
     /// Receipts: items of a record, all sent together.
     receipts: BTreeMap<Position, Vec<usize>>,
+    /// Those of them that say only what was read or acknowledged.
+    marks: BTreeSet<Position>,
     /// Receipts up to here were sent in this session.
     receipts_sent: Option<Position>,
     /// How many records that is, of those not confirmed.
@@ -66,7 +71,26 @@ impl Mailbox {
     /// Puts one item of a receipts record in.
     pub fn put_receipt(&mut self, position: Position, item: usize) {
         if self.confirmed < Some(position) {
+            self.marks.remove(&position);
             self.receipts.entry(position).or_default().push(item);
+        }
+    }
+
+    /// Puts in an item that says only what was read or acknowledged. Such receipts are bounded by nothing that
+    /// their party sent: beyond [`MAILBOX_MARKS_MAX`] the oldest go, and stay in the log alone.
+    pub fn put_mark(&mut self, position: Position, item: usize) {
+        if self.confirmed >= Some(position) {
+            return;
+        }
+        if !self.receipts.contains_key(&position) {
+            self.marks.insert(position);
+        }
+        self.receipts.entry(position).or_default().push(item);
+        if self.marks.len() > MAILBOX_MARKS_MAX
+            && let Some(oldest) = self.marks.pop_first()
+        {
+            self.receipts.remove(&oldest);
+            self.receipts_in_flight -= usize::from(self.receipts_sent >= Some(oldest));
         }
     }
 
@@ -113,6 +137,7 @@ impl Mailbox {
             self.confirmed = Some(through);
             while let Some(oldest) = self.receipts.first_entry().filter(|oldest| *oldest.key() <= through) {
                 let was_sent = self.receipts_sent >= Some(*oldest.key());
+                self.marks.remove(oldest.key());
                 self.receipts_in_flight -= usize::from(was_sent);
                 oldest.remove();
             }
@@ -172,5 +197,28 @@ mod tests {
         assert_eq!(mailbox.confirmed(), Some(Position(5)), "a smaller confirmation changes nothing");
         mailbox.put_receipt(Position(5), 1);
         assert_eq!(mailbox.receipts_due().map(|due| due.0).collect::<Vec<_>>(), [Position(9)]);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_marks_go_and_never_what_settles() {
+        let mut mailbox = Mailbox::default();
+        mailbox.put_receipt(Position(0), 0);
+        mailbox.put_mark(Position(1), 0);
+        mailbox.put_receipt(Position(1), 1);
+        for position in 2..MAILBOX_MARKS_MAX as u64 + 3 {
+            mailbox.put_mark(Position(position), 0);
+        }
+        mailbox.mark_receipts_sent(Position(0));
+        mailbox.mark_receipts_sent(Position(1));
+        mailbox.mark_receipts_sent(Position(3));
+        mailbox.put_mark(Position(u64::MAX - 1), 0);
+        assert_eq!(mailbox.receipts_in_flight(), 2, "one that was sent is gone");
+        mailbox.session_ended();
+        let first: Vec<u64> = mailbox.receipts_due().map(|(position, _)| position.0).take(3).collect();
+        assert_eq!(first, [0, 1, 4]);
+        assert_eq!(mailbox.receipts_due().count(), MAILBOX_MARKS_MAX + 2);
+        mailbox.confirm(Position(4));
+        mailbox.put_mark(Position(u64::MAX - 1), 1);
+        assert_eq!(mailbox.receipts_due().next().map(|due| due.0), Some(Position(5)));
     }
 }

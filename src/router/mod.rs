@@ -11,7 +11,6 @@ pub mod submissions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    limits::Limits,
     record::{
         content::{AcceptedEnvelope, AcceptedReceipts, Traffic},
         expiry::ExpiredEnvelope,
@@ -110,9 +109,8 @@ impl Router {
     }
 
     /// Whether one more envelope fits this party's mailbox, counting `pending` that are being written.
-    pub fn has_room(&self, party: PartyNumber, pending: usize, limits: &Limits) -> bool {
-        self.parties.get(&party).map_or(0, |state| state.mailbox.envelopes()) + pending
-            < limits.mailbox_envelopes_max
+    pub fn has_room(&self, party: PartyNumber, pending: usize, envelopes_max: usize) -> bool {
+        self.parties.get(&party).map_or(0, |state| state.mailbox.envelopes()) + pending < envelopes_max
     }
 
     /// Takes an accepted envelope in: spends its number, and puts it into every addressee's mailbox.
@@ -197,7 +195,12 @@ impl Router {
                     }
                 }
             }
-            self.party(part.item.sender).mailbox.put_receipt(position, index);
+            let mailbox = &mut self.party(part.item.sender).mailbox;
+            if part.item.kind.settles() {
+                mailbox.put_receipt(position, index);
+            } else {
+                mailbox.put_mark(position, index);
+            }
             settled.senders.push(part.item.sender);
         }
         settled

@@ -3,7 +3,7 @@
 
 use crate::{
     identity::{Kind, SpiffeId},
-    limits,
+    limits::{self, Limits},
     merkle::Hash,
     roster::{Party, PartyNumber, Roster, Status},
     router::orders::Orders,
@@ -146,6 +146,14 @@ pub fn check_order(order: &Order, roster: &Roster, end: Position, now_s: u64) ->
     }
 }
 
+/// Envelopes that may wait in a party's mailbox: as the relay bounds it for all, or fewer where the roster says
+/// so.
+pub fn mailbox_max(roster: &Roster, party: PartyNumber, limits: &Limits) -> usize {
+    let quota = roster.party(party).and_then(|party| party.quotas.mailbox_envelopes);
+    let quota = quota.map(|quota| usize::try_from(quota).unwrap_or(usize::MAX));
+    limits.mailbox_envelopes_max.min(quota.unwrap_or(usize::MAX))
+}
+
 /// Plain words for a certificate that is not admitted, for the clerk at its desk.
 pub fn admission_words(code: GoodbyeCode) -> &'static str {
     match code {
@@ -180,7 +188,7 @@ pub fn words(code: RefusalCode) -> &'static str {
             "the roster changed for sender or addressee; the desk seals again by itself"
         }
         RefusalCode::RosterUnknown => {
-            "the relay does not have the roster that this desk addressed by; tell the ministry, then send it again"
+            "the relay does not have the roster that this desk addressed by; the desk seals again when it has"
         }
         RefusalCode::UnknownAddressee => {
             "an addressee may not receive; check the addressees against the roster"
@@ -197,7 +205,9 @@ pub fn words(code: RefusalCode) -> &'static str {
         RefusalCode::Suspended => "this party is suspended; telephone the ministry",
         RefusalCode::MailboxFull => "an addressee's mailbox is full; send again when it is in contact",
         RefusalCode::TrustDomain => "the envelope is for another trust domain; check the desk's trust bundle",
-        RefusalCode::Quota => "the sender's quota is used up; send again later",
+        RefusalCode::Quota => {
+            "the sender's quota in the roster is used up; send it again later, or ask the ministry for a larger one"
+        }
         RefusalCode::Minimize => {
             "MINIMIZE is in force; only IMMEDIATE and FLASH pass, and the desk sends the rest when it ends"
         }

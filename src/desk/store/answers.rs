@@ -20,6 +20,9 @@ use crate::{
 /// the end of 63 bits that a lie leaves numbers to go on with.
 const NUMBER_MAX: u64 = 1 << 62;
 
+/// A roster version that no desk holds: what waits for it waits until [`release`].
+const ROSTER_OF_RELAY: u32 = u32::MAX;
+
 /// What Welcome says of this desk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WelcomeFacts {
@@ -74,6 +77,7 @@ impl Store {
                     to stop it and to compare its log";
                 alarms::raise(tx, now, "relay-behind", sentence)?;
             }
+            release(tx)?;
             let begins_again = is_restored && !facts.is_new_incarnation;
             if begins_again {
                 raise_incarnation(tx, facts.incarnation_known.saturating_add(1))?;
@@ -192,6 +196,7 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
     streams::void(tx, number)?;
     match mend(refused.code) {
         Mend::NewerRoster => wait_again(tx, &known, known.roster_version + 1),
+        Mend::RelaysRoster => wait_again(tx, &known, ROSTER_OF_RELAY),
         Mend::EndOfMinimize | Mend::NewNumber => wait_again(tx, &known, 0),
         Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),
     }
@@ -201,6 +206,8 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
 enum Mend {
     /// Sealed again once a newer roster is held.
     NewerRoster,
+    /// Sealed again once the log has something new about rosters, or a new session opens.
+    RelaysRoster,
     /// Sealed again when the order that holds it back has ended.
     EndOfMinimize,
     /// Sealed again at once, under a new number.
@@ -214,6 +221,7 @@ fn mend(code: u32) -> Mend {
     let code = code.unwrap_or(pb::RefusalCode::Unspecified);
     match code {
         pb::RefusalCode::RosterStale => Mend::NewerRoster,
+        pb::RefusalCode::RosterUnknown => Mend::RelaysRoster,
         pb::RefusalCode::Minimize => Mend::EndOfMinimize,
         // A session is open, so the key is the roster's: the envelope was signed before that one was.
         pb::RefusalCode::BadSignature => Mend::NewNumber,
@@ -221,7 +229,6 @@ fn mend(code: u32) -> Mend {
         pb::RefusalCode::Unspecified
         | pb::RefusalCode::Malformed
         | pb::RefusalCode::SenderMismatch
-        | pb::RefusalCode::RosterUnknown
         | pb::RefusalCode::UnknownAddressee
         | pb::RefusalCode::Topic
         | pb::RefusalCode::Label
@@ -231,6 +238,14 @@ fn mend(code: u32) -> Mend {
         | pb::RefusalCode::TrustDomain
         | pb::RefusalCode::Quota => Mend::Person(code.as_str_name().trim_start_matches("REFUSAL_CODE_")),
     }
+}
+
+/// Lets go what waited for the relay to have this desk's roster. Where it has not, that is answered again, at
+/// most as often as one dispatch is sealed.
+pub(super) fn release(tx: &Tx<'_>) -> Result<(), StoreError> {
+    let sql = "UPDATE outbox SET roster_min = 0 WHERE state = 0 AND roster_min = ?1";
+    tx.db.prepare_cached(sql)?.execute([ROSTER_OF_RELAY])?;
+    Ok(())
 }
 
 /// Puts a dispatch back among those that wait, until a roster of at least that version is held. It keeps its

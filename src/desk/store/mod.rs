@@ -314,7 +314,7 @@ fn raise_incarnation(tx: &Tx<'_>, incarnation: u32) -> Result<(), StoreError> {
 fn learned(tx: &Tx<'_>, position: Position) -> Result<(), StoreError> {
     let sql = "UPDATE desk SET position = max(position, ?1)";
     tx.db.prepare_cached(sql)?.execute([Position(position.0.saturating_add(1))])?;
-    Ok(())
+    answers::release(tx)
 }
 
 /// Walks the held rosters from the trust bundle's to the newest, and gathers their keys.

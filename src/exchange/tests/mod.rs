@@ -6,6 +6,7 @@ mod desk;
 mod expiry;
 mod orders;
 mod publications;
+mod quotas;
 mod random;
 mod receipts;
 mod refusals;

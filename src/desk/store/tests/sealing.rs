@@ -112,6 +112,23 @@ fn accepted_for_another_envelope_settles_nothing_and_raises_an_alarm() {
 }
 
 #[test]
+fn a_roster_that_the_relay_lacks_is_waited_for_and_no_persons_business() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let short = desk.send(dispatch("MOD", "routine", "x"));
+    let first = bloc.seal(&mut desk);
+    desk.store.refused(refused(&first[0], pb::RefusalCode::RosterUnknown), now()).unwrap();
+    assert!(!desk.store.waiting(now()).unwrap(), "asked again at once it would be refused again");
+    assert_eq!(desk.store.outgoing(&short).unwrap().state, "queued");
+    desk.store.learn_roster(Some(Position(9)), bloc.roster.clone(), &bloc.note).unwrap();
+    let second = bloc.seal(&mut desk);
+    assert_eq!(second.len(), 1, "the relay has the very roster now");
+    desk.store.refused(refused(&second[0], pb::RefusalCode::RosterUnknown), now()).unwrap();
+    desk.store.welcome(welcome_facts(0, 0), bloc.sign("IDN"), now()).unwrap();
+    assert!(desk.store.waiting(now()).unwrap(), "a new session tries once more");
+}
+
+#[test]
 fn a_stale_roster_waits_for_the_newer_one_and_keeps_the_id() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");

@@ -1,0 +1,120 @@
+//! Quotas of the roster, the rate of marks, and the refusals that say so.
+
+use std::time::Duration;
+
+use super::{
+    desk::{IDN, MOD, MYS, first_note, hash_of, next_note},
+    world::World,
+};
+use crate::{
+    exchange::{ConnId, Input},
+    limits::Limits,
+    merkle::sha256,
+    roster::Quotas,
+    wire::{Position, Precedence, envelope::Core, pb::frame::Kind, receipt::ReceiptKind},
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A relay whose roster, version 2, gives IDN these quotas, and IDN's session.
+fn limited(quotas: Quotas) -> (World, ConnId, impl Fn(u64, Precedence) -> Core) {
+    let mut world = World::new();
+    let note = next_note(&first_note(), |draft| draft.parties[2].quotas = quotas);
+    let hash = sha256(&note);
+    world.input(Input::RosterOffered { note });
+    let idn = world.open(IDN);
+    let core = move |number, precedence| Core {
+        precedence_action: precedence,
+        roster_version: 2,
+        roster_hash: hash,
+        ..IDN.core(number, &[MYS])
+    };
+    (world, idn, core)
+}
+
+/// Whether an envelope was accepted, or the name of its refusal.
+fn outcome(seen: &[String]) -> &str {
+    let answer = seen.iter().find_map(|line| line.strip_prefix("IDN < ")).expect("an answer");
+    let words: Vec<&str> = answer.split(' ').collect();
+    match words[..] {
+        ["Accepted", ..] => "Accepted",
+        ["Refused", _, code, ..] => code,
+        _ => panic!("{answer}"),
+    }
+}
+
+#[test]
+fn a_senders_quota_of_envelopes_is_for_any_minute() {
+    let (mut world, idn, core) = limited(Quotas { envelopes_per_minute: Some(3), ..Quotas::default() });
+    let mut outcomes = Vec::new();
+    for number in 1..=5 {
+        outcomes.push(outcome(&world.submit(idn, &core(number, Precedence::Routine))).to_owned());
+    }
+    assert_eq!(outcomes, ["Accepted", "Accepted", "Accepted", "Quota", "Quota"]);
+    for _ in 0..12 {
+        world.wait(5 * SECOND);
+        world.say(idn, Kind::Pong(Default::default()));
+    }
+    world.wait(2 * SECOND);
+    assert_eq!(outcome(&world.submit(idn, &core(6, Precedence::Routine))), "Accepted");
+    let hub = world.open(MOD);
+    assert!(
+        world.submit(hub, &MOD.core(1, &[MYS]))[0].starts_with("append envelope"),
+        "nobody else is bound"
+    );
+}
+
+#[test]
+fn flash_and_bytes_have_quotas_of_their_own() {
+    let (mut world, idn, core) = limited(Quotas { flash_per_hour: Some(1), ..Quotas::default() });
+    assert_eq!(outcome(&world.submit(idn, &core(1, Precedence::Flash))), "Accepted");
+    assert_eq!(outcome(&world.submit(idn, &core(2, Precedence::Flash))), "Quota");
+    assert_eq!(outcome(&world.submit(idn, &core(3, Precedence::Immediate))), "Accepted");
+    let (mut world, idn, core) = limited(Quotas { bytes_per_hour: Some(1_200), ..Quotas::default() });
+    for (number, expected) in [(1, "Accepted"), (2, "Accepted"), (3, "Quota")] {
+        assert_eq!(
+            outcome(&world.submit(idn, &core(number, Precedence::Routine))),
+            expected,
+            "500 bytes each"
+        );
+    }
+    let (mut world, idn, core) = limited(Quotas { envelopes_per_minute: Some(0), ..Quotas::default() });
+    assert_eq!(outcome(&world.submit(idn, &core(1, Precedence::Routine))), "Quota");
+}
+
+#[test]
+fn an_addressees_quota_bounds_what_waits_in_its_mailbox() {
+    let mut world = World::new();
+    let note = next_note(&first_note(), |draft| {
+        draft.parties[3].quotas = Quotas { mailbox_envelopes: Some(2), ..Quotas::default() };
+    });
+    let hash = sha256(&note);
+    world.input(Input::RosterOffered { note });
+    let idn = world.open(IDN);
+    let core = |number| Core { roster_version: 2, roster_hash: hash, ..IDN.core(number, &[MYS]) };
+    for (number, expected) in [(1, "Accepted"), (2, "Accepted"), (3, "MailboxFull")] {
+        assert_eq!(outcome(&world.submit(idn, &core(number))), expected);
+    }
+}
+
+#[test]
+fn a_desk_that_marks_too_fast_is_closed_and_comes_back_and_settling_has_no_rate() {
+    let limits = Limits { marks_per_minute_max: 2, ..Limits::DEFAULT };
+    let mut world = World::with_limits(limits);
+    let [idn, mys] = [IDN, MYS].map(|desk| world.open(desk));
+    let core = IDN.core(1, &[MYS]);
+    world.submit(idn, &core);
+    let item = |kind| MYS.receipt(kind, IDN, &[(hash_of(&IDN.submit(&core)), Position(3))]);
+    for (number, kind) in
+        [(1, ReceiptKind::Read), (2, ReceiptKind::Acknowledged), (3, ReceiptKind::Delivered)]
+    {
+        let seen = world.say(mys, Kind::Stored(MYS.stored(number, &[item(kind)])));
+        assert_eq!(seen[0], format!("append receipts {number} of MYS"));
+    }
+    let again = Kind::Stored(MYS.stored(4, &[item(ReceiptKind::Read)]));
+    assert_eq!(world.say(mys, again.clone()), ["MYS < Goodbye Rate", "MYS closed"]);
+    world.now.wall_us += 62_000_000;
+    world.now.mono += 62 * SECOND;
+    let mys = world.open(MYS);
+    assert_eq!(world.say(mys, again)[0], "append receipts 4 of MYS");
+}
