@@ -59,6 +59,8 @@ settings! {
         allow_x25519: bool = false;
         /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9464"; off without it. It has no password: keep it on this machine.
         admin: Option<SocketAddr> = None;
+        /// Bytes of journal kept at most; at least 256 MiB. Reached: desks wait until old mail is settled.
+        journal_bytes_max: u64 = 8 * 1024 * 1024 * 1024;
     }
     [log]: LogConfig
 }
@@ -435,6 +437,10 @@ fn with<S: Settings>(settings: &S, key: &str, text: &str, origin: &str) -> Resul
             let value =
                 text.parse::<bool>().map_err(|_| wrong(format!("`{text}` is neither true nor false")))?;
             toml::Value::Boolean(value)
+        }
+        Some(toml::Value::Integer(_)) => {
+            let value = text.parse::<i64>().map_err(|_| wrong(format!("`{text}` is no whole number")))?;
+            toml::Value::Integer(value)
         }
         Some(toml::Value::Array(_)) => {
             text.split(',').map(|item| item.trim().to_owned()).collect::<Vec<_>>().into()

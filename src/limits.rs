@@ -66,6 +66,11 @@ pub const FRAME_BYTES_MAX: usize = 256 * 1024;
 pub const SENTENCE_BYTES_MAX: usize = 400;
 /// Submissions of one sender that the relay remembers (FORMATS 5): the largest window.
 pub const SUBMISSIONS_REMEMBERED: usize = 512;
+/// Submissions remembered of all senders together: 128 windows. Beyond it the sender that was silent longest
+/// has half of its own forgotten; a number so old is then answered `OLD_NUMBER`.
+pub const SUBMISSIONS_REMEMBERED_IN_ALL: usize = 128 * SUBMISSIONS_REMEMBERED;
+/// Stored frames remembered of all desks together, as [`SUBMISSIONS_REMEMBERED_IN_ALL`].
+pub const STORED_REMEMBERED_IN_ALL: usize = 128 * SUBMISSIONS_REMEMBERED;
 /// How far ahead an envelope may expire (FORMATS 5). Further: refused `EXPIRY`.
 pub const EXPIRY_MAX: Duration = Duration::from_secs(60 * 24 * 3600);
 /// Bytes of a dispatch in clear: the largest bucket of FORMATS 6. A longer text is refused by the
@@ -132,6 +137,11 @@ pub struct Limits {
     pub receipts_in_flight_max: usize,
     /// Envelopes waiting in one mailbox. Reached: submissions to it are refused `MAILBOX_FULL`.
     pub mailbox_envelopes_max: usize,
+    /// Envelopes that somebody has not settled, in all mailboxes together: what a segment's base has to hold.
+    /// Reached: submissions are refused `MAILBOX_FULL`.
+    pub held_envelopes_max: usize,
+    /// Addressees of those envelopes, settled or not. Reached: the same.
+    pub held_addressees_max: usize,
     /// Bytes of bodies kept in memory for delivery. Beyond it the oldest go and are loaded back.
     pub body_cache_bytes_max: usize,
     /// Outputs queued to one connection before the exchange stops delivering to it, in bytes.
@@ -168,6 +178,8 @@ impl Limits {
         window_pool_bytes: 64 * 1024 * 1024,
         receipts_in_flight_max: 1_024,
         mailbox_envelopes_max: 100_000,
+        held_envelopes_max: 100_000,
+        held_addressees_max: 262_144,
         body_cache_bytes_max: 64 * 1024 * 1024,
         connection_queue_bytes_max: 128 * 1024,
         connection_backlog_bytes_max: 8 * 1024 * 1024,

@@ -61,6 +61,9 @@ pub enum ReplayError {
         "the base before position {0} does not fit the records before it; restore the journal from a backup"
     )]
     Base(Position),
+    /// The first base cannot be read.
+    #[error("the base that the journal begins with: {0}; restore the journal from a backup")]
+    FirstBase(Malformed),
 }
 
 impl Exchange {
@@ -97,6 +100,7 @@ impl Exchange {
                 for addressee in &accepted.core.addressees {
                     self.in_flight.entry(addressee.party).or_default().to_mailbox -= 1;
                 }
+                self.addressees_pending -= accepted.core.addressees.len();
                 self.answer_submission(&pending, accepted.core.sender, accepted.core.submission);
                 for addressee in &accepted.core.addressees {
                     self.deliver_to(addressee.party);
@@ -151,11 +155,7 @@ impl Exchange {
             }
             Content::Refusal(refusal) => {
                 let outcome = Outcome::Refused { position, code: refusal.code, traffic: refusal.traffic };
-                self.router.party(refusal.sender).submissions.spend(
-                    refusal.submission,
-                    refusal.hash,
-                    outcome,
-                );
+                self.router.spend(refusal.sender, refusal.submission, refusal.hash, outcome);
             }
             Content::Administrative(administrative) => self.apply_administrative(administrative, position),
         }

@@ -1,36 +1,63 @@
-//! The base of a segment: what replay would have built up before it, as bytes (DESIGN 8).
+//! The base of a segment: what replay would have built up before it, as bytes (DESIGN 8). A start begins with
+//! the oldest one that is kept, and compares the others.
 //!
-//! Layout, big endian: `u8 2 || u32 roster version || roster hash[32] || administrative head: u64 position,
-//! hash[32] || u64 log time_us of the last record || tree: u64 size, u8 n, n x hash[32] || u32 parties`; for
-//! each party in the order of numbers `u32 number || u32 incarnation || store id[16] || u64 last submission ||
-//! u64 last stored || u16 n`, and n remembered submissions `u64 number || hash[32] || u8 1 accepted, 2 refused
-//! || u16 code || u64 position`; then `u64` wall clock accepted last, and the orders that stand ([`crate::router::orders`]); at the end, for each party that confirmed receipts, `u32 number || u64
-//! position`. All but this end follows from the records before it.
+//! Layout, big endian: `u8 3 || administrative head: u64 position, hash[32] || u64 log time_us of the last
+//! record || tree: u64 size, u8 n, n x hash[32] || u32 rosters`, and for each version that came into force
+//! `u64 position || u16 length || its leaf || hash of its note[32]`; then the router
+//! ([`crate::router`]'s base), `u64` wall clock accepted last, and the orders that stand
+//! ([`crate::router::orders`]). Last comes what no record says: what desks have confirmed of their receipts, and the receipts that they have not.
 
-use bytes::{Buf, BufMut};
+use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use super::{Exchange, ReplayError};
 use crate::{
-    merkle::Hash,
-    roster::PartyNumber,
-    router::{PartyState, submissions::Outcome},
-    wire::Position,
+    merkle::{self, Frontier, Hash},
+    record::administrative::{Act, AdministrativeLeaf, ChainHead},
+    router::{Router, orders::Orders},
+    wire::{Malformed, Position},
 };
 
-const VERSION: u8 = 2;
-const CONFIRMED_BYTES: usize = 12;
+const VERSION: u8 = 3;
 
 impl Exchange {
-    /// The lasting state, but for what waits in mailboxes.
+    /// All lasting state.
     pub fn base(&self) -> Vec<u8> {
         let mut out = self.base_of_records();
-        for (number, state) in self.router.parties() {
-            if let Some(confirmed) = state.mailbox.confirmed() {
-                out.put_u32(number.0);
-                out.put_u64(confirmed.0);
-            }
-        }
+        self.router.encode_receipts(&mut out);
         out
+    }
+
+    /// Takes over the base that a journal begins with. `note` gives the roster note whose record stands at a
+    /// position; it is verified from the trust bundle on.
+    ///
+    /// # Errors
+    /// [`ReplayError::FirstBase`] where it cannot be read, [`ReplayError::Roster`], and those of `note`.
+    pub fn restore<E: From<ReplayError>>(
+        &mut self,
+        base: &[u8],
+        mut note: impl FnMut(Position) -> Result<Bytes, E>,
+    ) -> Result<(), E> {
+        let first_base = |source| E::from(ReplayError::FirstBase(source));
+        let mut fields = base;
+        let parts = Parts::decode(&mut fields).map_err(first_base)?;
+        for (position, leaf, hash) in parts.rosters {
+            let beside = note(position)?;
+            if merkle::sha256(&beside) != hash {
+                return Err(first_base(Malformed::new("a roster note", "is not the one that was in force")));
+            }
+            self.restore_roster(position, leaf, beside)?;
+        }
+        self.chain = parts.chain;
+        self.tree = parts.tree;
+        self.last_record_us = parts.last_record_us;
+        if parts.clock_accepted_us > 0 {
+            self.clock.accept(parts.clock_accepted_us);
+        }
+        self.clock.replay(parts.last_record_us);
+        self.router = parts.router;
+        self.orders = parts.orders;
+        self.take_receipts(&mut fields).map_err(|_| first_base(CUT_SHORT))?;
+        if fields.is_empty() { Ok(()) } else { Err(first_base(Malformed::new("the base", "is too long"))) }
     }
 
     /// Compares a base met at replay with the state built so far, and takes over what desks had confirmed.
@@ -38,26 +65,33 @@ impl Exchange {
     /// # Errors
     /// [`ReplayError::Base`] where they differ: the journal is damaged, or another version wrote it.
     pub fn replay_base(&mut self, base: &[u8]) -> Result<(), ReplayError> {
-        let differs = ReplayError::Base(Position(self.tree.size()));
-        let Some(confirmed) = base.strip_prefix(self.base_of_records().as_slice()) else {
-            return Err(differs);
-        };
-        let (entries, rest) = confirmed.as_chunks::<CONFIRMED_BYTES>();
-        if !rest.is_empty() {
-            return Err(differs);
-        }
-        for entry in entries {
-            let mut entry: &[u8] = entry;
-            let party = PartyNumber(entry.get_u32());
-            self.confirm_through(party, Position(entry.get_u64()));
+        let differs = || ReplayError::Base(Position(self.tree.size()));
+        let mut receipts = base.strip_prefix(self.base_of_records().as_slice()).ok_or_else(differs)?;
+        let taken = self.take_receipts(&mut receipts);
+        if taken.is_err() || !receipts.is_empty() {
+            return Err(ReplayError::Base(Position(self.tree.size())));
         }
         Ok(())
     }
 
-    fn base_of_records(&self) -> Vec<u8> {
+    fn restore_roster(&mut self, position: Position, leaf: Bytes, beside: Bytes) -> Result<(), ReplayError> {
+        let source = |source| ReplayError::Roster { position, source: Box::new(source) };
+        let roster = self.verify_roster(&beside).map_err(source)?;
+        let before = self.roster.replace(roster.clone());
+        self.history.push(before.as_deref(), &roster);
+        self.roster_leaves.push((roster.version(), position, leaf, beside));
+        Ok(())
+    }
+
+    fn take_receipts(&mut self, fields: &mut &[u8]) -> Result<(), TryGetError> {
+        for (party, mailbox) in Router::decode_receipts(fields)? {
+            self.router.party(party).mailbox.take_receipts(mailbox);
+        }
+        Ok(())
+    }
+
+    pub(super) fn base_of_records(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
-        out.put_u32(self.roster.as_ref().map_or(0, |roster| roster.version()));
-        out.put_slice(self.roster.as_ref().map_or(Hash::ZERO, |roster| roster.hash()).as_bytes());
         out.put_u64(self.chain.position.0);
         out.put_slice(self.chain.hash.as_bytes());
         out.put_u64(self.last_record_us);
@@ -67,38 +101,70 @@ impl Exchange {
         for hash in subtrees {
             out.put_slice(hash.as_bytes());
         }
-        let parties: Vec<_> = self.router.parties().filter(|(_, state)| has_records(state)).collect();
-        out.put_u32(u32::try_from(parties.len()).expect("at most 16,384 parties"));
-        for (number, state) in parties {
-            put_party(&mut out, number, state);
+        out.put_u32(u32::try_from(self.roster_leaves.len()).expect("versions are u32"));
+        for (_, position, leaf, beside) in &self.roster_leaves {
+            out.put_u64(position.0);
+            out.put_u16(u16::try_from(leaf.len()).expect("a roster's leaf is below 100 bytes"));
+            out.put_slice(leaf);
+            out.put_slice(merkle::sha256(beside).as_bytes());
         }
+        self.router.encode(&mut out);
         out.put_u64(self.clock.accepted_us());
         self.orders.encode(&mut out);
         out
     }
 }
 
-fn has_records(state: &PartyState) -> bool {
-    state.incarnation > 0 || state.submissions.last().0 > 0 || state.stored.last() > 0
+const CUT_SHORT: Malformed = Malformed { what: "the base", problem: "is cut short" };
+
+/// What follows from records, as read back.
+struct Parts {
+    chain: ChainHead,
+    last_record_us: u64,
+    tree: Frontier,
+    rosters: Vec<(Position, Bytes, Hash)>,
+    router: Router,
+    clock_accepted_us: u64,
+    orders: Orders,
 }
 
-fn put_party(out: &mut Vec<u8>, number: PartyNumber, state: &PartyState) {
-    out.put_u32(number.0);
-    out.put_u32(state.incarnation);
-    out.put_slice(&state.store_id);
-    out.put_u64(state.submissions.last().0);
-    out.put_u64(state.stored.last());
-    let remembered = state.submissions.remembered();
-    out.put_u16(u16::try_from(remembered.len()).expect("at most 512"));
-    for spent in remembered {
-        out.put_u64(spent.number.0);
-        out.put_slice(spent.hash.0.as_bytes());
-        let (kind, code, position) = match spent.outcome {
-            Outcome::Accepted { position, .. } => (1, 0, position),
-            Outcome::Refused { position, code, .. } => (2, code, position),
-        };
-        out.put_u8(kind);
-        out.put_u16(code);
-        out.put_u64(position.0);
+impl Parts {
+    fn decode(fields: &mut &[u8]) -> Result<Parts, Malformed> {
+        let short = |_: TryGetError| CUT_SHORT;
+        if fields.try_get_u8().map_err(short)? != VERSION {
+            return Err(Malformed::new("the base", "is of another version"));
+        }
+        let position = Position(fields.try_get_u64().map_err(short)?);
+        let chain = ChainHead { position, hash: hash(fields)? };
+        let last_record_us = fields.try_get_u64().map_err(short)?;
+        let size = fields.try_get_u64().map_err(short)?;
+        let count = fields.try_get_u8().map_err(short)?;
+        let subtrees = (0..count).map(|_| hash(fields)).collect::<Result<Vec<_>, _>>()?;
+        let tree = Frontier::from_parts(size, &subtrees)
+            .map_err(|_| Malformed::new("the tree", "has another number of parts"))?;
+        let mut rosters = Vec::new();
+        for _ in 0..fields.try_get_u32().map_err(short)? {
+            rosters.push(roster(fields)?);
+        }
+        let router = Router::decode(fields)?;
+        let clock_accepted_us = fields.try_get_u64().map_err(short)?;
+        let orders = Orders::decode(fields)?;
+        Ok(Parts { chain, last_record_us, tree, rosters, router, clock_accepted_us, orders })
     }
+}
+
+fn roster(fields: &mut &[u8]) -> Result<(Position, Bytes, Hash), Malformed> {
+    let position = Position(fields.try_get_u64().map_err(|_| CUT_SHORT)?);
+    let length = usize::from(fields.try_get_u16().map_err(|_| CUT_SHORT)?);
+    let leaf = Bytes::copy_from_slice(fields.split_off(..length).ok_or(CUT_SHORT)?);
+    if !matches!(AdministrativeLeaf::decode(&leaf)?.act, Act::Roster { .. }) {
+        return Err(Malformed::new("a roster's leaf", "is of another act"));
+    }
+    Ok((position, leaf, hash(fields)?))
+}
+
+fn hash(fields: &mut &[u8]) -> Result<Hash, Malformed> {
+    let mut hash = Hash::ZERO;
+    fields.try_copy_to_slice(&mut hash.0).map_err(|_| CUT_SHORT)?;
+    Ok(hash)
 }

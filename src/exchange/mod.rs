@@ -130,12 +130,17 @@ pub enum Input {
         /// The body.
         body: Body,
     },
+    /// A body did not come back, and nobody needs it any more.
+    LoadedNothing {
+        /// Which.
+        position: Position,
+    },
     /// A roster note from a file.
     RosterOffered {
         /// Its bytes.
         note: Bytes,
     },
-    /// The journal's room changed. No edge says so yet: a full disk stops the relay.
+    /// The journal's room changed.
     Room(Room),
     /// The relay started: an administrative leaf.
     Started {
@@ -330,6 +335,8 @@ pub struct Exchange {
     due: BTreeSet<ConnId>,
     pending: VecDeque<Pending>,
     in_flight: BTreeMap<PartyNumber, InFlight>,
+    /// Addressees of envelopes that are being written.
+    addressees_pending: usize,
     next_ticket: Ticket,
     administrative: administer::Queue,
     bodies: Bodies,
@@ -373,6 +380,7 @@ impl Exchange {
             due: BTreeSet::new(),
             pending: VecDeque::new(),
             in_flight: BTreeMap::new(),
+            addressees_pending: 0,
             next_ticket: Ticket(0),
             administrative: administer::Queue::default(),
             loading: BTreeSet::new(),
@@ -409,6 +417,9 @@ impl Exchange {
             Input::Closed { conn } => self.closed(conn),
             Input::Durable { ticket, position } => self.durable(ticket, position),
             Input::Loaded { position, body } => self.loaded(position, body),
+            Input::LoadedNothing { position } => {
+                self.loading.remove(&position);
+            }
             Input::RosterOffered { note } => self.administer_roster(note, None),
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
@@ -453,6 +464,16 @@ impl Exchange {
     /// Size and root of the audit tree over all durable records.
     pub fn tree(&self) -> &Frontier {
         &self.tree
+    }
+
+    /// Records below a position that the journal must still be able to load, rising.
+    pub fn needed_below(&self, end: Position) -> Vec<Position> {
+        self.router.needed_below(end)
+    }
+
+    /// Whether somebody still waits for a record.
+    pub fn needs(&self, position: Position) -> bool {
+        self.router.is_needed(position)
     }
 
     /// Whether every record that was appended is durable and answered.

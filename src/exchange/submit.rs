@@ -95,7 +95,12 @@ impl Exchange {
             let envelopes_max = policy::mailbox_max(roster, addressee.party, &self.limits);
             !self.router.has_room(addressee.party, flying, envelopes_max)
         });
-        if is_full { Err(RefusalCode::MailboxFull) } else { Ok(()) }
+        let (envelopes, addressees) =
+            (self.pending.len() + 1, self.addressees_pending + core.addressees.len());
+        if is_full || !self.router.has_room_in_all(envelopes, addressees, &self.limits) {
+            return Err(RefusalCode::MailboxFull);
+        }
+        Ok(())
     }
 
     fn accept(&mut self, conn: ConnId, party: PartyNumber, envelope: VerifiedEnvelope, bytes: u64) {
@@ -103,6 +108,7 @@ impl Exchange {
         for addressee in &core.addressees {
             self.in_flight.entry(addressee.party).or_default().to_mailbox += 1;
         }
+        self.addressees_pending += core.addressees.len();
         let number = core.submission;
         self.use_quotas(party, core.precedence_action, bytes);
         let traffic = self.traffic(OpeningKind::Envelope, hash.0);

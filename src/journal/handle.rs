@@ -39,6 +39,12 @@ pub enum Event {
     /// A new segment is due. Answer with [`Journal::base`] once every Durable so far is applied;
     /// nothing becomes durable before that.
     BaseWanted,
+    /// Which records below this position are still needed? Answer with [`Journal::needed`] once every
+    /// Durable so far is applied; the journal goes on meanwhile.
+    NeededWanted(Position),
+    /// There is room again for everything, or only for receipts and administrative records: then nothing
+    /// else should be handed in, or the disk will be full.
+    Room(bool),
     /// The last event: what was not Durable may or may not be. The process must exit with the
     /// error's code.
     Failed(JournalError),
@@ -67,6 +73,7 @@ pub struct Journal {
 enum Command {
     Append(Vec<Append>),
     Base(Vec<u8>),
+    Needed(Vec<Position>),
 }
 
 impl Journal {
@@ -89,6 +96,8 @@ impl Journal {
             events: Box::new(events),
             pending: VecDeque::new(),
             urgent: false,
+            retiring: Retiring::default(),
+            has_room: true,
             queued_bytes: queued_bytes.clone(),
             vitals: vitals.clone(),
         };
@@ -113,7 +122,7 @@ impl Journal {
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match error {
                 TrySendError::Full(Command::Append(records)) => AppendError::Full(records),
-                TrySendError::Full(Command::Base(_)) | TrySendError::Disconnected(_) => AppendError::Stopped,
+                TrySendError::Full(_) | TrySendError::Disconnected(_) => AppendError::Stopped,
             }
         })
     }
@@ -127,6 +136,12 @@ impl Journal {
     /// How its syncs go.
     pub fn vitals(&self) -> Arc<Vitals> {
         self.vitals.clone()
+    }
+
+    /// Answers [`Event::NeededWanted`]: positions that somebody still waits for, rising. Others below the one
+    /// asked for may be gone from now on. May wait as [`Journal::base`].
+    pub fn needed(&self, needed: Vec<Position>) -> Result<(), AppendError> {
+        self.commands.send(Command::Needed(needed)).map_err(|_| AppendError::Stopped)
     }
 
     /// Makes durable what was handed in, seals the log and waits for the thread to end. Records
@@ -147,14 +162,32 @@ struct Committer {
     pending: VecDeque<Append>,
     /// Whether something pending must not wait.
     urgent: bool,
+    retiring: Retiring,
+    has_room: bool,
     queued_bytes: Arc<AtomicUsize>,
     vitals: Arc<Vitals>,
 }
+
+/// Where giving up the oldest segment stands.
+#[derive(Default)]
+struct Retiring {
+    /// When it was last asked what is needed of it, or what was needed was too much.
+    asked: Option<Instant>,
+    /// The answer.
+    needed: Option<Vec<Position>>,
+    /// How many were needed when that was too much: it is tried again when they are an eighth fewer, or after
+    /// the next roll, which makes room.
+    too_many: Option<usize>,
+}
+
+/// How long after an answer the journal asks again, while it has older segments than the one written to.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What to do after waiting.
 enum Next {
     Commit,
     Seal,
+    Retire,
     End,
 }
 
@@ -175,6 +208,7 @@ impl Committer {
                     }
                 }
                 Next::Seal => self.writer.seal()?,
+                Next::Retire => self.retire()?,
                 Next::End => return self.writer.seal(),
             }
         }
@@ -190,10 +224,15 @@ impl Committer {
             if self.urgent {
                 return Next::Commit;
             }
+            if self.retiring.needed.is_some() {
+                return Next::Retire;
+            }
             let (patience, then) = if !self.pending.is_empty() {
                 (Some(self.options.receipts_wait_max), Next::Commit)
             } else if self.writer.has_unsealed() {
                 (Some(self.options.seal_after), Next::Seal)
+            } else if self.writer.oldest_end().is_some() || !self.has_room {
+                (Some(ASK_EVERY), Next::Retire)
             } else {
                 (None, Next::End)
             };
@@ -226,6 +265,38 @@ impl Committer {
             }
             // Nobody asked: the answer to a question that was settled.
             Command::Base(_) => {}
+            Command::Needed(needed) => self.retiring.needed = Some(needed),
+        }
+    }
+
+    /// Gives up old segments as far as the last answer goes, and asks again in time.
+    fn retire(&mut self) -> Result<(), JournalError> {
+        let mut retired = false;
+        if let Some(needed) = self.retiring.needed.take() {
+            let is_worth_it = |many: usize| needed.len() <= many - many.div_ceil(8);
+            if self.retiring.too_many.is_none_or(is_worth_it) {
+                retired = self.writer.retire_oldest(&needed)?;
+                self.retiring.too_many = (!retired).then_some(needed.len());
+            }
+        }
+        self.ask(retired);
+        self.tell_room();
+        Ok(())
+    }
+
+    fn ask(&mut self, at_once: bool) {
+        let Some(end) = self.writer.oldest_end() else { return };
+        if at_once || self.retiring.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
+            self.retiring.asked = Some(Instant::now());
+            (self.events)(Event::NeededWanted(end));
+        }
+    }
+
+    fn tell_room(&mut self) {
+        let has_room = self.writer.has_room();
+        if has_room != self.has_room {
+            self.has_room = has_room;
+            (self.events)(Event::Room(has_room));
         }
     }
 
@@ -252,7 +323,10 @@ impl Committer {
         if self.writer.needs_segment(records.len(), bytes) {
             let Some(base) = self.wait_for_base() else { return Ok(false) };
             self.writer.roll(&base)?;
+            self.retiring.too_many = None;
+            self.ask(true);
         }
+        self.tell_room();
         self.vitals.begin();
         let first = self.writer.append(&records)?;
         self.vitals.end();
@@ -268,7 +342,7 @@ impl Committer {
         loop {
             match self.commands.recv().ok()? {
                 Command::Base(base) => return Some(base),
-                append @ Command::Append(_) => self.take(append),
+                other => self.take(other),
             }
         }
     }

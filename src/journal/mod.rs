@@ -14,9 +14,13 @@
 //! - A segment gets its name when header and base are durable, and its first batch when the name
 //!   is. Then the segment before it gets a footer, so that losing the newest segment is noticed.
 //! - A failed write or sync is final: the writer does nothing more.
+//! - A segment of whose records none is needed any more, or few that were carried into the newest one,
+//!   is archived and used again. So every position from 0 on is in an archive, a segment, or both, and
+//!   the base of the oldest segment is the state that a start begins with.
 //!
 //! `segment` has the bytes, `disk` what is assumed of the disk.
 
+mod archive;
 mod disk;
 mod handle;
 mod reader;
@@ -34,21 +38,26 @@ use std::time::Duration;
 pub use disk::{Disk, FileDisk, SegmentFile};
 pub use handle::{Append, AppendError, Event, Journal, Urgency};
 pub use reader::Reader;
-pub use recover::{Recovered, Replayed, observe, recover};
+pub use recover::{Recovered, Replayed, note, observe, recover};
 pub use segment::SegmentId;
 pub use vitals::{SYNC_CLASSES, Syncs, Vitals};
 pub use writer::Writer;
 
-use segment::{BATCH_BYTES_MAX, BOUNDARY};
+use segment::{BATCH_BYTES_MAX, BOUNDARY, BOUNDARY_BYTES};
 
 /// Bounds of a journal. Segments of another size that exist already are read all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Bytes of a new segment: a multiple of 4 KiB, at least 64 KiB. A base takes at most a
-    /// quarter of it and a batch half of it, so 16 MiB is the least that fits every record.
+    /// Bytes of a new segment: a multiple of 4 KiB, at least 64 KiB. A base takes at most half of
+    /// it, and so does a batch: 16 MiB is the least that fits every record.
     pub segment_bytes: u64,
     /// Segments made ready ahead of need; without one a roll waits 110 ms and more.
     pub spare_segments: usize,
+    /// How many of them are kept for receipts and administrative records when the disk is full.
+    pub reserve_segments: usize,
+    /// Segments kept at most, the reserve included. Reached: no room but for receipts and administrative
+    /// records, until old ones are not needed any more.
+    pub segments_max: usize,
     /// Bytes of memory of records handed in and not yet durable. Reached: [`AppendError::Full`].
     pub queue_bytes_max: usize,
     /// Calls of [`Journal::append`] whose records no batch has taken up yet. Reached: the same.
@@ -64,16 +73,37 @@ impl Options {
     pub const DEFAULT: Options = Options {
         segment_bytes: 64 * 1024 * 1024,
         spare_segments: 3,
+        reserve_segments: 2,
+        segments_max: 128,
         queue_bytes_max: 32 * 1024 * 1024,
         queue_appends_max: 1024,
         receipts_wait_max: Duration::from_millis(2),
         seal_after: Duration::from_millis(100),
     };
 
+    /// As [`Options::DEFAULT`], with at most so many bytes of segments: at least four of them.
+    pub fn with_bytes_max(bytes_max: u64) -> Options {
+        let segments = usize::try_from(bytes_max / Options::DEFAULT.segment_bytes).unwrap_or(usize::MAX);
+        Options { segments_max: segments.max(Options::SEGMENTS_MAX_LEAST), ..Options::DEFAULT }
+    }
+
+    const SEGMENTS_MAX_LEAST: usize = 4;
+
     const SEGMENT_BYTES_MIN: u64 = 16 * BOUNDARY;
 
     fn batch_bytes_max(&self) -> usize {
         usize::try_from(self.segment_bytes / 2).map_or(BATCH_BYTES_MAX, |half| half.min(BATCH_BYTES_MAX))
+    }
+
+    /// Half of a segment, or less where behind it there would be no room for the first batch.
+    fn base_bytes_max(&self) -> usize {
+        let half = usize::try_from(self.segment_bytes / 2).unwrap_or(usize::MAX);
+        half.min(2 * half - self.batch_bytes_max() - 4 * BOUNDARY_BYTES)
+    }
+
+    /// A quarter of a segment (DESIGN 8): more is not worth carrying.
+    fn carried_bytes_max(&self) -> usize {
+        usize::try_from(self.segment_bytes / 4).unwrap_or(usize::MAX)
     }
 
     fn check(&self) -> Result<(), JournalError> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::archive::{self, Span};
 use super::reader::{OpenSegment, Reader};
 use super::segment::{
     BATCH_BYTES_MAX, BOUNDARY, BOUNDARY_BYTES, Batch, BatchHeader, Head, HeaderDamage, Kind, SegmentHeader,
@@ -18,6 +19,8 @@ use crate::wire::Position;
 /// What a journal gives back, in the order in which it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Replayed {
+    /// The relay's past: leaf, salt and opening of a record whose segment is gone. Only [`observe`] tells.
+    Archived(Position, Record),
     /// A segment begins: its base, the exchange after all records before it. The first one is
     /// where replay starts; a later one adds what no record says (confirm floors).
     Base(Bytes),
@@ -55,19 +58,23 @@ pub fn recover<E: From<JournalError>>(
 ) -> Result<Recovered, E> {
     options.check()?;
     let names = disk.list().map_err(JournalError::disk("list", "the directory"))?;
-    let mut segments = open_segments(&*disk, &names)?;
+    let (mut segments, _) = open_segments(&*disk, &names)?;
     let reader = Reader::default();
-    let mut walk = Walk { head: Head::START, held: None, reader: &reader, replay, scans: true };
+    let mut walk = Walk::start(&segments, &reader, replay, true);
     walk.segments(&segments)?;
-    let Walk { mut head, held, .. } = walk;
+    let Walk { mut head, held, carries, .. } = walk;
     let mut unconfirmed = Vec::new();
     if let Some(Held { batch, .. }) = held {
         head = batch.header.head;
-        unconfirmed = batch.records;
+        // Carried records that nothing confirms are still where they were carried from.
+        if batch.kind == Kind::Data {
+            unconfirmed = batch.records;
+        }
     }
     // A newest segment without a confirmed record is made anew under the same name, so that idle
     // restarts take no room.
-    if let Some(empty) = segments.pop_if(|newest| newest.header.first.position == head.position) {
+    let is_empty = |newest: &mut OpenSegment| newest.header.first.position == head.position && !carries;
+    if let Some(empty) = segments.pop_if(is_empty) {
         head = empty.header.first;
         reader.remove_newest_segment();
     }
@@ -86,11 +93,22 @@ pub fn observe<E: From<JournalError>>(
 ) -> Result<(), E> {
     let disk = FileDisk::observe(directory)?;
     let names = disk.list().map_err(JournalError::disk("list", "the directory"))?;
-    let segments = open_segments(&disk, &names)?;
+    let (segments, archived) = open_segments(&disk, &names)?;
+    for span in archived {
+        archive::read(&disk, span, |position, record| replay(Replayed::Archived(position, record)))?;
+    }
     let reader = Reader::default();
-    let mut walk = Walk { head: Head::START, held: None, reader: &reader, replay, scans: false };
+    let mut walk = Walk::start(&segments, &reader, replay, false);
     walk.segments(&segments)?;
     walk.release()
+}
+
+/// Reads the body of an administrative record whose segment is gone: a roster's note.
+///
+/// # Errors
+/// [`JournalError::Disk`] where it is missing. Whether it is the right one is the caller's to check.
+pub fn note(disk: &dyn Disk, position: Position) -> Result<Bytes, JournalError> {
+    archive::read_note(disk, position)
 }
 
 impl Recovered {
@@ -125,8 +143,9 @@ impl Recovered {
     }
 }
 
-/// Opens the segments that the names tell of, in the order of their sequences.
-fn open_segments(disk: &dyn Disk, names: &[String]) -> Result<Vec<OpenSegment>, JournalError> {
+/// Opens the segments that the names tell of, in the order of their sequences; with the archives of what is
+/// before them, which must be there.
+fn open_segments(disk: &dyn Disk, names: &[String]) -> Result<(Vec<OpenSegment>, Vec<Span>), JournalError> {
     let mut segments = Vec::new();
     for name in names {
         match parse_segment_name(name) {
@@ -139,7 +158,16 @@ fn open_segments(disk: &dyn Disk, names: &[String]) -> Result<Vec<OpenSegment>, 
         }
     }
     segments.sort_by_key(|segment| segment.header.first.sequence);
-    Ok(segments)
+    let (mut archived, archived_end) = archive::spans(names)?;
+    let first = segments.first().map_or(0, |segment| segment.header.first.position);
+    // A segment that was archived a moment before the end may still be here; then it counts.
+    archived.retain(|span| span.end <= first);
+    if archived.last().map_or(0, |span| span.end) != first || (segments.is_empty() && archived_end > 0) {
+        let file = segments.first().map_or("the newest segment".to_owned(), |first| first.name.to_string());
+        let problem = "what comes before it is in no segment and in no archive";
+        return Err(JournalError::Corrupt { file, offset: 0, position: archived_end, problem });
+    }
+    Ok((segments, archived))
 }
 
 fn open_segment(disk: &dyn Disk, name: &str, position: u64) -> Result<OpenSegment, JournalError> {
@@ -177,6 +205,8 @@ struct Walk<'a, E> {
     replay: &'a mut dyn FnMut(Replayed) -> Result<(), E>,
     /// Whether what lies behind the end is looked at: not while it is being written.
     scans: bool,
+    /// Whether this segment holds carried records that count.
+    carries: bool,
 }
 
 struct Held {
@@ -184,7 +214,49 @@ struct Held {
     offset: u64,
 }
 
-impl<E: From<JournalError>> Walk<'_, E> {
+/// Reads the records of one segment, batch by batch.
+pub(super) struct SegmentReader<'a> {
+    segment: &'a OpenSegment,
+    head: Head,
+    offset: u64,
+}
+
+impl SegmentReader<'_> {
+    /// Begins at the segment's first record.
+    pub(super) fn start(segment: &OpenSegment) -> SegmentReader<'_> {
+        SegmentReader { segment, head: segment.header.first, offset: BOUNDARY }
+    }
+
+    /// The next batch of records with their positions, until the log goes on at `end` elsewhere.
+    ///
+    /// # Errors
+    /// [`JournalError::Corrupt`] where it does not read back.
+    pub(super) fn next_until(&mut self, end: Head) -> Result<Option<Vec<(u64, Record)>>, JournalError> {
+        while self.head.sequence != end.sequence {
+            let Some(batch) = read_batch(self.segment, self.offset, self.head)? else {
+                return Err(corrupt(self.segment, self.offset, self.head, "no valid batch"));
+            };
+            self.head = batch.after;
+            self.offset += batch.header.bytes_on_disk();
+            if batch.kind == Kind::Data {
+                return Ok(Some((batch.header.head.position..).zip(batch.records).collect()));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl<'a, E: From<JournalError>> Walk<'a, E> {
+    fn start(
+        segments: &[OpenSegment],
+        reader: &'a Reader,
+        replay: &'a mut dyn FnMut(Replayed) -> Result<(), E>,
+        scans: bool,
+    ) -> Walk<'a, E> {
+        let head = segments.first().map_or(Head::START, |oldest| oldest.header.first);
+        Walk { head, held: None, reader, replay, scans, carries: false }
+    }
+
     fn segments(&mut self, segments: &[OpenSegment]) -> Result<(), E> {
         for (index, segment) in segments.iter().enumerate() {
             self.segment(segment, segments.get(index + 1).map(|next| next.header.first))?;
@@ -198,6 +270,7 @@ impl<E: From<JournalError>> Walk<'_, E> {
             return Err(corrupt(segment, 0, self.head, "it does not follow: a segment is missing").into());
         }
         self.reader.add_segment(segment.clone());
+        self.carries = false;
         let mut offset = self.base(segment)?;
         while end.is_none_or(|end| end.sequence != self.head.sequence) {
             let Some(batch) = read_batch(segment, offset, self.head)? else {
@@ -244,8 +317,14 @@ impl<E: From<JournalError>> Walk<'_, E> {
     fn release(&mut self) -> Result<(), E> {
         let Some(Held { batch, offset }) = self.held.take() else { return Ok(()) };
         let first = batch.header.head.position;
-        if batch.kind == Kind::Data {
-            self.reader.add_batch(first..batch.after.position, offset);
+        match batch.kind {
+            Kind::Data => self.reader.add_batch(first..batch.after.position, offset),
+            Kind::Carried => {
+                self.reader.add_carried(&batch.carried, offset);
+                self.carries = true;
+                return Ok(());
+            }
+            Kind::Base | Kind::Seal | Kind::End => {}
         }
         for (position, record) in (first..).zip(batch.records) {
             (self.replay)(Replayed::Record(Position(position), record))?;

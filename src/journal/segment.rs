@@ -29,7 +29,8 @@
 //! Payload by kind: data (1), `count` records: u32 end of each, counted from the end of this
 //! table, then the records; base (2), a piece of the base, `count` more pieces follow; seal (3),
 //! nothing; end (4), nothing, and sequence, position and chain are those of the segment that
-//! follows. 5 is kept for carried bodies. Zeros pad a batch to the next boundary.
+//! follows; carried (5), as data, and behind the records the u64 position of each: records of a segment
+//! that is to be used again. They take no position here. Zeros pad a batch to the next boundary.
 //!
 //! The chain value after a batch is `SHA-256(previous || header || hashes)`; the hashes are for
 //! data the leaf hash of each record, which commits to what it says, for base the SHA-256 of the piece.
@@ -56,6 +57,7 @@ const SEGMENT_MAGIC: [u8; 8] = *b"POUCHJNL";
 const VERSION: u32 = 1;
 const BATCH_MAGIC: [u8; 4] = *b"PBAT";
 const TABLE_ENTRY_BYTES: usize = 4;
+const POSITION_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
 
 /// Tells the lives of a segment apart: random, new each time a file is taken into use.
@@ -151,6 +153,7 @@ pub(super) enum Kind {
     Base,
     Seal,
     End,
+    Carried,
 }
 
 impl Kind {
@@ -160,6 +163,7 @@ impl Kind {
             Kind::Base => 2,
             Kind::Seal => 3,
             Kind::End => 4,
+            Kind::Carried => 5,
         }
     }
 
@@ -169,6 +173,7 @@ impl Kind {
             2 => Ok(Kind::Base),
             3 => Ok(Kind::Seal),
             4 => Ok(Kind::End),
+            5 => Ok(Kind::Carried),
             unknown => Err(unknown),
         }
     }
@@ -254,10 +259,16 @@ pub(super) fn batch_bytes(count: usize, encoded_bytes: usize) -> usize {
     (BATCH_HEADER_BYTES + count * TABLE_ENTRY_BYTES + encoded_bytes).next_multiple_of(BOUNDARY_BYTES)
 }
 
+/// Bytes that a batch of carried records takes on disk.
+pub(super) fn carried_bytes(count: usize, encoded_bytes: usize) -> usize {
+    batch_bytes(count, encoded_bytes + count * POSITION_BYTES)
+}
+
 /// What a batch holds when it is made.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Content<'a> {
     Records(&'a [Record]),
+    Carried(&'a [(u64, Record)]),
     Base { piece: &'a [u8], more: u32 },
     Seal,
     End,
@@ -287,7 +298,17 @@ impl Framer {
         self.bytes.resize(BATCH_HEADER_BYTES, 0);
         self.hashes.clear();
         let (kind, count, records) = match content {
-            Content::Records(records) => (Kind::Data, self.push_records(records)?, records.len() as u64),
+            Content::Records(records) => {
+                (Kind::Data, self.push_records(records.iter(), records.len())?, records.len() as u64)
+            }
+            Content::Carried(carried) => {
+                let records = carried.iter().map(|(_, record)| record);
+                let count = self.push_records(records, carried.len())?;
+                for (position, _) in carried {
+                    self.bytes.extend_from_slice(&position.to_be_bytes());
+                }
+                (Kind::Carried, count, 0)
+            }
             Content::Base { piece, more } => {
                 self.bytes.extend_from_slice(piece);
                 self.hashes.extend_from_slice(sha256(piece).as_bytes());
@@ -305,18 +326,22 @@ impl Framer {
         Ok(head_after(head, records, &header, &self.hashes))
     }
 
-    fn push_records(&mut self, records: &[Record]) -> Result<u32, RecordError> {
+    fn push_records<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a Record>,
+        count: usize,
+    ) -> Result<u32, RecordError> {
         let table = self.bytes.len();
-        let start = table + records.len() * TABLE_ENTRY_BYTES;
+        let start = table + count * TABLE_ENTRY_BYTES;
         self.bytes.resize(start, 0);
-        for (index, record) in records.iter().enumerate() {
+        for (index, record) in records.enumerate() {
             record.encode(&mut self.bytes)?;
             let end = u32::try_from(self.bytes.len() - start).expect("at most BATCH_BYTES_MAX");
             let entry = table + index * TABLE_ENTRY_BYTES;
             self.bytes[entry..entry + TABLE_ENTRY_BYTES].copy_from_slice(&end.to_be_bytes());
             self.hashes.extend_from_slice(leaf_hash(&record.leaf).as_bytes());
         }
-        Ok(u32::try_from(records.len()).expect("a batch's table is shorter than BATCH_BYTES_MAX"))
+        Ok(u32::try_from(count).expect("a batch's table is shorter than BATCH_BYTES_MAX"))
     }
 }
 
@@ -326,6 +351,8 @@ pub(super) struct Batch {
     pub(super) header: BatchHeader,
     pub(super) kind: Kind,
     pub(super) records: Vec<Record>,
+    /// Where the records of a carried batch stand in the log; empty for other kinds.
+    pub(super) carried: Vec<u64>,
     /// The piece of the base, empty for other kinds.
     pub(super) piece: Bytes,
     pub(super) after: Head,
@@ -338,10 +365,14 @@ pub(super) fn open_batch(header: BatchHeader, bytes: &Bytes) -> Result<Option<Ba
     let length = usize::try_from(header.length).expect("the bytes are in memory");
     let payload = bytes.slice(BATCH_HEADER_BYTES..BATCH_HEADER_BYTES + length);
     let mut hashes = Vec::new();
-    let (mut records, mut piece) = (Vec::new(), Bytes::new());
+    let (mut records, mut carried, mut piece) = (Vec::new(), Vec::new(), Bytes::new());
     match kind {
         Kind::Data => match open_records(header.count, &payload) {
             Some(read) => records = read,
+            None => return Ok(None),
+        },
+        Kind::Carried => match open_carried(header.count, payload) {
+            Some((read, positions)) => (records, carried) = (read, positions),
             None => return Ok(None),
         },
         Kind::Base => {
@@ -354,8 +385,16 @@ pub(super) fn open_batch(header: BatchHeader, bytes: &Bytes) -> Result<Option<Ba
     for record in &records {
         hashes.extend_from_slice(leaf_hash(&record.leaf).as_bytes());
     }
-    let after = head_after(header.head, records.len() as u64, &bytes[..BATCH_HEADER_BYTES], &hashes);
-    Ok(Some(Batch { header, kind, records, piece, after }))
+    let appended = if kind == Kind::Data { records.len() as u64 } else { 0 };
+    let after = head_after(header.head, appended, &bytes[..BATCH_HEADER_BYTES], &hashes);
+    Ok(Some(Batch { header, kind, records, carried, piece, after }))
+}
+
+fn open_carried(count: u32, mut payload: Bytes) -> Option<(Vec<Record>, Vec<u64>)> {
+    let bytes = usize::try_from(count).ok()?.checked_mul(POSITION_BYTES)?;
+    let positions = payload.split_off(payload.len().checked_sub(bytes)?);
+    let positions = positions.as_chunks().0.iter().map(|bytes| u64::from_be_bytes(*bytes)).collect();
+    Some((open_records(count, &payload)?, positions))
 }
 
 fn open_records(count: u32, payload: &Bytes) -> Option<Vec<Record>> {

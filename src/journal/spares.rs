@@ -1,29 +1,54 @@
 //! Segments made ready ahead of need: zero-filled and synced, so that a sync of the log later
-//! touches no metadata.
+//! touches no metadata. A segment that nobody needs any more is archived and becomes a spare again.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::io::ErrorKind;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
+use super::archive::{self, PREPARING_PREFIX};
+use super::reader::OpenSegment;
+use super::segment::Head;
 use super::{Disk, JournalError};
 
 const SPARE_PREFIX: &str = "spare-";
-const PREPARING_PREFIX: &str = "preparing-";
 /// Zeros written between two syncs, so that a sync of the log never waits behind all 64 MiB.
 const ZEROS_BYTES: usize = 4 * 1024 * 1024;
+/// How long a full disk is left alone before it is tried again.
+const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Names of files that are ready to become segments. What they hold carries another segment id.
 pub(super) struct Spares {
-    maker: Maker,
-    ready: VecDeque<String>,
-    background: Option<(Receiver<String>, JoinHandle<()>)>,
+    maker: Arc<Maker>,
+    thread: Option<JoinHandle<()>>,
 }
 
-#[derive(Clone)]
 struct Maker {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    ready: VecDeque<String>,
+    /// To be archived, oldest first, each with the head behind its end.
+    retired: VecDeque<(OpenSegment, Head)>,
+    /// How many are kept ready.
+    keep: usize,
+    /// Whether the disk had no room for the last one.
+    is_full: bool,
+    /// Why nothing more is made.
+    failed: Option<JournalError>,
+    ends: bool,
+}
+
+enum Work {
+    Archive(OpenSegment, Head),
+    Make,
+    End,
 }
 
 impl Spares {
@@ -48,35 +73,74 @@ impl Spares {
                 disk.remove(name).map_err(JournalError::disk("remove", name))?;
             }
         }
-        Ok(Spares { maker: Maker { disk: disk.clone(), segment_bytes }, ready, background: None })
+        let state = Mutex::new(State { ready, keep, ..State::default() });
+        let maker = Maker { disk: disk.clone(), segment_bytes, state, changed: Condvar::new() };
+        Ok(Spares { maker: Arc::new(maker), thread: None })
     }
 
-    /// Keeps up to `count` ready from now on, by a thread that ends with [`Spares::stop`].
-    pub(super) fn make_in_background(&mut self, count: usize) -> Result<(), JournalError> {
-        // The thread holds one more while the channel is full.
-        let Some(waiting) = count.checked_sub(1) else { return Ok(()) };
-        let (sender, receiver) = sync_channel(waiting);
-        let (maker, ready) = (self.maker.clone(), std::mem::take(&mut self.ready));
+    /// Keeps spares ready and archives from now on, by a thread that ends with [`Spares::stop`].
+    pub(super) fn work_in_background(&mut self) -> Result<(), JournalError> {
+        let maker = self.maker.clone();
         let thread = thread::Builder::new()
             .name("journal-spares".into())
-            .spawn(move || keep_making(&maker, ready, &sender))
+            .spawn(move || maker.work())
             .map_err(JournalError::disk("start the thread for", "spare segments"))?;
-        self.background = Some((receiver, thread));
+        self.thread = Some(thread);
         Ok(())
     }
 
-    /// The name of a file ready for use; makes one, and so blocks, only if none is ready.
-    pub(super) fn take(&mut self) -> Result<String, JournalError> {
-        let made = self.background.as_ref().and_then(|(names, _)| names.recv().ok());
-        // A thread that failed has ended: making one here brings the error up, or the disk has
-        // room again.
-        made.or_else(|| self.ready.pop_front()).map_or_else(|| self.maker.make(), Ok)
+    /// The name of a file ready for use; waits for one to be made only if none is ready.
+    pub(super) fn take(&self) -> Result<String, JournalError> {
+        let mut state = self.maker.state();
+        loop {
+            if let Some(name) = state.ready.pop_front() {
+                self.maker.changed.notify_all();
+                return Ok(name);
+            }
+            if let Some(error) = state.failed.take() {
+                return Err(error);
+            }
+            // With the disk full, making one here brings the error up, or there is room again.
+            if state.is_full || self.thread.is_none() {
+                drop(state);
+                return self.maker.make();
+            }
+            state = self.maker.changed.wait(state).expect("no holder of the lock panics");
+        }
+    }
+
+    /// Archives a segment of which nothing is needed any more, up to the head behind its end, and then makes
+    /// it a spare; in the background where that works.
+    pub(super) fn retire(&self, segment: OpenSegment, end: Head) -> Result<(), JournalError> {
+        if self.thread.is_none() {
+            return self.maker.archive(&segment, end);
+        }
+        self.maker.state().retired.push_back((segment, end));
+        self.maker.changed.notify_all();
+        Ok(())
+    }
+
+    /// Whether the disk has no room for another one, and not more than `reserve` are left.
+    pub(super) fn is_short(&self, reserve: usize) -> bool {
+        let state = self.maker.state();
+        state.is_full && state.ready.len() <= reserve
+    }
+
+    /// Segments that wait to be archived.
+    pub(super) fn retiring(&self) -> usize {
+        self.maker.state().retired.len()
+    }
+
+    /// Why an archive could not be written, if that is final.
+    pub(super) fn failure(&self) -> Option<JournalError> {
+        self.maker.state().failed.take()
     }
 
     /// Ends the thread and waits for it.
     pub(super) fn stop(&mut self) {
-        if let Some((names, thread)) = self.background.take() {
-            drop(names);
+        if let Some(thread) = self.thread.take() {
+            self.maker.state().ends = true;
+            self.maker.changed.notify_all();
             if thread.join().is_err() {
                 tracing::error!("the thread that makes spare segments panicked");
             }
@@ -84,38 +148,113 @@ impl Spares {
     }
 }
 
-fn keep_making(maker: &Maker, mut ready: VecDeque<String>, sender: &SyncSender<String>) {
-    loop {
-        let name = match ready.pop_front().map_or_else(|| maker.make(), Ok) {
-            Ok(name) => name,
-            Err(error) => {
-                tracing::warn!(%error, "no spare segment could be made");
-                return;
+impl Maker {
+    fn work(&self) {
+        loop {
+            let worked = match self.next_work() {
+                Work::End => return,
+                Work::Archive(segment, end) => self.archive(&segment, end).inspect(|()| {
+                    self.state().retired.pop_front();
+                }),
+                Work::Make => self.make().map(|name| self.state().ready.push_back(name)),
+            };
+            let mut state = self.state();
+            state.is_full = worked.as_ref().is_err_and(is_full);
+            match worked {
+                Ok(()) => {}
+                Err(error) if state.is_full => {
+                    tracing::warn!(%error, "no room for a spare segment or an archive")
+                }
+                Err(error) => {
+                    tracing::error!(%error, "no spare segment, no archive any more");
+                    state.failed = Some(error);
+                    state.keep = 0;
+                    state.retired.clear();
+                }
             }
-        };
-        if sender.send(name).is_err() {
-            return;
+            self.changed.notify_all();
         }
     }
-}
 
-impl Maker {
+    /// Waits until there is something to do. A full disk is given a pause.
+    fn next_work(&self) -> Work {
+        let mut state = self.state();
+        let mut paused = !state.is_full;
+        loop {
+            if state.ends {
+                return Work::End;
+            }
+            let next = match state.retired.front().cloned() {
+                Some((segment, end)) => Some(Work::Archive(segment, end)),
+                None => (state.ready.len() < state.keep).then_some(Work::Make),
+            };
+            match next {
+                Some(work) if paused => return work,
+                Some(_) => {
+                    let waited = self.changed.wait_timeout(state, FULL_DISK_PAUSE);
+                    let (again, timeout) = waited.expect("no holder of the lock panics");
+                    state = again;
+                    paused = timeout.timed_out();
+                }
+                None => state = self.changed.wait(state).expect("no holder of the lock panics"),
+            }
+        }
+    }
+
     fn make(&self) -> Result<String, JournalError> {
         let id = self.disk.random_id().map_err(JournalError::disk("draw a name for", "a spare segment"))?;
         let id = u128::from_be_bytes(id.0);
         let preparing = format!("{PREPARING_PREFIX}{id:032x}");
         let file = self.disk.create(&preparing).map_err(JournalError::disk("create", &preparing))?;
+        let filled = self.fill(&*file, &preparing);
+        if filled.as_ref().is_err_and(is_full) {
+            // What is there of it takes the room that others wait for.
+            self.disk.remove(&preparing).map_err(JournalError::disk("remove", &preparing))?;
+        }
+        filled?;
+        let name = format!("{SPARE_PREFIX}{id:032x}");
+        self.disk.rename(&preparing, &name).map_err(JournalError::disk("rename", &preparing))?;
+        Ok(name)
+    }
+
+    fn fill(&self, file: &dyn super::SegmentFile, name: &str) -> Result<(), JournalError> {
         let zeros = vec![0; ZEROS_BYTES];
         let mut offset = 0;
         while offset < self.segment_bytes {
             let left = usize::try_from(self.segment_bytes - offset).unwrap_or(ZEROS_BYTES);
             let piece = &zeros[..left.min(ZEROS_BYTES)];
-            file.write_at(piece, offset).map_err(JournalError::disk("fill", &preparing))?;
-            file.sync().map_err(JournalError::disk("sync", &preparing))?;
+            file.write_at(piece, offset).map_err(JournalError::disk("fill", name))?;
+            file.sync().map_err(JournalError::disk("sync", name))?;
             offset += piece.len() as u64;
         }
-        let name = format!("{SPARE_PREFIX}{id:032x}");
-        self.disk.rename(&preparing, &name).map_err(JournalError::disk("rename", &preparing))?;
-        Ok(name)
+        Ok(())
     }
+
+    /// Archives a segment, and makes it a spare, or nothing where there are enough. The name is durable
+    /// before the file is written to again: else a power cut would bring back the old name with what is new.
+    fn archive(&self, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
+        archive::write(&*self.disk, segment, end)?;
+        let is_wanted = {
+            let state = self.state();
+            state.ready.len() < state.keep && segment.header.segment_bytes == self.segment_bytes
+        };
+        if is_wanted {
+            let name = format!("{SPARE_PREFIX}{:032x}", u128::from_be_bytes(segment.header.id.0));
+            self.disk.rename(&segment.name, &name).map_err(JournalError::disk("rename", &segment.name))?;
+            self.disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))?;
+            self.state().ready.push_back(name);
+        } else {
+            self.disk.remove(&segment.name).map_err(JournalError::disk("remove", &segment.name))?;
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the lock panics")
+    }
+}
+
+fn is_full(error: &JournalError) -> bool {
+    let JournalError::Disk { source, .. } = error else { return false };
+    matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::reader::{OpenSegment, Reader};
 use super::segment::{
     BATCH_HEADER_BYTES, BOUNDARY, BOUNDARY_BYTES, Content, Framer, Head, SegmentHeader, batch_bytes,
+    carried_bytes,
 };
 use super::spares::Spares;
 use super::{Disk, JournalError, Options};
@@ -107,7 +108,7 @@ impl Writer {
     /// Goes on in a fresh segment that begins with `base`: the exchange after all records so far.
     ///
     /// # Errors
-    /// [`JournalError::TooLong`] if the base takes more than a quarter of a segment.
+    /// [`JournalError::TooLong`] if the base takes more than half of a segment.
     pub fn roll(&mut self, base: &[u8]) -> Result<(), JournalError> {
         self.take_segment(base, &[])
     }
@@ -115,9 +116,9 @@ impl Writer {
     /// As [`Writer::roll`], with `records` as the first batch, durable before the segment counts.
     pub(super) fn take_segment(&mut self, base: &[u8], records: &[Record]) -> Result<(), JournalError> {
         self.final_on_error(|writer| {
-            let quarter = usize::try_from(writer.options.segment_bytes / 4).unwrap_or(usize::MAX);
-            if base.len() > quarter {
-                return Err(JournalError::TooLong { what: "base", bytes: base.len(), bytes_max: quarter });
+            let bytes_max = writer.options.base_bytes_max();
+            if base.len() > bytes_max {
+                return Err(JournalError::TooLong { what: "base", bytes: base.len(), bytes_max });
             }
             let previous = writer.current.take();
             let spare = writer.prepare(base)?;
@@ -144,9 +145,98 @@ impl Writer {
         &self.options
     }
 
-    /// Keeps spare segments ready by a second thread.
+    /// Keeps spare segments ready, and archives, by a second thread.
     pub(super) fn make_spares_in_background(&mut self) -> Result<(), JournalError> {
-        self.spares.make_in_background(self.options.spare_segments)
+        self.spares.work_in_background()
+    }
+
+    /// Positions below this one are in the oldest segment, which could be used again once none of them is
+    /// needed; `None` while there is only the one that is written to.
+    pub fn oldest_end(&self) -> Option<Position> {
+        self.reader.oldest().map(|(_, end)| Position(end.position))
+    }
+
+    /// Whether there is room for everything, or only for receipts and administrative records.
+    pub fn has_room(&self) -> bool {
+        let kept = self.reader.segments() + self.spares.retiring();
+        let reserve = self.options.reserve_segments;
+        kept + reserve <= self.options.segments_max && !self.spares.is_short(reserve)
+    }
+
+    /// Gives the oldest segment up, if of all its records only `needed` ones are still needed and those are
+    /// few: they are carried into the newest segment, and the old one is archived and becomes a spare. Says
+    /// whether it did; else it may once fewer are needed, or the newest segment is newer.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] and [`JournalError::Corrupt`]; they are final.
+    pub fn retire_oldest(&mut self, needed: &[Position]) -> Result<bool, JournalError> {
+        self.final_on_error(|writer| {
+            if let Some(error) = writer.spares.failure() {
+                return Err(error);
+            }
+            let Some((oldest, end)) = writer.reader.oldest() else { return Ok(false) };
+            let Some(carried) = writer.load_needed(needed)? else { return Ok(false) };
+            if !writer.carry(&carried)? {
+                return Ok(false);
+            }
+            writer.reader.remove_oldest_segment();
+            writer.spares.retire(oldest, end)?;
+            Ok(true)
+        })
+    }
+
+    /// The needed records of the oldest segment; `None` if they are more than a quarter of one.
+    fn load_needed(&self, needed: &[Position]) -> Result<Option<Vec<(u64, Record)>>, JournalError> {
+        let bytes_max = self.options.carried_bytes_max();
+        let (mut carried, mut bytes) = (Vec::new(), 0);
+        for position in needed.iter().filter(|position| self.reader.is_in_oldest(position.0)) {
+            let record = self.reader.load(*position)?;
+            bytes += record.encoded_len();
+            carried.push((position.0, record));
+            if bytes > bytes_max {
+                return Ok(None);
+            }
+        }
+        Ok(Some(carried))
+    }
+
+    /// Writes records into the newest segment once more, confirmed when it returns: so that a start never
+    /// has to write them again. Says whether there was room before the next roll.
+    fn carry(&mut self, carried: &[(u64, Record)]) -> Result<bool, JournalError> {
+        if carried.is_empty() {
+            return Ok(true);
+        }
+        let mut batches = vec![Vec::new()];
+        let mut bytes = 0;
+        for (position, record) in carried {
+            let batch = batches.last_mut().expect("there is always one");
+            bytes += record.encoded_len();
+            if !batch.is_empty() && carried_bytes(batch.len() + 1, bytes) > self.options.batch_bytes_max() {
+                bytes = record.encoded_len();
+                batches.push(vec![(*position, record.clone())]);
+            } else {
+                batch.push((*position, record.clone()));
+            }
+        }
+        let size = |batch: &Vec<(u64, Record)>| {
+            carried_bytes(batch.len(), batch.iter().map(|(_, record)| record.encoded_len()).sum()) as u64
+        };
+        let needed = batches.iter().map(size).sum::<u64>() + BOUNDARY;
+        let Some(segment) = &self.current else { return Ok(false) };
+        if self.offset + needed > footer_offset(segment) {
+            return Ok(false);
+        }
+        for batch in &batches {
+            let offset = self.offset;
+            self.write(Content::Carried(batch))?;
+            self.sync()?;
+            let positions: Vec<u64> = batch.iter().map(|(position, _)| *position).collect();
+            self.reader.add_carried(&positions, offset);
+        }
+        self.write(Content::Seal)?;
+        self.sync()?;
+        self.unsealed = false;
+        Ok(true)
     }
 
     /// Writes header and base into a spare, which becomes the current segment but for its name.

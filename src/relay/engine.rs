@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     alarms::Alarms,
-    exchange::{Body, ConnId, Exchange, Input, Now, Output, Report},
+    exchange::{Body, ConnId, Exchange, Input, Now, Output, Report, Room},
     identity::PartyId,
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
     record::{Record, SALT_BYTES, content::Content},
@@ -235,6 +235,11 @@ impl Engine {
                 self.tasks.remove(&conn);
                 self.input(Input::Closed { conn })
             }
+            // Settled meanwhile: its segment may be in use again.
+            Message::Loaded { position, record: Err(error) } if !self.exchange.needs(position) => {
+                tracing::debug!(%error, "a body came too late to be needed");
+                self.input(Input::LoadedNothing { position })
+            }
             Message::Loaded { position, record } => {
                 let body = body_of(position, &record?)?;
                 self.input(Input::Loaded { position, body })
@@ -259,6 +264,14 @@ impl Engine {
             }
             Event::BaseWanted => {
                 self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into())
+            }
+            Event::NeededWanted(end) => {
+                self.journal.needed(self.exchange.needed_below(end)).map_err(|_| JournalError::Stopped.into())
+            }
+            Event::Room(has_room) => {
+                let room = if has_room { Room::Plenty } else { Room::ReceiptsOnly };
+                tracing::warn!(has_room, "the journal's room changed");
+                self.input(Input::Room(room))
             }
             // What the last batch became is unknown: nothing more may be said to anybody (promise 9).
             Event::Failed(error) => Err(error.into()),

@@ -14,8 +14,9 @@ use crate::{
     merkle::Frontier,
     record::{
         Record,
-        administrative::Act,
+        administrative::{Act, AdministrativeLeaf},
         content::{self, Content},
+        leaf::{Opening, OpeningKind, is_administrative},
     },
     wire::{
         Position,
@@ -88,12 +89,17 @@ pub fn read<E: From<LogError>>(
 ) -> Result<LogHead, E> {
     let mut tree = Frontier::new();
     let read = journal::observe(&dir.join(JOURNAL_FOLDER), &mut |replayed| {
-        let Replayed::Record(position, record) = replayed else { return Ok(()) };
+        let (position, record, is_whole) = match replayed {
+            Replayed::Base(_) => return Ok(()),
+            Replayed::Record(position, record) => (position, record, true),
+            Replayed::Archived(position, record) => (position, record, false),
+        };
         tree.append(content::leaf_hash(&record));
         if position < since {
             return Ok(());
         }
-        line(describe(position, &record).map_err(Ended::Log)?).map_err(Ended::Line)
+        let told = if is_whole { describe(position, &record) } else { describe_archived(position, &record) };
+        line(told.map_err(Ended::Log)?).map_err(Ended::Line)
     });
     match read {
         Ok(()) => Ok(LogHead {
@@ -163,6 +169,27 @@ fn describe_order(order: &Order) -> (&'static str, u32, String) {
         OrderKind::Erase { position } => (0, format!("position {position}")),
     };
     ("order", party, format!("{} {} {detail}", order.number, order.kind.name()).trim_end().to_owned())
+}
+
+/// A record of which leaf and opening are left.
+fn describe_archived(position: Position, record: &Record) -> Result<LogLine, LogError> {
+    let malformed = |source| ReplayError::Malformed { position, source };
+    let (log_time_us, kind, party, what, hash) = if is_administrative(&record.leaf) {
+        let leaf = AdministrativeLeaf::decode(&record.leaf).map_err(malformed)?;
+        let (kind, party, what) = describe_act(&leaf.act);
+        (leaf.log_time_us, kind, party, what, content::leaf_hash(record))
+    } else {
+        let opening = Opening::decode(&record.opening).map_err(malformed)?;
+        let kind = match opening.kind {
+            OpeningKind::Envelope => "envelope",
+            OpeningKind::Receipts => "receipts",
+            OpeningKind::Refusal => "refusal",
+            OpeningKind::Expiry => "expired",
+        };
+        (opening.log_time_us, kind, 0, "archived: header and body are gone".to_owned(), opening.hash)
+    };
+    let (position, to, hash) = (position.0, Vec::new(), hash.to_string());
+    Ok(LogLine { position, log_time_us, kind, party, to, what, hash })
 }
 
 fn describe_act(act: &Act) -> (&'static str, u32, String) {

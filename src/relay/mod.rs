@@ -39,7 +39,7 @@ use crate::{
     alarms::Alarms,
     config::{self, ConfigError, RelayConfig},
     exchange::{Exchange, ReplayError},
-    journal::{self, FileDisk, JournalError, Options, Reader, Replayed, Writer},
+    journal::{self, Disk, FileDisk, JournalError, Options, Reader, Replayed, Writer},
     keys::{KeyError, SigningKey},
     limits::Limits,
     roster::{self, Roster, RosterError, TrustBundle},
@@ -170,8 +170,8 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let offered = reload::read_roster(&config)?;
     let sign = SigningKey::load(&config.pki.join("sign.key"))?;
     // Off this thread, so that a signal is heard while gigabytes are read back.
-    let (folder, trust) = (config.dir.clone(), bundle.clone());
-    let reading = tokio::task::spawn_blocking(move || open_journal(&folder, trust));
+    let (folder, bytes_max, trust) = (config.dir.clone(), config.journal_bytes_max, bundle.clone());
+    let reading = tokio::task::spawn_blocking(move || open_journal(&folder, bytes_max, trust));
     let opened = reading.await.map_err(|_| JournalError::Stopped)??;
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;
@@ -248,19 +248,24 @@ struct Opened {
 }
 
 /// Reads the whole journal back before anything listens.
-fn open_journal(folder: &Path, bundle: TrustBundle) -> Result<Opened, RelayError> {
+fn open_journal(folder: &Path, journal_bytes_max: u64, bundle: TrustBundle) -> Result<Opened, RelayError> {
     std::fs::create_dir_all(folder)
         .map_err(|source| RelayError::Folder { path: folder.to_owned(), source })?;
-    let disk = Arc::new(FileDisk::open(&folder.join(JOURNAL_FOLDER))?);
+    let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&folder.join(JOURNAL_FOLDER))?);
     let mut exchange = Exchange::new(Limits::DEFAULT, bundle);
-    let replay = |exchange: &mut Exchange, replayed: Replayed| -> Result<(), RelayError> {
+    let mut is_first = true;
+    let (notes, options) = (disk.clone(), Options::with_bytes_max(journal_bytes_max));
+    let mut replay = |exchange: &mut Exchange, replayed: Replayed| -> Result<(), RelayError> {
         match replayed {
+            Replayed::Base(base) if std::mem::take(&mut is_first) => {
+                exchange.restore(&base, |position| Ok(journal::note(&*notes, position)?))
+            }
             Replayed::Base(base) => Ok(exchange.replay_base(&base)?),
             Replayed::Record(position, record) => Ok(exchange.replay(position, &record)?),
+            Replayed::Archived(position, _) => Err(JournalError::NoRecord(position.0).into()),
         }
     };
-    let recovered =
-        journal::recover(disk, Options::DEFAULT, &mut |replayed| replay(&mut exchange, replayed))?;
+    let recovered = journal::recover(disk, options, &mut |replayed| replay(&mut exchange, replayed))?;
     let base = exchange.base();
     let (writer, reader) = recovered.open(&base, &mut |replayed| replay(&mut exchange, replayed))?;
     tracing::info!(records = exchange.tree().size(), "journal read back");

@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::{Buf, BufMut, TryGetError};
+
 use crate::{
     limits::MAILBOX_MARKS_MAX,
     wire::{Position, Precedence},
 };
+
+/// A bit of the count of a record's items in a segment's base: there are at most 64.
+const MARKS_ALONE: u8 = 128;
 
 /// What waits for one party. Positions only: bodies are loaded when they are due.
 #[derive(Clone, Debug, Default)]
@@ -147,6 +152,57 @@ impl Mailbox {
     /// Receipts up to here are confirmed.
     pub fn confirmed(&self) -> Option<Position> {
         self.confirmed
+    }
+
+    /// Whether it has receipts, or had some confirmed.
+    pub(super) fn knows_receipts(&self) -> bool {
+        self.confirmed.is_some() || !self.receipts.is_empty()
+    }
+
+    /// Whether receipts of this record wait.
+    pub(super) fn has_receipts_of(&self, position: Position) -> bool {
+        self.receipts.contains_key(&position)
+    }
+
+    /// Takes over receipts and what was confirmed of them.
+    pub fn take_receipts(&mut self, other: Mailbox) {
+        (self.receipts, self.marks, self.confirmed) = (other.receipts, other.marks, other.confirmed);
+    }
+
+    /// Records below a position whose receipts wait.
+    pub(super) fn receipts_below(&self, end: Position) -> impl Iterator<Item = Position> {
+        self.receipts.range(..end).map(|(position, _)| *position)
+    }
+
+    /// `u64 the first position that is not confirmed || u32 n || n x (u64 position || u8 m, with 128 where they
+    /// are marks alone || m x u8 item)`: what no record says.
+    pub(super) fn encode_receipts(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.confirmed.map_or(0, |confirmed| confirmed.0.saturating_add(1)));
+        out.put_u32(u32::try_from(self.receipts.len()).expect("bounded in limits"));
+        for (position, items) in &self.receipts {
+            out.put_u64(position.0);
+            let small = |n: usize| u8::try_from(n).expect("a record has at most 64 items");
+            out.put_u8(small(items.len()) | if self.marks.contains(position) { MARKS_ALONE } else { 0 });
+            out.extend(items.iter().copied().map(small));
+        }
+    }
+
+    /// Reads [`Mailbox::encode_receipts`].
+    pub(super) fn decode_receipts(fields: &mut &[u8]) -> Result<Mailbox, TryGetError> {
+        let unconfirmed = fields.try_get_u64()?;
+        let mut mailbox =
+            Mailbox { confirmed: unconfirmed.checked_sub(1).map(Position), ..Mailbox::default() };
+        for _ in 0..fields.try_get_u32()? {
+            let position = Position(fields.try_get_u64()?);
+            let count = fields.try_get_u8()?;
+            let mut items = vec![0; usize::from(count & !MARKS_ALONE)];
+            fields.try_copy_to_slice(&mut items)?;
+            mailbox.receipts.insert(position, items.into_iter().map(usize::from).collect());
+            if count & MARKS_ALONE != 0 {
+                mailbox.marks.insert(position);
+            }
+        }
+        Ok(mailbox)
     }
 
     /// Forgets what a session was sent: all of it is due again.

@@ -3,6 +3,7 @@
 //! The router is lasting state only: everything in it changes in `exchange::apply` and nowhere else,
 //! but for what one session has already been sent, which the [`mailbox`] forgets with the session.
 
+mod base;
 pub mod mailbox;
 pub mod orders;
 pub mod policy;
@@ -11,12 +12,13 @@ pub mod submissions;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    limits::{self, Limits},
     record::{
         content::{AcceptedEnvelope, AcceptedReceipts, Traffic},
         expiry::ExpiredEnvelope,
     },
     roster::PartyNumber,
-    wire::{EnvelopeHash, Position, Precedence, envelope::Addressee, receipt::ReceiptItem},
+    wire::{EnvelopeHash, Position, Precedence, SubmissionNumber, envelope::Addressee, receipt::ReceiptItem},
 };
 
 use mailbox::Mailbox;
@@ -85,6 +87,11 @@ pub struct Router {
     held: BTreeMap<Position, Box<Held>>,
     /// The held ones by the second in which they expire.
     expiries: BTreeSet<(u64, Position)>,
+    /// Addressees of held envelopes, all together.
+    addressees_held: usize,
+    /// Submission numbers remembered of all parties, and numbers of their Stored frames.
+    submissions_remembered: usize,
+    stored_remembered: usize,
 }
 
 impl Router {
@@ -113,17 +120,60 @@ impl Router {
         self.parties.get(&party).map_or(0, |state| state.mailbox.envelopes()) + pending < envelopes_max
     }
 
+    /// Whether so many more envelopes and addressees fit all mailboxes together: what is held must fit a
+    /// segment's base.
+    pub fn has_room_in_all(&self, envelopes: usize, addressees: usize, limits: &Limits) -> bool {
+        self.held.len() + envelopes <= limits.held_envelopes_max
+            && self.addressees_held + addressees <= limits.held_addressees_max
+    }
+
+    /// Spends a submission number. Of all parties together so many are remembered; beyond that, the party
+    /// whose oldest one is the oldest of all forgets half of its own.
+    pub fn spend(
+        &mut self,
+        party: PartyNumber,
+        number: SubmissionNumber,
+        hash: EnvelopeHash,
+        outcome: Outcome,
+    ) {
+        let submissions = &mut self.party(party).submissions;
+        let before = submissions.remembered().len();
+        submissions.spend(number, hash, outcome);
+        let grown = submissions.remembered().len() - before;
+        self.submissions_remembered += grown;
+        if self.submissions_remembered > limits::SUBMISSIONS_REMEMBERED_IN_ALL {
+            let all = self.parties.values_mut().map(|state| &mut state.submissions);
+            let oldest = all.filter(|one| one.oldest().is_some()).min_by_key(|one| one.oldest());
+            self.submissions_remembered -= oldest.map_or(0, Submissions::forget_half);
+        }
+    }
+
+    /// Records below a position that somebody still waits for, rising: envelopes that are not settled by all,
+    /// receipts that are not confirmed.
+    pub fn needed_below(&self, end: Position) -> Vec<Position> {
+        let held = self.held.range(..end).map(|(position, _)| *position);
+        let receipts = self.parties.values().flat_map(|state| state.mailbox.receipts_below(end));
+        let needed: BTreeSet<Position> = held.chain(receipts).collect();
+        needed.into_iter().collect()
+    }
+
+    /// Whether a record is one of [`Router::needed_below`].
+    pub fn is_needed(&self, position: Position) -> bool {
+        self.held.contains_key(&position)
+            || self.parties.values().any(|state| state.mailbox.has_receipts_of(position))
+    }
+
     /// Takes an accepted envelope in: spends its number, and puts it into every addressee's mailbox.
     pub fn accept(&mut self, accepted: &AcceptedEnvelope, position: Position) {
         let core = &accepted.core;
         let outcome = Outcome::Accepted { position, traffic: accepted.traffic };
-        self.party(core.sender).submissions.spend(core.submission, accepted.hash, outcome);
-        let mut addressees = Vec::with_capacity(core.addressees.len());
-        for Addressee { party, role } in &core.addressees {
-            let precedence = core.precedence(*role);
-            addressees.push(Waiting { party: *party, precedence, settled: false });
-            self.party(*party).mailbox.put(position, precedence);
-        }
+        self.spend(core.sender, core.submission, accepted.hash, outcome);
+        let waiting = |Addressee { party, role }: &Addressee| Waiting {
+            party: *party,
+            precedence: core.precedence(*role),
+            settled: false,
+        };
+        let addressees: Vec<Waiting> = core.addressees.iter().map(waiting).collect();
         let unsettled = addressees.len();
         let held = Held {
             hash: accepted.hash,
@@ -133,7 +183,16 @@ impl Router {
             expires_s: core.expires_s,
             traffic: accepted.traffic,
         };
-        self.expiries.insert((core.expires_s, position));
+        self.hold(position, held);
+    }
+
+    /// Holds an envelope for those of its addressees that have not settled it.
+    fn hold(&mut self, position: Position, held: Held) {
+        for waiting in held.addressees.iter().filter(|waiting| !waiting.settled) {
+            self.party(waiting.party).mailbox.put(position, waiting.precedence);
+        }
+        self.addressees_held += held.addressees.len();
+        self.expiries.insert((held.expires_s, position));
         let before = self.held.insert(position, Box::new(held));
         assert!(before.is_none(), "one record, one position");
     }
@@ -186,7 +245,7 @@ impl Router {
     /// Returns the envelopes that nobody waits for any more, and the senders that have receipts waiting.
     pub fn settle(&mut self, receipts: &AcceptedReceipts, position: Position) -> Settled {
         let mut settled = Settled::default();
-        self.party(receipts.receiptor).stored.take(receipts.batch.number, position, receipts.traffic);
+        self.take_stored(receipts, position);
         for (index, part) in receipts.batch.parts.iter().enumerate() {
             if part.item.kind.settles() {
                 for (_, envelope) in &part.item.envelopes {
@@ -206,6 +265,20 @@ impl Router {
         settled
     }
 
+    /// As [`Router::spend`], for the number of a Stored frame.
+    fn take_stored(&mut self, receipts: &AcceptedReceipts, position: Position) {
+        let stored = &mut self.party(receipts.receiptor).stored;
+        let before = stored.remembered();
+        stored.take(receipts.batch.number, position, receipts.traffic);
+        let grown = stored.remembered() - before;
+        self.stored_remembered += grown;
+        if self.stored_remembered > limits::STORED_REMEMBERED_IN_ALL {
+            let all = self.parties.values_mut().map(|state| &mut state.stored);
+            let oldest = all.filter(|one| one.oldest().is_some()).min_by_key(|one| one.oldest());
+            self.stored_remembered -= oldest.map_or(0, StoredNumbers::forget_half);
+        }
+    }
+
     /// Takes an envelope out of one mailbox, where it is in it: then says whether it was the last.
     fn take_out(&mut self, party: PartyNumber, position: Position) -> Option<bool> {
         let held = self.held.get_mut(&position)?;
@@ -219,8 +292,8 @@ impl Router {
         held.unsettled -= 1;
         let (is_last, expires_s) = (held.unsettled == 0, held.expires_s);
         self.party(party).mailbox.settle(position, precedence);
-        if is_last {
-            self.held.remove(&position);
+        if is_last && let Some(held) = self.held.remove(&position) {
+            self.addressees_held -= held.addressees.len();
             self.expiries.remove(&(expires_s, position));
         }
         Some(is_last)

@@ -2,9 +2,16 @@
 
 use std::collections::VecDeque;
 
+use bytes::{Buf, BufMut, TryGetError};
+
 use crate::{
     limits::SUBMISSIONS_REMEMBERED,
-    record::content::Traffic,
+    merkle::Hash,
+    record::{
+        SALT_BYTES,
+        content::Traffic,
+        leaf::{Opening, OpeningKind},
+    },
     wire::{EnvelopeHash, Position, SubmissionNumber},
 };
 
@@ -45,6 +52,61 @@ pub struct Spent {
 pub struct Submissions {
     last: SubmissionNumber,
     spent: VecDeque<Spent>,
+}
+
+impl Spent {
+    /// Bytes in a segment's base.
+    pub const BASE_BYTES: usize = 8 + 32 + 32 + 8 + 4 + 1 + 2 + 8;
+
+    /// `u64 number || hash[32] || salt[32] || u64 log time_us || u32 roster version || u8 1 accepted, 2 refused
+    /// || u16 code || u64 position`: the opening's hash is the envelope's.
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (kind, code, position, traffic) = match self.outcome {
+            Outcome::Accepted { position, traffic } => (1, 0, position, traffic),
+            Outcome::Refused { position, code, traffic } => (2, code, position, traffic),
+        };
+        out.put_u64(self.number.0);
+        out.put_slice(self.hash.0.as_bytes());
+        put_traffic(out, &traffic);
+        out.put_u8(kind);
+        out.put_u16(code);
+        out.put_u64(position.0);
+    }
+
+    fn decode(fields: &mut &[u8]) -> Result<Spent, TryGetError> {
+        let number = SubmissionNumber(fields.try_get_u64()?);
+        let hash = take_hash(fields)?;
+        let (salt, time, version) = take_traffic(fields)?;
+        let (kind, code) = (fields.try_get_u8()?, fields.try_get_u16()?);
+        let position = Position(fields.try_get_u64()?);
+        let traffic = |kind| Traffic {
+            salt,
+            opening: Opening { kind, log_time_us: time, roster_version: version, hash },
+        };
+        let outcome = if kind == 1 {
+            Outcome::Accepted { position, traffic: traffic(OpeningKind::Envelope) }
+        } else {
+            Outcome::Refused { position, code, traffic: traffic(OpeningKind::Refusal) }
+        };
+        Ok(Spent { number, hash: EnvelopeHash(hash), outcome })
+    }
+}
+
+/// `salt[32] || u64 log time_us || u32 roster version`: what an opening adds to a hash that is known.
+pub(super) fn put_traffic(out: &mut Vec<u8>, traffic: &Traffic) {
+    out.put_slice(&traffic.salt);
+    out.put_u64(traffic.opening.log_time_us);
+    out.put_u32(traffic.opening.roster_version);
+}
+
+pub(super) fn take_traffic(fields: &mut &[u8]) -> Result<([u8; SALT_BYTES], u64, u32), TryGetError> {
+    Ok((take_hash(fields)?.0, fields.try_get_u64()?, fields.try_get_u32()?))
+}
+
+pub(super) fn take_hash(fields: &mut &[u8]) -> Result<Hash, TryGetError> {
+    let mut hash = Hash::ZERO;
+    fields.try_copy_to_slice(&mut hash.0)?;
+    Ok(hash)
 }
 
 /// How a number stands to those spent before.
@@ -89,6 +151,34 @@ impl Submissions {
         }
         self.spent.push_back(Spent { number, hash, outcome });
     }
+
+    /// Where the oldest number that is remembered stands.
+    pub(super) fn oldest(&self) -> Option<Position> {
+        self.spent.front().map(|spent| match spent.outcome {
+            Outcome::Accepted { position, .. } | Outcome::Refused { position, .. } => position,
+        })
+    }
+
+    /// Forgets the older half of what is remembered, one at least, and says how many that were.
+    pub(super) fn forget_half(&mut self) -> usize {
+        self.spent.drain(..self.spent.len().div_ceil(2)).len()
+    }
+
+    /// `u64 last || u16 n || n x spent`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.last.0);
+        out.put_u16(u16::try_from(self.spent.len()).expect("at most 512"));
+        for spent in &self.spent {
+            spent.encode(out);
+        }
+    }
+
+    pub(super) fn decode(fields: &mut &[u8]) -> Result<Submissions, TryGetError> {
+        let last = SubmissionNumber(fields.try_get_u64()?);
+        let count = fields.try_get_u16()?;
+        let spent = (0..count).map(|_| Spent::decode(fields)).collect::<Result<_, _>>()?;
+        Ok(Submissions { last, spent })
+    }
 }
 
 /// A desk's Stored frames: the last number, and where the last 512 are.
@@ -120,15 +210,55 @@ impl StoredNumbers {
         }
         self.taken.push_back((number, position, traffic));
     }
+
+    /// Where the oldest frame that is remembered stands.
+    pub(super) fn oldest(&self) -> Option<Position> {
+        self.taken.front().map(|(_, position, _)| *position)
+    }
+
+    /// Forgets the older half of what is remembered, one at least, and says how many that were.
+    pub(super) fn forget_half(&mut self) -> usize {
+        self.taken.drain(..self.taken.len().div_ceil(2)).len()
+    }
+
+    pub(super) fn remembered(&self) -> usize {
+        self.taken.len()
+    }
+
+    /// Bytes of one number in a segment's base.
+    pub const BASE_BYTES: usize = 8 + 8 + 32 + 32 + 8 + 4;
+
+    /// `u64 last || u16 n || n x (u64 number || u64 position || root of the receipts[32] || salt[32] || u64 log
+    /// time_us || u32 roster version)`.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.last);
+        out.put_u16(u16::try_from(self.taken.len()).expect("at most 512"));
+        for (number, position, traffic) in &self.taken {
+            out.put_u64(*number);
+            out.put_u64(position.0);
+            out.put_slice(traffic.opening.hash.as_bytes());
+            put_traffic(out, traffic);
+        }
+    }
+
+    pub(super) fn decode(fields: &mut &[u8]) -> Result<StoredNumbers, TryGetError> {
+        let last = fields.try_get_u64()?;
+        let count = fields.try_get_u16()?;
+        let mut taken = VecDeque::new();
+        for _ in 0..count {
+            let (number, position) = (fields.try_get_u64()?, Position(fields.try_get_u64()?));
+            let hash = take_hash(fields)?;
+            let (salt, log_time_us, roster_version) = take_traffic(fields)?;
+            let opening = Opening { kind: OpeningKind::Receipts, log_time_us, roster_version, hash };
+            taken.push_back((number, position, Traffic { salt, opening }));
+        }
+        Ok(StoredNumbers { last, taken })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        merkle::Hash,
-        record::leaf::{Opening, OpeningKind},
-    };
 
     fn traffic() -> Traffic {
         let opening =

@@ -298,6 +298,10 @@ impl Run {
         let mut world = old.restart();
         world.exchange.replay_base(&base).expect("replay gives the live state");
         assert_eq!(world.exchange.base(), base);
+        // And so does the base alone, with which the world goes on.
+        let restored = world.restored(&base);
+        assert_eq!(restored.router, world.exchange.router);
+        world.exchange = restored;
         for record in unsynced {
             world.exchange.replay(Position(world.durable.len() as u64), &record).expect("we wrote it");
             world.durable.push(record);

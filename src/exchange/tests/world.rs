@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::desk::{DOMAIN, Desk, START_US, bundle, code_of, first_note};
 use crate::{
-    exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output},
+    exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output, ReplayError},
     limits::Limits,
     record::{
         Record, SALT_BYTES, Ticket,
@@ -96,6 +96,20 @@ impl World {
         assert!(world.exchange.poll_output().is_none(), "replay does nothing to the outside");
         world.durable = self.durable;
         world
+    }
+
+    /// An exchange that begins with a base, and finds roster notes in the journal.
+    pub(crate) fn restored(&self, base: &[u8]) -> Exchange {
+        self.try_restored(base).expect("it was written here")
+    }
+
+    pub(crate) fn try_restored(&self, base: &[u8]) -> Result<Exchange, ReplayError> {
+        let mut exchange = Exchange::new(self.limits.clone(), bundle());
+        exchange.restore(base, |position| {
+            let record = usize::try_from(position.0).ok().and_then(|index| self.durable.get(index));
+            Ok::<_, ReplayError>(record.map(|record| record.body.clone()).unwrap_or_default())
+        })?;
+        Ok(exchange)
     }
 
     /// Hands an input in, carries out what comes of it, and tells it line by line.

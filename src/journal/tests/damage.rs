@@ -257,7 +257,7 @@ fn a_newer_version_and_an_unknown_kind_are_refused_not_skipped() {
     let unknown = disk.copy(0);
     let (offset, _) = *batches(&disk.bytes(&segments[2])).last().expect("some");
     unknown.tamper(&segments[2], |bytes| {
-        bytes[offset + 4] = 5;
+        bytes[offset + 4] = 6;
         let crc = crc32c::crc32c(&bytes[offset..offset + BATCH_HEADER_BYTES - 4]);
         bytes[offset + BATCH_HEADER_BYTES - 4..offset + BATCH_HEADER_BYTES]
             .copy_from_slice(&crc.to_be_bytes());

@@ -3,6 +3,7 @@
 mod crashes;
 mod damage;
 mod handle;
+mod recycle;
 mod sim;
 
 use std::sync::{Arc, LazyLock};
@@ -56,9 +57,13 @@ impl Counter {
     fn replay(&mut self, replayed: Replayed) -> Result<(), JournalError> {
         match replayed {
             Replayed::Base(base) => {
+                if self.bases == 0 {
+                    self.records = u64::from_be_bytes(base[..].try_into().expect("8 bytes"));
+                }
                 assert_eq!(base, self.base(), "a base is the state at its place");
                 self.bases += 1;
             }
+            Replayed::Archived(..) => panic!("only an observer is told of the past"),
             Replayed::Record(position, found) => {
                 assert_eq!(position, Position(self.records));
                 assert_eq!(found, record(self.records));

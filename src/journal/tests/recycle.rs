@@ -1,0 +1,167 @@
+//! Segments that nobody needs are archived and used again, and nothing that is needed or was logged is lost.
+
+use super::sim::{FAILURES, Random, SimDisk};
+use super::*;
+use crate::journal::archive;
+
+/// What is still needed of all records below a position: every seventh.
+fn needed(end: Position) -> Vec<Position> {
+    (0..end.0).filter(|position| position.is_multiple_of(7)).map(Position).collect()
+}
+
+/// What is still needed when everything before the last `count` records is settled.
+fn needed_of_last(count: u64, end: Position, next: Position) -> Vec<Position> {
+    (next.0.saturating_sub(count)..end.0).map(Position).collect()
+}
+
+/// Appends records one by one up to `end`, and gives segments up after each.
+fn live(
+    writer: &mut Writer,
+    end: u64,
+    needed: impl Fn(Position) -> Vec<Position>,
+) -> Result<(), JournalError> {
+    while writer.next_position().0 < end {
+        append(writer, 1)?;
+        while let Some(end) = writer.oldest_end() {
+            if !writer.retire_oldest(&needed(end))? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Leaf, salt and opening of every position from 0 to `end`, from archives and segments together.
+fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
+    let names = disk.list().expect("the disk is well");
+    let (spans, _) = archive::spans(&names).expect("no archive is missing");
+    let mut log = Vec::new();
+    for span in spans {
+        let each = |position, record| {
+            assert_eq!(position, Position(log.len() as u64));
+            log.push(record);
+            Ok::<(), JournalError>(())
+        };
+        archive::read(&*disk.shared(), span, each).expect("a whole archive");
+    }
+    for position in log.len() as u64..end {
+        let whole = reader.load(Position(position)).expect("kept");
+        log.push(Record { header: Bytes::new(), body: Bytes::new(), ..whole });
+    }
+    log
+}
+
+fn expected_log(end: u64) -> Vec<Record> {
+    let bare = |record: Record| Record { header: Bytes::new(), body: Bytes::new(), ..record };
+    records(0..end).into_iter().map(bare).collect()
+}
+
+#[test]
+fn a_segment_of_which_nothing_is_needed_is_archived_and_used_again() {
+    let disk = SimDisk::new(1);
+    let (mut writer, reader, _) = start(disk.shared()).expect("the disk is well");
+    live(&mut writer, 300, |_| Vec::new()).expect("the disk is well");
+    assert!(disk.segments().len() <= 2, "{:?}", disk.segments());
+    assert_eq!(log(&disk, &reader, 300), expected_log(300));
+    drop(writer);
+    let (_, counter) = read(disk.shared()).expect("the disk is well");
+    assert!(counter.bases <= 2, "replay begins with the oldest segment kept");
+}
+
+#[test]
+fn what_is_still_needed_is_carried_on_and_found_after_every_start() {
+    let disk = SimDisk::new(2);
+    for end in [60, 140, 260] {
+        let (mut writer, reader, _) = start(disk.shared()).expect("the disk is well");
+        live(&mut writer, end, needed).expect("the disk is well");
+        for position in needed(Position(end)) {
+            assert_eq!(reader.load(position).expect("needed"), record(position.0), "{position}");
+        }
+        assert_eq!(log(&disk, &reader, end), expected_log(end));
+    }
+    assert!(!disk.segments().contains(&"segment-0000000000000000-0000000000000000".to_owned()));
+}
+
+#[test]
+fn a_segment_stays_while_more_than_a_quarter_of_one_is_needed_of_it() {
+    let disk = SimDisk::new(3);
+    let (mut writer, reader, _) = start(disk.shared()).expect("the disk is well");
+    live(&mut writer, 200, |end| (0..end.0).map(Position).collect()).expect("the disk is well");
+    assert!(disk.segments().len() > 8, "{:?}", disk.segments());
+    assert_eq!(reader.load(Position(0)).expect("kept"), record(0));
+}
+
+#[test]
+fn recycling_survives_every_failed_operation_and_a_power_cut_behind_it() {
+    let disk = SimDisk::new(4);
+    let (mut writer, ..) = start(disk.shared()).expect("the disk is well");
+    live(&mut writer, 40, needed).expect("the disk is well");
+    drop(writer);
+    let healthy = disk.copy(4);
+    let before = healthy.operations();
+    let run = |disk: &SimDisk| -> Result<(), JournalError> {
+        let (mut writer, _, records) = start(disk.shared())?;
+        live(&mut writer, records + 30, needed)
+    };
+    run(&healthy).expect("the disk is well");
+    let operations = healthy.operations() - before;
+    assert!(operations > 100, "{operations}");
+    for operation in 0..operations {
+        for failure in FAILURES {
+            let disk = disk.copy(operation);
+            disk.fail_after(operation, failure);
+            if run(&disk).is_ok() {
+                continue;
+            }
+            disk.heal();
+            disk.cut_power();
+            let (writer, reader, records) = start(disk.shared()).expect("a power cut is no damage");
+            assert!(records >= 40, "operation {operation}: {records} records");
+            for position in needed(Position(records)) {
+                let found = reader.load(position);
+                assert_eq!(found.expect("needed"), record(position.0), "operation {operation}, {failure:?}");
+            }
+            assert_eq!(log(&disk, &reader, records), expected_log(records), "operation {operation}");
+            drop(writer);
+        }
+    }
+}
+
+#[test]
+fn power_may_go_at_any_time_while_segments_are_used_again() {
+    for seed in 0..40 {
+        let disk = SimDisk::new(seed);
+        let mut random = Random::new(seed);
+        let mut durable = 0;
+        for _ in 0..6 {
+            let (mut writer, reader, records) = start(disk.shared()).expect("a power cut is no damage");
+            assert!(records >= durable, "seed {seed}: {records} of {durable}");
+            let keep = random.below(12);
+            for position in needed_of_last(keep, Position(records), Position(records)) {
+                assert_eq!(reader.load(position).expect("needed"), record(position.0), "seed {seed}");
+            }
+            durable = records + 1 + random.below(40);
+            let needed = |end| needed_of_last(12, end, Position(durable));
+            live(&mut writer, durable, needed).expect("the disk is well");
+            drop(writer);
+            disk.heal();
+            disk.cut_power();
+        }
+    }
+}
+
+#[test]
+fn a_missing_archive_or_segment_behind_one_is_refused() {
+    let disk = SimDisk::new(5);
+    let (mut writer, ..) = start(disk.shared()).expect("the disk is well");
+    live(&mut writer, 200, |_| Vec::new()).expect("the disk is well");
+    drop(writer);
+    let archives: Vec<_> =
+        disk.list().expect("well").into_iter().filter(|name| name.starts_with("archive-")).collect();
+    for name in archives.iter().chain(disk.segments().first()) {
+        let copy = disk.copy(5);
+        copy.remove(name).expect("well");
+        let found = read(copy.shared()).map(|_| ());
+        assert!(matches!(found, Err(JournalError::Corrupt { .. })), "{name}: {found:?}");
+    }
+}
