@@ -14,6 +14,7 @@ mod bodies;
 mod clock;
 mod deliver;
 mod expiry;
+mod notice;
 mod open;
 mod quotas;
 mod receipts;
@@ -56,6 +57,7 @@ use bodies::Bodies;
 pub use bodies::Body;
 use clock::LogClock;
 pub use clock::Standing as ClockStanding;
+pub use notice::Notice;
 pub use report::{MailboxReport, Report, SessionReport};
 
 /// Time, passed in and never read.
@@ -186,52 +188,6 @@ pub enum Output {
     RosterInForce(Arc<Roster>),
     /// Something that an operator's log should say.
     Notice(Notice),
-}
-
-/// For the operator's log. No content, no subject, no key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A session is open.
-    SessionOpened {
-        /// Where.
-        conn: ConnId,
-        /// Whose.
-        party: PartyNumber,
-    },
-    /// A session or connection was closed by us.
-    SessionClosed {
-        /// Where.
-        conn: ConnId,
-        /// Whose certificate.
-        party: String,
-        /// Why.
-        code: GoodbyeCode,
-        /// In words.
-        sentence: String,
-    },
-    /// A submission was refused.
-    Refused {
-        /// Whose.
-        party: PartyNumber,
-        /// Why.
-        code: u16,
-        /// Whether it is a record.
-        recorded: bool,
-    },
-    /// Two machines take turns as one party.
-    Cloned {
-        /// Which.
-        party: PartyNumber,
-    },
-    /// How the machine's clock stands to log time, when that changes.
-    Clock {
-        /// By how many seconds the machine's clock is ahead.
-        ahead_s: i64,
-        /// What follows from it.
-        standing: ClockStanding,
-    },
-    /// An offered roster was not taken.
-    RosterRefused(String),
 }
 
 /// How far a connection is.

@@ -1,0 +1,50 @@
+//! What an operator's log and alarms should say.
+
+use super::{ClockStanding, ConnId};
+use crate::{roster::PartyNumber, wire::pb::GoodbyeCode};
+
+/// For the operator's log. No content, no subject, no key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A session is open.
+    SessionOpened {
+        /// Where.
+        conn: ConnId,
+        /// Whose.
+        party: PartyNumber,
+    },
+    /// A session or connection was closed by us.
+    SessionClosed {
+        /// Where.
+        conn: ConnId,
+        /// Whose certificate.
+        party: String,
+        /// Why.
+        code: GoodbyeCode,
+        /// In words.
+        sentence: String,
+    },
+    /// A submission was refused.
+    Refused {
+        /// Whose.
+        party: PartyNumber,
+        /// Why.
+        code: u16,
+        /// Whether it is a record.
+        recorded: bool,
+    },
+    /// Two machines take turns as one party.
+    Cloned {
+        /// Which.
+        party: PartyNumber,
+    },
+    /// How the machine's clock stands to log time, when that changes.
+    Clock {
+        /// By how many seconds the machine's clock is ahead.
+        ahead_s: i64,
+        /// What follows from it.
+        standing: ClockStanding,
+    },
+    /// An offered roster was not taken.
+    RosterRefused(String),
+}
