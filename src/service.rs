@@ -8,7 +8,6 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -59,19 +58,6 @@ pub fn stopping() {
     tell("STOPPING=1");
 }
 
-/// Tells the manager's watchdog that the daemon's own work goes on.
-pub fn alive() {
-    tell("WATCHDOG=1");
-}
-
-/// How often [`alive`] is due: half of the time after which the manager gives the daemon up. `None` where
-/// no watchdog runs for this process.
-pub fn alive_every() -> Option<Duration> {
-    let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-    let is_for_us = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-    number("WATCHDOG_USEC").filter(|us| is_for_us && *us > 0).map(|us| Duration::from_micros(us) / 2)
-}
-
 fn tell(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(socket.as_bytes(), state) {
@@ -93,6 +79,8 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn heard(manager: &UnixDatagram) -> String {

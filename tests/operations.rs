@@ -17,13 +17,15 @@ use std::{
 };
 
 use pouch::{
+    alarms::AlarmKind,
     desk::view::{NewDispatch, Step},
     pki::{self, Ca, Example},
     relay::status::RelayStatus,
     tls::{self, Credentials, KeyExchange},
 };
 use rustls::{
-    ClientConfig, ClientConnection, SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey,
+    ClientConfig, ClientConnection, RootCertStore, SignatureScheme, client::ResolvesClientCert,
+    crypto::CryptoProvider, sign::CertifiedKey,
 };
 use support::Site;
 use tokio::time::timeout;
@@ -153,6 +155,54 @@ async fn strangers_are_turned_away_counted_by_kind_and_logged_once() {
     assert_eq!(found, expected);
     let lines = site.words("relay").matches("handshake refused").count();
     assert!((6..=12).contains(&lines), "a line for each kind and minute, not {lines}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_without_post_quantum_key_exchange_needs_leave_and_raises_alarms() {
+    let mut site = Site::new();
+    site.start("relay");
+    until(&site, |status| status.not_ready.is_empty()).await;
+    assert!(!shakes_hands_classically(&site), "not by default");
+    let strict = until(&site, |status| status.handshakes["not-pouch"] == 1).await;
+    assert_eq!(strict.alarms, Vec::new());
+    assert!(site.stop("relay").0.success());
+
+    site.start_with("relay", "allow_x25519 = true\n");
+    let allowed = until(&site, |status| status.not_ready.is_empty()).await;
+    assert_eq!(kinds(&allowed), [AlarmKind::X25519Allowed]);
+    assert!(shakes_hands_classically(&site));
+    let used = until(&site, |status| status.handshakes["ok-x25519"] == 1).await;
+    assert_eq!(kinds(&used), [AlarmKind::X25519Allowed, AlarmKind::X25519Used]);
+    assert!(used.alarms[1].sentence.starts_with("spiffe://mod.example/mission/idn"), "{used:?}");
+}
+
+fn kinds(status: &RelayStatus) -> Vec<AlarmKind> {
+    status.alarms.iter().map(|alarm| alarm.kind).collect()
+}
+
+/// Whether the relay agrees on keys with a desk that has plain X25519 alone.
+fn shakes_hands_classically(site: &Site) -> bool {
+    let proper = config(site.example(), &site.example().folder.join("idn"));
+    let groups = vec![rustls::crypto::ring::kx_group::X25519];
+    let provider = CryptoProvider { kx_groups: groups, ..rustls::crypto::ring::default_provider() };
+    let pem = site.example().folder.join("root.pem");
+    let mut roots = RootCertStore::empty();
+    roots.add(tls::read_certificates(&pem).unwrap().remove(0)).unwrap();
+    let mut classical = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_client_cert_resolver(proper.client_auth_cert_resolver.clone());
+    classical.alpn_protocols = vec![tls::ALPN.to_vec()];
+    let name = tls::server_name(&site.example().trust.trust_domain).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(classical), name).unwrap();
+    let mut stream = TcpStream::connect(site.address()).unwrap();
+    while connection.is_handshaking() {
+        if connection.complete_io(&mut stream).is_err() {
+            return false;
+        }
+    }
+    true
 }
 
 /// FAULTS 19: the relay does not start, and one line says what to do.
