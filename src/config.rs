@@ -72,8 +72,11 @@ settings! {
         dir: PathBuf = "/var/lib/pouch/desk".into();
         /// Folder with this desk's tls.key, tls.pem, sign.key and witness.key; keys have mode 0600.
         pki: PathBuf = "/etc/pouch/pki".into();
-        /// Relay addresses as "host:port", tried in this order; at least one, at most 16.
+        /// Relay addresses as "host:port", tried in this order; at least one, at most 16. Those that the roster
+        /// held at the start lists are tried after them.
         relays: Vec<String> = Vec::new();
+        /// HTTP proxy as "host:port" that the desk asks to connect it (CONNECT); without it, it connects itself.
+        proxy: Option<String> = None;
         /// Trust bundle of the ministry.
         trust: PathBuf = "/etc/pouch/trust.toml".into();
         /// Certificate of the root CA, in PEM; the trust bundle names its key.
@@ -198,13 +201,15 @@ impl Settings for DeskConfig {
             let problem = format!("holds {} addresses: name 1 to {RELAYS_MAX} relays", self.relays.len());
             return Err(ConfigError::Value { key: "relays", problem });
         }
-        for relay in &self.relays {
-            let whole = relay.rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        let relays = self.relays.iter().map(|relay| ("relays", relay));
+        for (key, address) in relays.chain(self.proxy.iter().map(|proxy| ("proxy", proxy))) {
+            let whole = address.rsplit_once(':').is_some_and(|(host, port)| {
+                let is_host = !host.is_empty() && host.chars().all(|char| char.is_ascii_graphic());
+                is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
             });
             if !whole {
-                let problem = format!("holds {relay:?}: write it as \"host:port\"");
-                return Err(ConfigError::Value { key: "relays", problem });
+                let problem = format!("holds {address:?}: write it as \"host:port\"");
+                return Err(ConfigError::Value { key, problem });
             }
         }
         self.log.check()
@@ -549,6 +554,8 @@ mod tests {
             let text = refusal::<DeskConfig>(&format!("relays = [{address:?}]\n"));
             assert!(text.ends_with("write it as \"host:port\""), "{text}");
         }
+        let proxy = refusal::<DeskConfig>("relays = [\"a:1\"]\nproxy = \"http proxy:3128\"\n");
+        assert_eq!(proxy, "`proxy` holds \"http proxy:3128\": write it as \"host:port\"");
     }
 
     #[test]

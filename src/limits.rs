@@ -62,6 +62,11 @@ pub const FRAME_BEFORE_WELCOME_BYTES_MAX: usize = 4 * 1024;
 pub const FRAME_CONTROL_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a frame that carries an envelope (DESIGN 7). A longer one closes the session.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
+/// Bytes a second that a frame which has begun must bring (FORMATS 4), over [`FRAME_PACE_OVER`]. Fewer: the
+/// relay closes the session.
+pub const FRAME_BYTES_PER_SECOND_MIN: u64 = 512;
+/// See [`FRAME_BYTES_PER_SECOND_MIN`].
+pub const FRAME_PACE_OVER: Duration = Duration::from_secs(30);
 /// Bytes of a sentence or a name in a control frame. A longer one is cut by the writer.
 pub const SENTENCE_BYTES_MAX: usize = 400;
 /// Submissions of one sender that the relay remembers (FORMATS 5): the largest window.

@@ -162,6 +162,7 @@ pub async fn run(
     let instance = instance()?;
 
     let store = open_store(config, &id, &trust)?;
+    let addresses = addresses(config, store.facts()?.roster.as_deref());
     let (store, thread) = StoreThread::start(store).map_err(system("no thread for the store"))?;
     let listener = socket::bind(&config.socket)?;
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
@@ -173,9 +174,9 @@ pub async fn run(
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
     let limits = Limits::DEFAULT;
-    let setup = Setup { id, trust, sign, instance, limits, addresses: config.relays.len() };
-    let (addresses, tls) = (config.relays.clone(), reloader.tls());
-    let edges = Edges { addresses, tls, relay_name, store: store.clone(), status, requests, alarms };
+    let setup = Setup { id, trust, sign, instance, limits, addresses: addresses.len() };
+    let (proxy, tls) = (config.proxy.clone(), reloader.tls());
+    let edges = Edges { addresses, proxy, tls, relay_name, store: store.clone(), status, requests, alarms };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
     let api = async {
         let served = api::serve(listener, config.socket.clone(), handle, stop.clone()).await;
@@ -191,6 +192,17 @@ pub async fn run(
     let closed = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
     tracing::info!(store_closed = closed.is_ok_and(|closed| closed), "desk stopped");
     Ok(())
+}
+
+/// Where the relay may be: the configured addresses first, then those of the roster held (a relay that moved).
+fn addresses(config: &DeskConfig, roster: Option<&Roster>) -> Vec<String> {
+    let mut addresses = config.relays.clone();
+    for address in roster.into_iter().flat_map(|roster| &roster.content().relay_addresses) {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
 }
 
 /// Opens the store, and gives it the roster file while it holds no roster.

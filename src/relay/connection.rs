@@ -10,11 +10,12 @@ use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::mpsc,
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
 use super::{
     Shared,
-    engine::{Message, frames_channel},
+    engine::{Closed, FramesReceiver, Message, frames_channel},
     listener::TlsStream,
 };
 use crate::{
@@ -27,6 +28,7 @@ use crate::{
         hello::SOFTWARE,
         inbound::{Inbound, Intake},
         outbound::{Outbound, Signer},
+        pace::Pace,
     },
     tls,
     wire::codec::{self, FrameDecoder},
@@ -86,21 +88,32 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn run(mut self) {
         let mut decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
+        let (started, mut pace) = (Instant::now(), Pace::default());
         loop {
             decoder.buffer().reserve(READ_BYTES);
-            match self.reader.read_buf(decoder.buffer()).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) => {
+            let read = before(pace.due().map(|due| started + due), self.reader.read_buf(decoder.buffer()));
+            let bytes = match read.await {
+                None => 0,
+                Some(Ok(0)) => return,
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => {
                     let reason =
                         tls::explain(&error).map_or_else(|| error.to_string(), |words| words.to_string());
                     tracing::debug!(conn = self.conn.0, reason, "connection lost");
                     return;
                 }
-            }
+            };
+            let mut ended = false;
             loop {
                 // Without a whole frame it still tells that the desk lives, on a line that is slow.
-                let frames = self.take(&mut decoder);
+                let mut frames = self.take(&mut decoder);
+                ended |= !frames.is_empty();
+                if frames.len() < FRAMES_AT_ONCE_MAX
+                    && let Err(slow) =
+                        pace.count(bytes as u64, ended, decoder.is_mid_frame(), started.elapsed())
+                {
+                    frames.push(Inbound::Violation(slow.to_string()));
+                }
                 let (taken, ends) = (frames.len(), matches!(frames.last(), Some(Inbound::Violation(_))));
                 if self.to_engine.send(Message::Received { conn: self.conn, frames }).await.is_err() {
                     return;
@@ -135,6 +148,21 @@ impl Reading<'_> {
     }
 }
 
+/// Waits for `work` until a deadline, if there is one.
+async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Waits until the engine has closed the session, and then as long as its last frames may take to leave: in
+/// all, whatever was being written (promise 10).
+async fn is_over(closed: &mut Closed) {
+    let by = closed.at().await + CLOSE_TIME_MAX;
+    sleep_until(by).await;
+}
+
 struct Writing<'a> {
     conn: ConnId,
     writer: WriteHalf<TlsStream>,
@@ -145,7 +173,8 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    async fn run(mut self, mut outbound: mpsc::Receiver<Vec<Outbound>>) {
+    async fn run(mut self, FramesReceiver { frames: mut outbound, mut closed }: FramesReceiver) {
+        let silence_max = self.shared.limits.silence_max;
         let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
         while let Some(frames) = outbound.recv().await {
             let mut bytes = self.encode(frames, &mut buffer);
@@ -158,15 +187,17 @@ impl Writing<'_> {
                 self.writer.write_all(&buffer).await?;
                 self.writer.flush().await
             };
-            // The last frames of a closed session are not waited for as those of an open one.
-            let time_max = if outbound.is_closed() { CLOSE_TIME_MAX } else { self.shared.limits.silence_max };
-            match tokio::time::timeout(time_max, written).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
+            let written = tokio::select! {
+                written = timeout(silence_max, written) => written.ok(),
+                () = is_over(&mut closed) => None,
+            };
+            match written {
+                Some(Ok(())) => {}
+                Some(Err(error)) => {
                     tracing::debug!(conn = self.conn.0, %error, "connection lost while writing");
                     return;
                 }
-                Err(_) => {
+                None => {
                     tracing::info!(conn = self.conn.0, "a desk takes nothing from its connection; dropped");
                     return;
                 }
@@ -176,10 +207,16 @@ impl Writing<'_> {
                 return;
             }
         }
-        match tokio::time::timeout(CLOSE_TIME_MAX, self.writer.shutdown()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(conn = self.conn.0, %error, "connection did not end in order"),
-            Err(_) => tracing::debug!(conn = self.conn.0, "connection did not end in time"),
+        let shut = tokio::select! {
+            shut = self.writer.shutdown() => Some(shut),
+            () = is_over(&mut closed) => None,
+        };
+        match shut {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::debug!(conn = self.conn.0, %error, "connection did not end in order")
+            }
+            None => tracing::debug!(conn = self.conn.0, "connection did not end in time"),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -41,7 +42,7 @@ const FRAMES_MAX: usize = 1_024;
 /// What connections and loaders tell the engine.
 pub(super) enum Message {
     /// A handshake ended.
-    Connected { conn: ConnId, party: PartyId, serial: String, frames: mpsc::Sender<Vec<Outbound>> },
+    Connected { conn: ConnId, party: PartyId, serial: String, frames: FramesSender },
     /// Bytes came, and with them these checked frames, in order; none where the next is not whole yet.
     Received { conn: ConnId, frames: Vec<Inbound> },
     /// Frames went out.
@@ -66,8 +67,44 @@ pub(super) struct EngineReport {
 }
 
 /// Makes the channel on which a connection gets its frames.
-pub(super) fn frames_channel() -> (mpsc::Sender<Vec<Outbound>>, mpsc::Receiver<Vec<Outbound>>) {
-    mpsc::channel(FRAMES_MAX)
+pub(super) fn frames_channel() -> (FramesSender, FramesReceiver) {
+    let (frames, outbound) = mpsc::channel(FRAMES_MAX);
+    let (open, closed) = oneshot::channel();
+    (FramesSender { frames, _open: open }, FramesReceiver { frames: outbound, closed: Closed::new(closed) })
+}
+
+/// The engine's end. Dropping it closes the session: what was sent before may still leave.
+pub(super) struct FramesSender {
+    frames: mpsc::Sender<Vec<Outbound>>,
+    _open: oneshot::Sender<Infallible>,
+}
+
+/// The connection's end.
+pub(super) struct FramesReceiver {
+    pub(super) frames: mpsc::Receiver<Vec<Outbound>>,
+    pub(super) closed: Closed,
+}
+
+/// Tells a connection that its session is closed, also while frames still wait to be written.
+pub(super) struct Closed {
+    open: oneshot::Receiver<Infallible>,
+    since: Option<tokio::time::Instant>,
+}
+
+impl Closed {
+    fn new(open: oneshot::Receiver<Infallible>) -> Closed {
+        Closed { open, since: None }
+    }
+
+    /// Waits for the end of the session, and says when it was first noticed.
+    pub(super) async fn at(&mut self) -> tokio::time::Instant {
+        if let Some(since) = self.since {
+            return since;
+        }
+        // Nothing is ever sent: that the sender is gone is the message.
+        let Err(_) = (&mut self.open).await;
+        *self.since.insert(tokio::time::Instant::now())
+    }
 }
 
 pub(super) struct Engine {
@@ -81,7 +118,7 @@ pub(super) struct Engine {
     notices: Notices,
     /// The relay's folder.
     dir: PathBuf,
-    connections: BTreeMap<ConnId, mpsc::Sender<Vec<Outbound>>>,
+    connections: BTreeMap<ConnId, FramesSender>,
     /// Connections whose task has not ended: some may still be writing their last frame.
     tasks: BTreeSet<ConnId>,
     started: Instant,
@@ -344,7 +381,7 @@ impl Engine {
     fn send_frames(&mut self, conn: ConnId) {
         let Some(frames) = self.frames.remove(&conn) else { return };
         let Some(connection) = self.connections.get(&conn) else { return };
-        if connection.try_send(frames).is_err() {
+        if connection.frames.try_send(frames).is_err() {
             tracing::warn!(conn = conn.0, "a desk takes nothing from its connection; dropped");
             self.connections.remove(&conn);
             self.dropped.push(conn);

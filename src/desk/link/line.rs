@@ -1,16 +1,17 @@
 //! One TLS connection to the relay: frames in and out of it, and why it cannot be made.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
     time::timeout,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
+use super::dial::{ProxyProblem, dial};
 use crate::{
     identity::SpiffeId,
     limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX, Limits},
@@ -21,8 +22,8 @@ use crate::{
     },
 };
 
-/// Resolving, connecting and the TLS handshake may take this long each (FORMATS 4).
-const STEP_TIME_MAX: Duration = Limits::DEFAULT.handshake_time_max;
+/// Resolving, connecting, asking a proxy and the TLS handshake may take this long each (FORMATS 4).
+pub(super) const STEP_TIME_MAX: Duration = Limits::DEFAULT.handshake_time_max;
 /// Room made before each read.
 const READ_BYTES: usize = 32 * 1024;
 
@@ -71,6 +72,10 @@ pub(super) enum LineError {
     Connect { address: String, source: io::Error },
     #[error("{address} did not answer within {} s while {step}: check the line and the relay address", STEP_TIME_MAX.as_secs())]
     Slow { address: String, step: &'static str },
+    #[error(
+        "the proxy {proxy} does not connect to {address} ({problem}): check `proxy` with whoever runs it"
+    )]
+    Proxy { proxy: String, address: String, problem: ProxyProblem },
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
     #[error("the connection to the relay broke ({0}): the desk tries again by itself")]
@@ -82,16 +87,17 @@ pub(super) enum LineError {
 }
 
 impl Line {
-    /// Connects, and makes sure that a relay of our trust domain is at the other end.
+    /// Connects, through a proxy where there is one, and makes sure that a relay of our trust domain is at the other end.
     ///
     /// # Errors
     /// [`LineError`] of any kind but the last two.
     pub(super) async fn open(
         address: String,
+        proxy: Option<String>,
         config: Arc<ClientConfig>,
         relay_name: ServerName<'static>,
     ) -> Result<Opened, LineError> {
-        let mut stream = connect(&address, config, relay_name).await?;
+        let mut stream = connect(&address, proxy.as_deref(), config, relay_name).await?;
         let (_, connection) = stream.get_mut();
         tls::raise_buffer_limit(connection);
         let exporter = tls::channel_binding(connection)?;
@@ -163,20 +169,16 @@ impl Line {
 
 async fn connect(
     address: &str,
+    proxy: Option<&str>,
     config: Arc<ClientConfig>,
     relay_name: ServerName<'static>,
 ) -> Result<TlsStream<TcpStream>, LineError> {
-    let slow = |step| move |_| LineError::Slow { address: address.to_owned(), step };
-    let resolve = |source| LineError::Resolve { address: address.to_owned(), source };
+    let tcp = dial(address, proxy).await?;
     let connect = |source| LineError::Connect { address: address.to_owned(), source };
-
-    let resolving = timeout(STEP_TIME_MAX, lookup_host(address)).await;
-    let places: Vec<SocketAddr> = resolving.map_err(slow("resolving"))?.map_err(resolve)?.collect();
-    let connecting = timeout(STEP_TIME_MAX, TcpStream::connect(&*places)).await;
-    let tcp = connecting.map_err(slow("connecting"))?.map_err(connect)?;
     tls::set_socket_options(&tcp).map_err(connect)?;
     let handshake = timeout(STEP_TIME_MAX, TlsConnector::from(config).connect(relay_name, tcp)).await;
-    handshake.map_err(slow("agreeing on TLS"))?.map_err(broken)
+    let slow = |_| LineError::Slow { address: address.to_owned(), step: "agreeing on TLS" };
+    handshake.map_err(slow)?.map_err(broken)
 }
 
 /// Writes what is left in `out`, as few TLS records as that takes, and flushes.

@@ -38,6 +38,8 @@ use crate::{
 pub struct Edges {
     /// Relay addresses as "host:port", tried in turn.
     pub addresses: Vec<String>,
+    /// HTTP proxy that connects to them, as "host:port".
+    pub proxy: Option<String>,
     /// This desk's TLS, from [`crate::tls::client_config`]; a reload swaps it for the next connection.
     pub tls: Arc<ArcSwap<ClientConfig>>,
     /// The name that the relay's certificate must have.
@@ -235,7 +237,8 @@ impl Shell {
     fn connect(&mut self, index: usize) {
         let address = self.edges.addresses[index].clone();
         self.edges.status.send_modify(|status| status.relay.clone_from(&address));
-        let opening = Line::open(address, self.edges.tls.load_full(), self.edges.relay_name.clone());
+        let Edges { proxy, tls, relay_name, .. } = &self.edges;
+        let opening = Line::open(address, proxy.clone(), tls.load_full(), relay_name.clone());
         self.connecting = Some(Box::pin(opening));
     }
 
