@@ -1,8 +1,12 @@
 //! What an operator sets: the configuration of relay and desk.
 //!
 //! The doc comment on each key is the manual: `pouch config example` prints it, with the default.
-//! Order of precedence, lowest first: defaults, the file, `POUCH_*` variables, `--set KEY=VALUE`.
+//! Order of precedence, lowest first: defaults, the file, `conf.d/*.toml` beside it in the order of their
+//! names, `POUCH_*` variables, `--set KEY=VALUE`.
 
+mod manual;
+
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use toml::Table;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
+
+pub use manual::{example, show};
 
 use crate::roster::{RosterError, TrustBundle};
 
@@ -240,6 +246,14 @@ pub enum ConfigError {
         /// For which daemon it was read.
         daemon: &'static str,
     },
+    /// The folder of drop-ins is there and not readable.
+    #[error("{}: {source}: make it readable for the user that runs pouch, or take it away", folder.display())]
+    DropIns {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The file is no TOML, or a value is of the wrong kind.
     #[error("{}:{line}:{column}: {message}: correct it and try `pouch config check {daemon}`", file.display())]
     Malformed {
@@ -310,24 +324,60 @@ pub fn is_example(trust_domain: &str) -> bool {
     trust_domain == "example" || trust_domain.ends_with(".example")
 }
 
-/// Reads a configuration: defaults, then `file`, then variables, then `flags` as (key, value).
+/// Settings, and where each key that is not at its default was set last.
+#[derive(Clone, Debug)]
+pub struct Loaded<S> {
+    /// What the daemon runs with.
+    pub settings: S,
+    /// By key, as `log.level`: a file's name, `POUCH_LISTEN` or `--set listen`.
+    pub origins: BTreeMap<String, String>,
+}
+
+/// Reads a configuration: defaults, then `file`, then its drop-ins, then variables, then `flags` as (key,
+/// value).
 ///
 /// `variable` looks up one environment variable. Lists are written `a,b` in variables and flags.
+///
+/// # Errors
+/// [`ConfigError`] names the file and place, the variable or the flag.
 pub fn load<S: Settings>(
     file: &Path,
     variable: impl Fn(&str) -> Option<String>,
     flags: &[(String, String)],
 ) -> Result<S, ConfigError> {
-    let text = std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable {
-        file: file.to_owned(),
-        source,
-        daemon: S::DAEMON,
-    })?;
-    let mut settings: S = parse(file, &text)?;
+    load_with_origins(file, variable, flags).map(|loaded| loaded.settings)
+}
+
+/// As [`load`], and says where each value comes from.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_origins<S: Settings>(
+    file: &Path,
+    variable: impl Fn(&str) -> Option<String>,
+    flags: &[(String, String)],
+) -> Result<Loaded<S>, ConfigError> {
+    let unreadable = |file: &Path| {
+        let file = file.to_owned();
+        move |source| ConfigError::Unreadable { file, source, daemon: S::DAEMON }
+    };
+    let mut whole = Table::try_from(S::default()).expect("a configuration of scalars and lists is TOML");
+    let mut origins = BTreeMap::new();
+    for file in [file.to_owned()].into_iter().chain(drop_ins(file)?) {
+        let text = std::fs::read_to_string(&file).map_err(unreadable(&file))?;
+        let (settings, keys) = parse::<S>(&file, &text)?;
+        let values = Table::try_from(&settings).expect("what came from TOML is TOML");
+        for key in keys {
+            lay_over(&mut whole, &values, &key);
+            origins.insert(key, file.display().to_string());
+        }
+    }
+    let mut settings: S = whole.try_into().expect("each value was checked in its own file");
     for key in every_key::<S>() {
         let name = format!("POUCH_{}", key.replace('.', "_").to_uppercase());
         if let Some(value) = variable(&name) {
             settings = with(&settings, &key, &value, &name)?;
+            origins.insert(key, name);
         }
     }
     for (key, value) in flags {
@@ -336,34 +386,40 @@ pub fn load<S: Settings>(
             return Err(ConfigError::Override { origin, problem: hint::<S>(key) });
         }
         settings = with(&settings, key, value, &origin)?;
+        origins.insert(key.clone(), origin);
     }
     settings.check()?;
-    Ok(settings)
+    Ok(Loaded { settings, origins })
 }
 
-/// A file with every key commented out at its default, each with its meaning: valid as it stands
-/// for a relay, and for a desk once `relays` is set.
-pub fn example<S: Settings>() -> String {
-    let defaults = Table::try_from(S::default()).expect("a configuration of scalars and lists is TOML");
-    let mut text = format!("# Configuration of `pouch {}`. Every key stands at its default.\n", S::DAEMON);
-    text.push_str("# Relative paths start from this file's folder.\n");
-    describe(&mut text, S::KEYS, &defaults);
-    text.push_str("\n[log]\n");
-    let log = defaults.get("log").and_then(toml::Value::as_table).expect("every configuration has [log]");
-    describe(&mut text, LogConfig::KEYS, log);
-    text
+/// The files of `conf.d` beside `file`, in the order of their names.
+fn drop_ins(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
+    let folder = file.with_file_name("conf.d");
+    let failed = |source| ConfigError::DropIns { folder: folder.clone(), source };
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
-fn describe(text: &mut String, keys: &[Key], defaults: &Table) {
-    for key in keys {
-        text.push('\n');
-        for line in key.meaning {
-            text.push_str(&format!("#{line}\n"));
-        }
-        match defaults.get(key.name) {
-            Some(default) => text.push_str(&format!("#{} = {default}\n", key.name)),
-            None => text.push_str(&format!("#{} is not set by default\n", key.name)),
-        }
+/// Copies the value of one key, as `log.level`, from one table to another.
+fn lay_over(whole: &mut Table, values: &Table, key: &str) {
+    let (table, name) = key.split_once('.').unwrap_or(("", key));
+    let from =
+        if table.is_empty() { Some(values) } else { values.get(table).and_then(toml::Value::as_table) };
+    let to =
+        if table.is_empty() { Some(whole) } else { whole.get_mut(table).and_then(toml::Value::as_table_mut) };
+    if let (Some(value), Some(to)) = (from.and_then(|from| from.get(name)), to) {
+        to.insert(name.to_owned(), value.clone());
     }
 }
 
@@ -372,7 +428,8 @@ fn every_key<S: Settings>() -> Vec<String> {
     own.chain(LogConfig::KEYS.iter().map(|key| format!("log.{}", key.name))).collect()
 }
 
-fn parse<S: Settings>(file: &Path, text: &str) -> Result<S, ConfigError> {
+/// The settings of one file, and the keys that it sets.
+fn parse<S: Settings>(file: &Path, text: &str) -> Result<(S, Vec<String>), ConfigError> {
     let malformed = |error: toml::de::Error| {
         let (line, column) = place(text, &error.span().unwrap_or_default());
         let message = error.message().replace('\n', ", ");
@@ -384,12 +441,27 @@ fn parse<S: Settings>(file: &Path, text: &str) -> Result<S, ConfigError> {
         let hint = hint::<S>(&key);
         return Err(ConfigError::UnknownKey { file: file.to_owned(), line, column, key, hint });
     }
+    let keys = keys(document.get_ref());
     let mut settings: S = toml::from_str(text).map_err(malformed)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     for path in settings.paths() {
         *path = folder.join(&path);
     }
-    Ok(settings)
+    Ok((settings, keys))
+}
+
+/// The keys that a document sets, as `log.level`.
+fn keys(document: &DeTable<'_>) -> Vec<String> {
+    let mut keys = Vec::new();
+    for (key, value) in document {
+        match value.get_ref() {
+            DeValue::Table(table) => {
+                keys.extend(table.keys().map(|inner| format!("{}.{}", key.get_ref(), inner.get_ref())));
+            }
+            _ => keys.push(key.get_ref().to_string()),
+        }
+    }
+    keys
 }
 
 fn unknown_key<S: Settings>(document: &DeTable<'_>) -> Option<(String, Range<usize>)> {
@@ -500,6 +572,32 @@ mod tests {
     }
 
     #[test]
+    fn drop_ins_lie_over_the_file_in_the_order_of_their_names_and_each_value_has_an_origin() {
+        let (folder, file) = written("dir = \"a\"\nlisten = \"127.0.0.1:1\"\n[log]\nlevel = \"warn\"\n");
+        let drop_ins = folder.path().join("conf.d");
+        std::fs::create_dir(&drop_ins).unwrap();
+        std::fs::write(drop_ins.join("20.toml"), "listen = \"127.0.0.1:3\"\n").unwrap();
+        std::fs::write(drop_ins.join("10.toml"), "listen = \"127.0.0.1:2\"\n[log]\nformat = \"json\"\n")
+            .unwrap();
+        std::fs::write(drop_ins.join("README"), "not TOML").unwrap();
+        let variable = |name: &str| (name == "POUCH_TRUST").then(|| "/t".to_owned());
+        let loaded: Loaded<RelayConfig> = load_with_origins(&file, variable, &[]).unwrap();
+        let config = &loaded.settings;
+        assert_eq!((config.listen.port(), &config.dir), (3, &folder.path().join("a")));
+        assert_eq!((config.log.level.as_str(), config.log.format), ("warn", LogFormat::Json));
+        let shown = show(&loaded, true);
+        for (line, origin) in [("listen = \"127.0.0.1:3\"", "20.toml"), ("level = \"warn\"", "pouch.toml")] {
+            let found = shown.lines().find(|shown| shown.starts_with(line)).unwrap();
+            assert!(found.ends_with(origin), "{found}");
+        }
+        assert!(shown.contains("trust = \"/t\"  # POUCH_TRUST\n"), "{shown}");
+        assert!(shown.contains("root = \"/etc/pouch/root.pem\"  # default\n"), "{shown}");
+        std::fs::write(drop_ins.join("30.toml"), "\nlisen = 1\n").unwrap();
+        let error = load::<RelayConfig>(&file, nothing, &[]).unwrap_err().to_string();
+        assert!(error.contains("conf.d/30.toml:2:1: unknown key `lisen`"), "{error}");
+    }
+
+    #[test]
     fn lists_and_absent_keys_can_be_set_from_variables() {
         let (_folder, file) = written("");
         let variable = |name: &str| match name {
@@ -595,6 +693,6 @@ mod tests {
             .lines()
             .map(|line| line.strip_prefix('#').filter(|rest| rest.contains(" = ")).unwrap_or(line))
             .fold(String::new(), |text, line| text + line + "\n");
-        assert_eq!(parse::<DeskConfig>(Path::new("x"), &uncommented).unwrap(), DeskConfig::default());
+        assert_eq!(parse::<DeskConfig>(Path::new("x"), &uncommented).unwrap().0, DeskConfig::default());
     }
 }

@@ -25,6 +25,17 @@ enum ConfigCommand {
         #[arg(long, value_name = "FILE", env = "POUCH_CONFIG", default_value = config::FILE_DEFAULT)]
         config: PathBuf,
     },
+    /// Print every key with the value that a daemon would run with
+    Show {
+        /// The daemon it is for
+        daemon: Daemon,
+        /// The file
+        #[arg(long, value_name = "FILE", env = "POUCH_CONFIG", default_value = config::FILE_DEFAULT)]
+        config: PathBuf,
+        /// Say for each value where it was set
+        #[arg(long)]
+        origin: bool,
+    },
     /// Print every key with its default, unit and meaning
     Example {
         /// The daemon it is for
@@ -49,6 +60,12 @@ pub fn run(args: &ConfigArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
             check::<DeskConfig>(config, "mission", screen)
         }
         ConfigCommand::Check { daemon: Daemon::Hub, config } => check::<DeskConfig>(config, "hub", screen),
+        ConfigCommand::Show { daemon: Daemon::Relay, config, origin } => {
+            show::<RelayConfig>(config, *origin, screen)
+        }
+        ConfigCommand::Show { daemon: Daemon::Mission | Daemon::Hub, config, origin } => {
+            show::<DeskConfig>(config, *origin, screen)
+        }
         ConfigCommand::Example { daemon: Daemon::Relay } => screen.text(&config::example::<RelayConfig>()),
         ConfigCommand::Example { daemon: Daemon::Mission | Daemon::Hub } => {
             screen.text(&config::example::<DeskConfig>())
@@ -60,4 +77,9 @@ fn check<S: Settings>(file: &Path, daemon: &str, screen: &mut Screen<'_>) -> Res
     config::load::<S>(file, |name| std::env::var(name).ok(), &[])?;
     screen.text(&format!("{} is fine\n", file.display()))?;
     screen.next(&format!("pouch {daemon} --config {}", file.display()))
+}
+
+fn show<S: Settings>(file: &Path, with_origins: bool, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let loaded = config::load_with_origins::<S>(file, |name| std::env::var(name).ok(), &[])?;
+    screen.text(&config::show(&loaded, with_origins))
 }
