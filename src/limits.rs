@@ -102,10 +102,17 @@ pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
 pub const MAILBOX_MARKS_MAX: usize = 100_000;
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
+/// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
+pub const API_CONNECTIONS_MAX: usize = 128;
+/// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.
+pub const API_IDLE_TIME_MAX: Duration = Duration::from_secs(600);
+/// How long one call of a desk's API may take, its body and its waiting included. Longer: 504 `unanswered`.
+pub const API_CALL_TIME_MAX: Duration = Duration::from_secs(400);
 /// Named cursors of a desk's readers. Reached: no new name is taken.
 pub const CURSORS_MAX: u64 = 256;
 
 const _: () = assert!(ENGINE_ANSWER_TIME_MAX.as_secs() < ADMIN_TIME_MAX.as_secs());
+const _: () = assert!(API_CALL_TIME_MAX.as_secs() < API_IDLE_TIME_MAX.as_secs());
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);

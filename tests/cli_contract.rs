@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, InForce, Incoming, IncomingWhole, Named, NewDispatch, NewOrder, OutboxWait,
-    Outgoing, Refusal, Status,
+    AddresseeState, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named, NewDispatch,
+    NewOrder, OutboxWait, Outgoing, Refusal, Status, Waiting,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -31,12 +31,14 @@ impl Desk {
             tokio::net::UnixListener::bind(folder.path().join("desk.sock")).unwrap()
         };
         let routes = Router::new()
-            .route("/v1/dispatches", post(send).get(async || Json(vec![incoming()])))
+            .route("/v1/dispatches", post(send).get(inbox))
             .route("/v1/dispatches/{id}", get(async || Json(whole())))
             .route("/v1/dispatches/{id}/read", post(async || Json(incoming())))
             .route("/v1/dispatches/{id}/acknowledge", post(async || Json(incoming())))
             .route("/v1/outbox", get(async || Json(vec![outgoing("K7QF"), outgoing("T0PC")])))
             .route("/v1/outbox/{id}", get(outbox))
+            .route("/v1/cursors/{name}", get(async || Json(Cursor { register: 16 })))
+            .route("/v1/cursors/{name}/commit", post(async |Json(cursor): Json<Cursor>| Json(cursor)))
             .route("/v1/status", get(async || Json(status())))
             .route("/v1/orders", post(order))
             .route("/v1/roster", post(publish));
@@ -71,6 +73,11 @@ async fn send(Json(new): Json<NewDispatch>) -> Result<Json<Outgoing>, (StatusCod
         "ERR" => refused(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         _ => Ok(Json(outgoing(&new.subject))),
     }
+}
+
+/// One dispatch, register 17.
+async fn inbox(Query(filter): Query<InboxFilter>) -> Json<Vec<Incoming>> {
+    Json(if filter.after < Some(17) { vec![incoming()] } else { Vec::new() })
 }
 
 /// Takes or refuses an order by the party's name.
@@ -189,6 +196,9 @@ fn status() -> Status {
         roster_version: 3,
         queued: 2,
         undelivered: 0,
+        waiting: Waiting { routine: 2, ..Waiting::default() },
+        oldest_queued_at: Some("2026-11-24T10:15:00Z".into()),
+        oldest_undelivered_at: None,
         refused: 0,
         inbox: 17,
         unread: 0,
@@ -340,6 +350,39 @@ next      pouch outbox T0PC
     assert!(out(&desk.pouch(&["read", "R4DR"])).ends_with("\nnext      pouch ack R4DR -m \"remark\"\n"));
     assert!(out(&desk.pouch(&["ack", "R4DR"])).ends_with("\nnext      pouch inbox --unacked\n"));
     assert!(out(&desk.pouch(&["status"])).ends_with("\nnext      pouch inbox --unacked\n"));
+}
+
+#[test]
+fn a_watch_hands_each_dispatch_to_the_command_and_ends_with_1_where_it_fails() {
+    let desk = Desk::start();
+    let command = "cat; echo \"$POUCH_SHORT $POUCH_REGISTER $POUCH_FROM $POUCH_PRECEDENCE\"";
+    let output = desk.pouch(&["watch", "--once", "--exec", command]);
+    assert_eq!(exit(&output), 0, "{}", err(&output));
+    let (json, variables) = out(&output).split_once('\n').unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(json).unwrap()["register"], 17);
+    assert_eq!(variables, "R4DR 17 MYS priority\n");
+    assert_eq!(
+        exit(&desk.pouch(&["watch", "--once", "--exec", "true"])),
+        0,
+        "standard input may stay unread"
+    );
+    let failed = desk.pouch(&["watch", "--once", "--exec", "exit 3", "--attempts", "1"]);
+    assert_eq!(exit(&failed), 1);
+    let words = "the command failed 1 times with R4DR, register 17 (exit status: 3)";
+    assert!(err(&failed).contains(words), "{}", err(&failed));
+    assert!(out(&desk.pouch(&["watch", "--once"])).starts_with("17  R4DR  MYS  241015ZNOV26  PRIORITY"));
+    let json = desk.pouch(&["watch", "--once", "--json", "--consumer", "printer"]);
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&json.stdout).unwrap()["short"], "R4DR");
+}
+
+#[test]
+fn an_answer_is_queued_like_any_dispatch() {
+    let desk = Desk::start();
+    let output = desk.pouch(&["reply", "R4DR", "Confirmed.", "--all", "--json"]);
+    assert_eq!(exit(&output), 0, "{}", err(&output));
+    // The fake outbox takes the subject for the short id.
+    assert!(out(&output).contains("Re: Drill"), "{}", out(&output));
+    assert_eq!(exit(&desk.pouch(&["reply", "R4DR"])), 2, "an answer says something");
 }
 
 #[test]

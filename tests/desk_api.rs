@@ -168,6 +168,7 @@ async fn a_malformed_call_is_answered_with_a_sentence_in_json() {
         ("GET /v1/dispatches?unakced=true", "", "400", "usage"),
         ("GET /v1/outbox/K7QF?wait=soon", "", "400", "usage"),
         ("GET /v1/outbox/K7QF?wait=ack&timeout_s=301", "", "400", "usage"),
+        ("GET /v1/dispatches?wait_s=301", "", "400", "usage"),
         ("GET /v1/outbox/%ff", "", "400", "usage"),
         ("GET /v2/status", "", "404", "not-found"),
         ("DELETE /v1/dispatches/K7QF", "", "404", "not-found"),
@@ -212,6 +213,53 @@ async fn a_wait_that_runs_out_answers_with_how_far_the_dispatch_came() {
     let sent = served.client.send(&to("MOD")).await.unwrap();
     let outgoing = served.client.wait(&sent.id, Step::Accepted, Duration::ZERO).await.unwrap();
     assert_eq!(outgoing.state, "queued");
+}
+
+#[tokio::test]
+async fn events_wake_a_reader_up_and_resume_where_it_stopped() {
+    let served = Served::start().await;
+    let listen = async |last: &str| {
+        let mut stream = UnixStream::connect(served.client.socket()).await.unwrap();
+        let request = format!("GET /v1/events HTTP/1.1\r\nHost: desk\r\n{last}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    };
+    // Reads until so many events have come.
+    let heard = async |stream: &mut UnixStream, count: usize| {
+        let mut text = String::new();
+        while text.matches("data: {\"register\":0}").count() < count {
+            let mut bytes = [0; 1024];
+            let read = timeout(SOON, stream.read(&mut bytes)).await.expect("an event comes").unwrap();
+            assert!(read > 0, "the stream goes on: {text}");
+            text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+        text
+    };
+    let mut fresh = listen("").await;
+    let head = heard(&mut fresh, 1).await;
+    assert!(head.contains("content-type: text/event-stream") && head.contains("id: 0"), "{head}");
+    let mut resumed = listen("Last-Event-ID: 0\r\n").await;
+    // The head alone: nothing has changed since event 0.
+    let mut bytes = [0; 1024];
+    let read = timeout(SOON, resumed.read(&mut bytes)).await.unwrap().unwrap();
+    assert!(!std::str::from_utf8(&bytes[..read]).unwrap().contains("data:"));
+    served.client.send(&to("MOD")).await.unwrap();
+    heard(&mut fresh, 1).await;
+    heard(&mut resumed, 1).await;
+    served.stop.send_replace(true);
+    timeout(SOON, served.server).await.expect("no listener holds the server up").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_that_waits_for_a_dispatch_hears_of_a_shutdown_at_once() {
+    let served = Served::start().await;
+    let client = served.client.clone();
+    let filter = InboxFilter { wait_s: Some(300), ..InboxFilter::default() };
+    let waiting = tokio::spawn(async move { client.inbox(&filter).await });
+    served.client.status().await.unwrap();
+    served.stop.send_replace(true);
+    let answer = timeout(SOON, waiting).await.expect("the wait ends with the server").unwrap();
+    assert!(matches!(&answer, Ok(found) if found.is_empty()) || answer.is_err(), "{answer:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::table::table;
-use crate::cli::{DeskArgs, ack, at_desk, inbox, outbox, read, safe_text, send, status};
+use crate::cli::{DeskArgs, ack, at_desk, inbox, outbox, read, reply, safe_text, send, status};
 use crate::demo::{self, DESKS, DemoError, place, process};
 use crate::desk::client::{ClientError, DeskClient};
 use crate::desk::view::Status;
@@ -33,6 +33,7 @@ enum DemoCommand {
     Outbox(As<outbox::OutboxArgs>),
     Inbox(As<inbox::InboxArgs>),
     Read(As<read::ReadArgs>),
+    Reply(Box<As<reply::ReplyArgs>>),
     Ack(As<ack::AckArgs>),
     /// Show all desks of the running demo, or one
     Status(OverviewArgs),
@@ -109,6 +110,11 @@ fn at_a_desk(command: DemoCommand) -> Result<(), Failure> {
         DemoCommand::Read(As { code, mut args }) => {
             name_socket(&mut args.desk, &code)?;
             at_desk(&args.desk, async |desk, screen| read::run(&args, desk, screen).await)
+        }
+        DemoCommand::Reply(reply) => {
+            let As { code, mut args } = *reply;
+            name_socket(&mut args.desk, &code)?;
+            at_desk(&args.desk, async |desk, screen| reply::run(&args, desk, screen).await)
         }
         DemoCommand::Ack(As { code, mut args }) => {
             name_socket(&mut args.desk, &code)?;

@@ -57,6 +57,20 @@ pub enum Failure {
         /// What was waited for.
         step: Step,
     },
+    /// The command of `pouch watch --exec` does not take a dispatch.
+    #[error(
+        "the command failed {attempts} times with {short}, register {register} ({ended}): mend it and start `pouch watch` again: it goes on there"
+    )]
+    CommandFailed {
+        /// Short id.
+        short: String,
+        /// Where the cursor stays.
+        register: u64,
+        /// How often it was tried.
+        attempts: u32,
+        /// How it ended last.
+        ended: std::process::ExitStatus,
+    },
     /// The demo could not be run, found, or did not pass its check.
     #[error(transparent)]
     Demo(#[from] DemoError),
@@ -132,6 +146,7 @@ impl Failure {
             Failure::Pki(error) => pki::exit_code(error),
             Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,
             Failure::Bench(_) => code::OTHER,
+            Failure::CommandFailed { .. } => code::OTHER,
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }

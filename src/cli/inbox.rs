@@ -35,6 +35,7 @@ pub async fn run(args: &InboxArgs, desk: &DeskClient, screen: &mut Screen<'_>) -
         topic: args.topic.clone(),
         unacked: args.unacked.then_some(true),
         limit: args.limit,
+        wait_s: None,
     };
     let inbox = desk.inbox(&filter).await?;
     if screen.json {
@@ -51,7 +52,8 @@ pub async fn run(args: &InboxArgs, desk: &DeskClient, screen: &mut Screen<'_>) -
     screen.next(&format!("pouch read {}", next.short))
 }
 
-fn row(incoming: &Incoming) -> [String; 8] {
+/// A dispatch as one row: number, id, sender, date-time group, precedence, topic, state, subject.
+pub(super) fn row(incoming: &Incoming) -> [String; 8] {
     let subject = safe_text::line(&incoming.subject);
     [
         incoming.register.to_string(),

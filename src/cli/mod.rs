@@ -8,6 +8,7 @@ pub mod table;
 pub mod time;
 
 mod ack;
+mod alarms;
 mod bench;
 mod config;
 mod daemon;
@@ -19,9 +20,11 @@ mod pki;
 mod read;
 mod relay;
 mod relay_status;
+mod reply;
 mod roster;
 mod send;
 mod status;
+mod watch;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::PathBuf;
@@ -51,8 +54,11 @@ enum Command {
     Outbox(outbox::OutboxArgs),
     Inbox(inbox::InboxArgs),
     Read(read::ReadArgs),
+    Reply(Box<reply::ReplyArgs>),
     Ack(ack::AckArgs),
+    Watch(watch::WatchArgs),
     Status(status::StatusArgs),
+    Alarms(alarms::AlarmsArgs),
     Config(config::ConfigArgs),
     Demo(Box<demo::DemoArgs>),
     Bench(bench::BenchArgs),
@@ -112,8 +118,17 @@ fn run(command: Command) -> Result<(), Failure> {
             at_desk(&args.desk, async |desk, screen| inbox::run(&args, desk, screen).await)
         }
         Command::Read(args) => at_desk(&args.desk, async |desk, screen| read::run(&args, desk, screen).await),
+        Command::Reply(args) => {
+            at_desk(&args.desk, async |desk, screen| reply::run(&args, desk, screen).await)
+        }
+        Command::Watch(args) => {
+            at_desk(&args.desk, async |desk, screen| watch::run(&args, desk, screen).await)
+        }
         Command::Ack(args) => at_desk(&args.desk, async |desk, screen| ack::run(&args, desk, screen).await),
         Command::Status(args) => at_desk(&args.desk, async |desk, screen| status::run(desk, screen).await),
+        Command::Alarms(args) => {
+            at_desk(&args.desk, async |desk, screen| alarms::run(&args, desk, screen).await)
+        }
         Command::Demo(args) => demo::run(*args),
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
         Command::Bench(args) => {

@@ -32,19 +32,13 @@ pub async fn run(args: &ReadArgs, desk: &DeskClient, screen: &mut Screen<'_>) ->
         screen.text(&signal(&whole, screen.paint))?;
         match summary.acknowledgement_required && summary.acknowledged_at.is_none() {
             true => screen.next(&format!("pouch ack {} -m \"remark\"", summary.short))?,
-            false => {
-                screen.next(&format!("pouch send --reply-to {} --to {} …", summary.short, code(&whole)))?
-            }
+            false => screen.next(&format!("pouch reply {} \"text\"", summary.short))?,
         }
     }
     if summary.read_at.is_none() && summary.set_aside.is_none() {
         desk.read(&summary.id, &Mark { who: args.who.clone(), remark: String::new() }).await?;
     }
     Ok(())
-}
-
-fn code(whole: &IncomingWhole) -> String {
-    safe_text::line(&whole.summary.from)
 }
 
 fn signal(whole: &IncomingWhole, paint: Paint) -> String {
@@ -113,11 +107,12 @@ fn register(whole: &IncomingWhole, paint: Paint) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::desk::view::Incoming;
 
-    fn whole() -> IncomingWhole {
+    /// A FLASH from IDN to MOD, for information to MYS and PHL.
+    pub(in crate::cli) fn whole() -> IncomingWhole {
         IncomingWhole {
             summary: Incoming {
                 register: 17,

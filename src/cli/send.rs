@@ -16,7 +16,7 @@ use crate::desk::view::{NewDispatch, Outgoing};
 use crate::limits::DISPATCH_BYTES_MAX;
 
 /// What a person must know while `seal` is empty.
-const IN_CLEAR: &str = "until sealing exists, a dispatch travels in clear inside its envelope: whoever runs the relay can read it";
+pub(super) const IN_CLEAR: &str = "until sealing exists, a dispatch travels in clear inside its envelope: whoever runs the relay can read it";
 
 /// Hand a dispatch to the desk; it is durable in the outbox when this returns
 #[derive(Args)]
@@ -175,7 +175,8 @@ fn subject_and_body(args: &SendArgs) -> Result<(String, String), Failure> {
     }
 }
 
-fn body(file: &str) -> Result<String, Failure> {
+/// The text of a file, or of standard input for `-`.
+pub(super) fn body(file: &str) -> Result<String, Failure> {
     let failed = |source| Failure::File { path: file.to_owned(), source };
     let mut reader: Box<dyn Read> = match file {
         "-" => Box::new(std::io::stdin()),

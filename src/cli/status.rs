@@ -7,7 +7,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::Paint;
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
-use crate::desk::view::Status;
+use crate::desk::view::{Status, Waiting};
 
 /// Show the link and what waits
 #[derive(Args)]
@@ -49,7 +49,9 @@ fn described(status: &Status, paint: Paint) -> String {
         "{} in all, {} unread, {} to acknowledge, {} set aside",
         status.inbox, status.unread, status.unacknowledged, status.set_aside
     );
-    let mut fields = vec![("link", link), ("outbox", outbox), ("inbox", inbox)];
+    let mut fields = vec![("link", link), ("outbox", outbox)];
+    fields.extend(waiting(status).map(|waiting| ("waiting", waiting)));
+    fields.push(("inbox", inbox));
     fields.push(("receipts", format!("{} waiting for the relay", status.receipts_waiting)));
     fields.push(("roster", format!("version {}", status.roster_version)));
     fields.extend(status.link_reason.iter().map(|reason| ("reason", reason.clone())));
@@ -63,6 +65,21 @@ fn described(status: &Status, paint: Paint) -> String {
         text.push_str(&(paint.alarm(&format!("alarm     {}", safe_text::line(alarm))) + "\n"));
     }
     text
+}
+
+/// What waits for the relay or for an addressee, and since when; nothing where nothing does.
+fn waiting(status: &Status) -> Option<String> {
+    let Waiting { flash, immediate, priority, routine } = status.waiting;
+    let counts = [("FLASH", flash), ("IMMEDIATE", immediate), ("PRIORITY", priority), ("ROUTINE", routine)];
+    let mut parts: Vec<String> = counts
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    let since = |what: &str, at: &Option<String>| Some(format!("{what} since {}", time::dtg(at.as_ref()?)));
+    parts.extend(since("unaccepted", &status.oldest_queued_at));
+    parts.extend(since("undelivered", &status.oldest_undelivered_at));
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 #[cfg(test)]
@@ -83,6 +100,9 @@ mod tests {
             roster_version: 3,
             queued: 2,
             undelivered: 1,
+            waiting: Waiting { flash: 1, routine: 1, ..Waiting::default() },
+            oldest_queued_at: Some("2026-11-24T10:17:00Z".into()),
+            oldest_undelivered_at: Some("2026-11-23T10:17:00Z".into()),
             refused: 0,
             inbox: 17,
             unread: 4,
@@ -98,6 +118,7 @@ mission IDN in bloc.example, pouch 0.1.0
 
 link      offline with relay.bloc.example:7443 since 241016ZNOV26, last heard never
 outbox    2 queued, 1 accepted and not yet delivered, 0 refused
+waiting   1 FLASH, 1 ROUTINE, unaccepted since 241017ZNOV26, undelivered since 231017ZNOV26
 inbox     17 in all, 4 unread, 0 to acknowledge, 0 set aside
 receipts  5 waiting for the relay
 roster    version 3

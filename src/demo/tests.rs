@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::demo::DESKS;
 use crate::demo::scenario::{Scenario, Scripted};
 use crate::demo::verify::{Observed, finished, waiting};
-use crate::desk::view::{AddresseeState, Incoming, IncomingWhole, Outgoing, Status};
+use crate::desk::view::{AddresseeState, Incoming, IncomingWhole, Outgoing, Status, Waiting};
 
 fn at(second: usize) -> Option<String> {
     Some(format!("2026-11-24T10:15:{second:02}Z"))
@@ -116,6 +116,9 @@ fn status(code: &str) -> Status {
         roster_version: 1,
         queued: 0,
         undelivered: 0,
+        waiting: Waiting::default(),
+        oldest_queued_at: None,
+        oldest_undelivered_at: None,
         refused: 0,
         inbox: 0,
         unread: 0,

@@ -11,22 +11,26 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, State};
-use axum::http::StatusCode;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::IncomingStream;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
+use crate::desk::connections::BoundedListener;
+use crate::desk::events;
 use crate::desk::handle::{DeskError, DeskHandle};
 use crate::desk::view::{
-    ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, NewDispatch,
-    OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT, WAIT_S_MAX,
+    Alarm, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX,
+    NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT,
+    WAIT_S_MAX,
 };
-use crate::limits::ROSTER_BYTES_MAX;
+use crate::limits::{API_CALL_TIME_MAX, ROSTER_BYTES_MAX};
 
 /// Serves the API until `shutdown` turns true; then the socket's file goes, long polls answer at
 /// once, and calls under way are finished.
@@ -47,13 +51,32 @@ pub async fn serve(
             tracing::warn!(socket = %socket.display(), %error, "socket not removed");
         }
     };
-    axum::serve(listener, app).with_graceful_shutdown(until).await
+    axum::serve(BoundedListener::new(listener), app).with_graceful_shutdown(until).await
 }
 
 #[derive(Clone)]
 struct Api {
     desk: DeskHandle,
     shutdown: watch::Receiver<bool>,
+}
+
+impl Api {
+    /// Waits for the store's next change; true where the wait ends without one.
+    async fn is_over(&mut self, changes: &mut watch::Receiver<u64>, deadline: Instant) -> bool {
+        tokio::select! {
+            changed = changes.changed() => changed.is_err(),
+            () = sleep_until(deadline) => true,
+            _ = self.shutdown.wait_for(|over| *over) => true,
+        }
+    }
+}
+
+/// When a wait of so many seconds ends.
+fn deadline(field: &str, seconds: u64) -> Result<Instant, Refusal> {
+    if !(1..=WAIT_S_MAX).contains(&seconds) {
+        return Err(usage(format!("{field} is {seconds}: give 1 to {WAIT_S_MAX}, and ask again after it")));
+    }
+    Ok(Instant::now() + Duration::from_secs(seconds))
 }
 
 fn router(api: Api) -> Router {
@@ -66,13 +89,30 @@ fn router(api: Api) -> Router {
         .route("/v1/outbox/{id}", get(outgoing))
         .route("/v1/cursors/{name}", get(cursor))
         .route("/v1/cursors/{name}/commit", post(commit))
+        .route("/v1/events", get(changes))
         .route("/v1/status", get(status))
+        .route("/v1/alarms", get(alarms))
+        .route("/v1/alarms/{key}/take", post(take_alarm))
         .route("/v1/orders", post(order))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
         .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
         .route("/v1/roster", post(publish_roster).layer(DefaultBodyLimit::max(ROSTER_BYTES_MAX)))
+        .layer(middleware::from_fn(within_time))
         .with_state(api)
+}
+
+/// Ends a call that takes longer than any should, such as one whose body never comes to its end.
+async fn within_time(request: Request, next: Next) -> Response {
+    match timeout(API_CALL_TIME_MAX, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let seconds = API_CALL_TIME_MAX.as_secs();
+            let sentence = format!("the call took more than {seconds} s: send its body at once, ask again");
+            let error = ApiError { code: "unanswered".to_owned(), sentence };
+            Refusal(StatusCode::GATEWAY_TIMEOUT, error).into_response()
+        }
+    }
 }
 
 /// Who calls, by the kernel's word.
@@ -81,9 +121,9 @@ struct Caller {
     uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Caller { uid: stream.io().peer_cred().ok().map(|peer| peer.uid()) }
+impl Connected<IncomingStream<'_, BoundedListener>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, BoundedListener>) -> Self {
+        Caller { uid: stream.io().uid() }
     }
 }
 
@@ -103,10 +143,21 @@ async fn send(
     Ok(Json(outgoing))
 }
 
-async fn inbox(State(api): State<Api>, query: Asked<InboxFilter>) -> Answer<Vec<Incoming>> {
+async fn inbox(State(mut api): State<Api>, query: Asked<InboxFilter>) -> Answer<Vec<Incoming>> {
     let Query(mut filter) = query?;
     filter.limit = Some(limit(filter.limit)?);
-    Ok(Json(api.desk.inbox(filter).await?))
+    let Some(seconds) = filter.wait_s else {
+        return Ok(Json(api.desk.inbox(filter).await?));
+    };
+    let deadline = deadline("wait_s", seconds)?;
+    let mut changes = api.desk.changes();
+    loop {
+        changes.borrow_and_update();
+        let found = api.desk.inbox(filter.clone()).await?;
+        if !found.is_empty() || api.is_over(&mut changes, deadline).await {
+            return Ok(Json(found));
+        }
+    }
 }
 
 async fn incoming(State(api): State<Api>, id: Segment) -> Answer<IncomingWhole> {
@@ -147,24 +198,13 @@ async fn outgoing(State(mut api): State<Api>, id: Segment, query: Asked<OutboxWa
         return Ok(Json(api.desk.outgoing(id).await?));
     };
     let seconds = timeout_s.unwrap_or(WAIT_S_DEFAULT);
-    if !(1..=WAIT_S_MAX).contains(&seconds) {
-        return Err(usage(format!("timeout_s is {seconds}: give 1 to {WAIT_S_MAX}, and ask again after it")));
-    }
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let deadline = deadline("timeout_s", seconds)?;
     let mut changes = api.desk.changes();
     loop {
         // Marked seen before the look, so that a change during the look ends the wait below.
         changes.borrow_and_update();
         let outgoing = api.desk.outgoing(id.clone()).await?;
-        if outgoing.progress(step) != Progress::Waiting {
-            return Ok(Json(outgoing));
-        }
-        let over = tokio::select! {
-            changed = changes.changed() => changed.is_err(),
-            () = sleep_until(deadline) => true,
-            _ = api.shutdown.wait_for(|over| *over) => true,
-        };
-        if over {
+        if outgoing.progress(step) != Progress::Waiting || api.is_over(&mut changes, deadline).await {
             return Ok(Json(outgoing));
         }
     }
@@ -182,6 +222,25 @@ async fn commit(State(api): State<Api>, name: Segment, body: Body) -> Answer<Cur
 
 async fn status(State(api): State<Api>) -> Answer<Status> {
     Ok(Json(api.desk.status().await?))
+}
+
+async fn changes(State(api): State<Api>, headers: HeaderMap) -> Response {
+    events::response(api.desk, api.shutdown, &headers)
+}
+
+async fn alarms(State(api): State<Api>) -> Answer<Vec<Alarm>> {
+    Ok(Json(api.desk.alarms().await?))
+}
+
+async fn take_alarm(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    key: Segment,
+    body: Body,
+) -> Answer<Alarm> {
+    let alarm = api.desk.take_alarm(key?.0, parsed(body)?).await?;
+    tracing::info!(uid = caller.uid, alarm = alarm.key, "alarm taken");
+    Ok(Json(alarm))
 }
 
 async fn publish_roster(

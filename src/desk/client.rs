@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
 use crate::desk::view::{
-    ANSWER_BYTES_MAX, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch,
-    NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step,
+    ANSWER_BYTES_MAX, Alarm, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark,
+    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step,
 };
 use crate::limits::Limits;
 
@@ -114,8 +114,10 @@ impl DeskClient {
             ("topic", filter.topic.clone()),
             ("unacked", filter.unacked.map(|unacked| unacked.to_string())),
             ("limit", filter.limit.map(|limit| limit.to_string())),
+            ("wait_s", filter.wait_s.map(|seconds| seconds.to_string())),
         ]);
-        self.get(&format!("/v1/dispatches{query}"), ANSWER_TIME_MAX).await
+        let wait = Duration::from_secs(filter.wait_s.unwrap_or(0));
+        self.get(&format!("/v1/dispatches{query}"), ANSWER_TIME_MAX + wait).await
     }
 
     /// One dispatch of the inbox with its body, by UUID or short id. Marks nothing.
@@ -152,6 +154,16 @@ impl DeskClient {
     pub async fn order(&self, order: &NewOrder) -> Result<InForce, ClientError> {
         let body = serde_json::to_vec(order)?;
         self.call(Method::POST, "/v1/orders", body.into(), ORDERS_TIME_MAX + ANSWER_TIME_MAX).await
+    }
+
+    /// All alarms that the desk keeps, oldest first.
+    pub async fn alarms(&self) -> Result<Vec<Alarm>, ClientError> {
+        self.get("/v1/alarms", ANSWER_TIME_MAX).await
+    }
+
+    /// Takes an alarm: somebody looks after it.
+    pub async fn take_alarm(&self, key: &str, mark: &Mark) -> Result<Alarm, ClientError> {
+        self.post(&format!("/v1/alarms/{}/take", escaped(key)), mark).await
     }
 
     /// The desk's state.

@@ -113,6 +113,12 @@ pub enum DeskError {
         /// As given.
         id: String,
     },
+    /// No alarm has this key.
+    #[error("no alarm has the key {key}; `pouch alarms` lists those there are")]
+    UnknownAlarm {
+        /// As given.
+        key: String,
+    },
     /// Only the ministry's desk may do this.
     #[error("only the hub's desk publishes rosters and gives orders; name its socket with --socket")]
     NotTheHub,
@@ -156,7 +162,7 @@ impl DeskError {
             DeskError::NoContact => "no-contact",
             DeskError::Declined { .. } => "declined",
             DeskError::Unanswered => "unanswered",
-            DeskError::NotFound { .. } => "not-found",
+            DeskError::NotFound { .. } | DeskError::UnknownAlarm { .. } => "not-found",
             DeskError::Store(_) => "internal",
         }
     }

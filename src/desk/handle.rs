@@ -10,7 +10,7 @@ use crate::desk::{
     link::requests::Asked,
     status::LinkStatus,
     store::StoreThread,
-    view::{Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status},
+    view::{Alarm, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status},
 };
 
 /// A handle to one desk; clones share it. Whatever a method changed is durable when it returns. A dropped
@@ -119,6 +119,14 @@ impl DeskHandle {
         self.store.ask(move |store| store.commit(&name, cursor)).await
     }
 
+    /// The highest register number, 0 for an empty inbox.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn last_register(&self) -> Result<u64, DeskError> {
+        self.store.ask(|store| store.last_register()).await
+    }
+
     /// How the desk and its link stand.
     ///
     /// # Errors
@@ -128,6 +136,22 @@ impl DeskHandle {
         let mut status = self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await?;
         status.alarms.extend(self.alarms.all().into_iter().map(|alarm| alarm.sentence));
         Ok(status)
+    }
+
+    /// All alarms that the desk keeps, oldest first.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub async fn alarms(&self) -> Result<Vec<Alarm>, DeskError> {
+        self.store.ask(|store| store.alarms()).await
+    }
+
+    /// Somebody looks after an alarm.
+    ///
+    /// # Errors
+    /// [`DeskError::UnknownAlarm`], [`DeskError::TooLarge`].
+    pub async fn take_alarm(&self, key: String, mark: Mark) -> Result<Alarm, DeskError> {
+        self.store.ask(move |store| store.take_alarm(&key, &mark.who, Timestamp::now())).await
     }
 
     /// A counter that rises with every change of the store; it only wakes readers up.

@@ -2,12 +2,14 @@
 
 pub mod view;
 pub mod client;
+pub mod connections;
 pub mod error;
 pub mod status;
 pub mod store;
 pub mod handle;
 pub mod link;
 pub mod ministry;
+mod events;
 pub mod api;
 mod reload;
 pub mod run;

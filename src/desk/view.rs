@@ -311,6 +311,8 @@ pub struct InboxFilter {
     pub unacked: Option<bool>,
     /// At most so many, 1 to 500; 100 where absent.
     pub limit: Option<u32>,
+    /// Where nothing fits, wait for so many seconds, 1 to 300, until something does.
+    pub wait_s: Option<u64>,
 }
 
 /// `POST /v1/dispatches/{id}/read` and `/acknowledge`.
@@ -350,6 +352,12 @@ pub struct Status {
     pub queued: u64,
     /// Outbox dispatches accepted but not delivered to every addressee.
     pub undelivered: u64,
+    /// `queued`, by precedence.
+    pub waiting: Waiting,
+    /// When the oldest dispatch that waits for the relay was handed in.
+    pub oldest_queued_at: Option<String>,
+    /// When the oldest dispatch that is not delivered to every addressee was accepted.
+    pub oldest_undelivered_at: Option<String>,
     /// Refused.
     pub refused: u64,
     /// Inbox dispatches in all, and those unread, and those with an acknowledgement owed.
@@ -364,10 +372,38 @@ pub struct Status {
     pub receipts_waiting: u64,
     /// Orders that stand, in words: MINIMIZE, suspended parties.
     pub orders: Vec<String>,
-    /// Alarms for a person, newest last.
+    /// Alarms that nobody has taken, and what is wrong now, newest last; each says what to do.
     pub alarms: Vec<String>,
     /// Version of pouch.
     pub version: String,
+}
+
+/// An alarm that the desk keeps: `GET /v1/alarms`, `POST /v1/alarms/{key}/take`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alarm {
+    /// What it is about; raised again, it replaces the one before.
+    pub key: String,
+    /// When it was raised last.
+    pub at: String,
+    /// Plain words that end with what to do.
+    pub sentence: String,
+    /// Since when somebody looks after it.
+    pub taken_at: Option<String>,
+    /// Who does.
+    pub taken_by: String,
+}
+
+/// Dispatches that wait in the outbox for the relay, by precedence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// See the type.
+    pub flash: u64,
+    /// See the type.
+    pub immediate: u64,
+    /// See the type.
+    pub priority: u64,
+    /// See the type.
+    pub routine: u64,
 }
 
 /// Query of `GET /v1/outbox/{id}`: with `wait`, the answer comes when the dispatch has reached that

@@ -89,6 +89,14 @@ impl Store {
         })
     }
 
+    /// The highest register number, 0 for an empty inbox.
+    ///
+    /// # Errors
+    /// [`DeskError::Store`].
+    pub(in crate::desk) fn last_register(&self) -> Result<u64, DeskError> {
+        Ok(last_register(&self.read())?)
+    }
+
     /// Where a named reader stands; at 0 where it has not committed yet.
     ///
     /// # Errors

@@ -81,6 +81,14 @@ pub enum StoreError {
         "the roster in the store does not follow from the trust bundle ({0}); check that trust.toml is the ministry's"
     )]
     Roster(#[from] RosterError),
+    /// SQLite finds its own structure broken.
+    #[error("{path} is damaged ({finding}); keep a copy of its folder, restore the store from a backup, and start again", path = path.display())]
+    Damaged {
+        /// The store's file.
+        path: PathBuf,
+        /// The first thing that `PRAGMA quick_check` found.
+        finding: String,
+    },
     /// Bytes that were checked before they were stored cannot be read any more.
     #[error("{what} in the store cannot be read; restore the store from a backup")]
     Corrupt {
@@ -105,7 +113,7 @@ impl StoreError {
         match self {
             StoreError::Running { .. } => 73,
             StoreError::Version { .. } | StoreError::Roster(_) => 78,
-            StoreError::Corrupt { .. } => 71,
+            StoreError::Damaged { .. } | StoreError::Corrupt { .. } => 71,
             StoreError::Database(error) if corrupt.contains(&error.sqlite_error_code()) => 71,
             StoreError::Folder { .. }
             | StoreError::Database(_)

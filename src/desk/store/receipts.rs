@@ -26,7 +26,7 @@ use crate::{
 /// Bytes of the items of one Stored frame: a control frame with room for what stands around them.
 const STORED_BYTES_MAX: usize = 60 * 1024;
 /// Bytes of a person's name in a receipt.
-const WHO_BYTES_MAX: usize = 200;
+pub(super) const WHO_BYTES_MAX: usize = 200;
 /// Bytes of a remark in a receipt.
 const REMARK_BYTES_MAX: usize = 3 * 1024;
 const DETAILS_SALT_BYTES: usize = 32;

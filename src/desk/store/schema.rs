@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use rusqlite::{Connection, OptionalExtension, config::DbConfig, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, config::DbConfig, params};
 
 use super::StoreError;
 
@@ -42,7 +42,13 @@ CREATE TABLE orders (
     signed   BLOB NOT NULL
 ) STRICT;
 -- a second raising of one alarm replaces the first
-CREATE TABLE alarms (key TEXT PRIMARY KEY, at INTEGER NOT NULL, sentence TEXT NOT NULL) STRICT;
+CREATE TABLE alarms (
+    key      TEXT PRIMARY KEY,
+    at       INTEGER NOT NULL,
+    sentence TEXT NOT NULL,
+    taken_at INTEGER, -- since when somebody looks after it
+    taken_by TEXT NOT NULL DEFAULT ''
+) STRICT;
 -- every short id of outbox and inbox
 CREATE TABLE shorts (short TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE registry (year INTEGER PRIMARY KEY, last INTEGER NOT NULL) STRICT;
@@ -254,15 +260,26 @@ pub(super) fn open(folder: &Path) -> Result<Opened, StoreError> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
     let mut connection = Connection::open(&path)?;
+    prepare(&mut connection, &path).map_err(|error| match error {
+        StoreError::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            StoreError::Damaged { path: path.clone(), finding: error.to_string() }
+        }
+        other => other,
+    })?;
+    sync_folder(folder).map_err(failed)?;
+    Ok(Opened { connection, lock })
+}
+
+/// Sets the connection up, checks the file and makes the tables where there are none.
+fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     assert_eq!(mode, "wal", "a file of our own in a folder of our own takes WAL");
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")?;
-    create(&mut connection, &path)?;
-    sync_folder(folder).map_err(failed)?;
-    Ok(Opened { connection, lock })
+    check(connection, path)?;
+    create(connection, path)
 }
 
 fn lock(folder: &Path) -> Result<File, StoreError> {
@@ -275,6 +292,15 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
         Ok(()) => Ok(lock),
         Err(fs::TryLockError::WouldBlock) => Err(StoreError::Running { path: folder.to_owned() }),
         Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Reads the whole file once: damage is found at the start and not when a dispatch is asked for.
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let finding: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    match finding.as_str() {
+        "ok" => Ok(()),
+        _ => Err(StoreError::Damaged { path: path.to_owned(), finding }),
     }
 }
 

@@ -2,10 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{Store, StoreError, alarms, daemon_name, orders, streams};
-use crate::desk::{
-    status::{LinkState, LinkStatus},
-    view::Status,
+use super::{Store, StoreError, alarms, columns::time_text, daemon_name, orders, streams};
+use crate::{
+    desk::{
+        status::{LinkState, LinkStatus},
+        view::{Status, Waiting},
+    },
+    wire::Precedence,
 };
 
 /// Open gaps listed among the alarms; the newest.
@@ -35,6 +38,13 @@ impl Store {
                 "SELECT count(DISTINCT dispatch) FROM addressees JOIN outbox ON dispatch = seq
                  WHERE delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
             )?,
+            waiting: self.waiting_by_precedence()?,
+            oldest_queued_at: self
+                .oldest("SELECT min(queued_at) FROM outbox WHERE state <> 2 AND state < 2")?,
+            oldest_undelivered_at: self.oldest(
+                "SELECT min(accepted_at) FROM outbox WHERE state = 2 AND seq IN
+                 (SELECT dispatch FROM addressees WHERE delivered_at IS NULL AND set_aside_at IS NULL)",
+            )?,
             refused: count("SELECT count(*) FROM outbox WHERE state <> 2 AND state = 3")?,
             inbox: count("SELECT coalesce(max(register), 0) FROM inbox")?,
             unread: count("SELECT count(*) FROM inbox WHERE read_at IS NULL AND set_aside IS NULL")?,
@@ -45,9 +55,33 @@ impl Store {
             set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
             orders: orders::standing(&tx, now)?,
-            alarms: self.alarms(link, queued)?,
+            alarms: self.open_alarms(link, queued)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
+    }
+
+    fn waiting_by_precedence(&self) -> Result<Waiting, StoreError> {
+        let sql =
+            "SELECT precedence, count(*) FROM outbox WHERE state <> 2 AND state < 2 GROUP BY precedence";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query([])?;
+        let mut waiting = Waiting::default();
+        while let Some(row) = rows.next()? {
+            let count = match row.get(0)? {
+                Precedence::Flash => &mut waiting.flash,
+                Precedence::Immediate => &mut waiting.immediate,
+                Precedence::Priority => &mut waiting.priority,
+                Precedence::Routine => &mut waiting.routine,
+            };
+            *count = row.get(1)?;
+        }
+        Ok(waiting)
+    }
+
+    /// The time that a query finds, where it finds one.
+    fn oldest(&self, sql: &str) -> Result<Option<String>, StoreError> {
+        let found: Option<i64> = self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(found.map(time_text))
     }
 
     /// Receipts in frames that the relay has not answered.
@@ -56,9 +90,9 @@ impl Store {
         Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
 
-    fn alarms(&self, link: &LinkStatus, queued: u64) -> Result<Vec<String>, StoreError> {
+    fn open_alarms(&self, link: &LinkStatus, queued: u64) -> Result<Vec<String>, StoreError> {
         let tx = self.read();
-        let mut dated = alarms::all(&tx)?;
+        let mut dated = alarms::open(&tx)?;
         dated.extend(streams::gap_alarms(&tx, GAP_ALARMS_MAX)?);
         dated.extend(link.alarms.iter().map(|(at, sentence)| (at.as_microsecond(), sentence.clone())));
         dated.sort();

@@ -3,6 +3,7 @@
 mod expired;
 mod addressing;
 mod inbox;
+mod kills;
 mod opening;
 mod orders;
 mod outbox;

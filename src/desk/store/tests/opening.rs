@@ -3,7 +3,12 @@ use std::os::unix::fs::PermissionsExt;
 use tokio::sync::watch;
 
 use super::*;
-use crate::desk::{error::DeskError, handle::DeskHandle, status::LinkStatus, view::InboxFilter};
+use crate::desk::{
+    error::DeskError,
+    handle::DeskHandle,
+    status::LinkStatus,
+    view::{InboxFilter, Waiting},
+};
 
 #[test]
 fn a_second_daemon_is_kept_out_with_its_own_exit_code() {
@@ -58,6 +63,65 @@ fn a_file_that_is_no_database_is_corrupt() {
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("desk.sqlite"), [b'x'; 4096]).unwrap();
     assert_eq!(Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap_err().exit_code(), 71);
+}
+
+#[test]
+fn a_damaged_page_is_found_at_the_start() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    for n in 0..64 {
+        desk.send(dispatch("MOD", "routine", &format!("d{n}")));
+    }
+    let folder = desk.folder;
+    drop(desk.store);
+    let path = folder.path().join("desk.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for page in bytes.chunks_mut(4096).skip(2).filter(|page| page[0] == 13) {
+        // The number of cells of a table's leaf: a lie that no query of ours would meet at once.
+        page[3..5].copy_from_slice(&[0xff, 0xff]);
+    }
+    std::fs::write(&path, bytes).unwrap();
+    let error = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap_err();
+    assert_eq!(error.exit_code(), 71);
+    assert!(error.to_string().contains("restore the store from a backup"), "{error}");
+}
+
+#[test]
+fn an_alarm_stays_until_it_is_taken_and_comes_back_when_raised_again() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let raise = |desk: &mut Desk, at| {
+        let raised = desk.store.write::<_, StoreError>(|tx| alarms::raise(tx, at, "clock", "set the clock"));
+        raised.unwrap();
+    };
+    raise(&mut desk, now());
+    raise(&mut desk, after(1));
+    let mut desk = desk.killed(&bloc);
+    assert_eq!((desk.status().alarms.len(), desk.store.alarms().unwrap().len()), (1, 1));
+    let taken = desk.store.take_alarm("clock", "Sari", after(2)).unwrap();
+    assert_eq!(desk.store.take_alarm("clock", "Budi", after(5)).unwrap(), taken, "the first has it");
+    assert_eq!((taken.taken_by.as_str(), desk.status().alarms.len()), ("Sari", 0));
+    raise(&mut desk, after(9));
+    assert_eq!((desk.store.alarms().unwrap()[0].taken_at.clone(), desk.status().alarms.len()), (None, 1));
+    assert!(matches!(desk.store.take_alarm("none", "Sari", now()), Err(DeskError::UnknownAlarm { .. })));
+}
+
+#[test]
+fn a_status_counts_what_waits_by_precedence_and_names_the_oldest() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    assert_eq!((desk.status().oldest_queued_at, desk.status().waiting), (None, Waiting::default()));
+    for (precedence, at) in [("flash", now()), ("routine", after(60)), ("routine", after(120))] {
+        desk.store.enqueue(dispatch("MOD", precedence, "x"), at).unwrap();
+    }
+    let first = bloc.seal(&mut desk).remove(0);
+    let expected = Waiting { flash: 1, routine: 2, ..Waiting::default() };
+    assert_eq!(desk.status().waiting, expected, "what is sealed waits for the relay's answer");
+    assert_eq!(desk.status().oldest_queued_at.as_deref(), Some("2026-11-24T10:15:00Z"));
+    desk.store.accepted(vec![accepted(&first, 7)], after(180)).unwrap();
+    let status = desk.status();
+    assert_eq!(status.oldest_queued_at.as_deref(), Some("2026-11-24T10:16:00Z"));
+    assert_eq!(status.oldest_undelivered_at.as_deref(), Some("2026-11-24T10:18:00Z"));
 }
 
 #[test]

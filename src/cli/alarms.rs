@@ -1,0 +1,71 @@
+//! `pouch alarms`: what a person must know of, until somebody takes it.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::table::table;
+use crate::cli::{DeskArgs, safe_text, time};
+use crate::desk::client::DeskClient;
+use crate::desk::view::{Alarm, Mark};
+
+/// List the alarms that the desk keeps, or take one
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct AlarmsArgs {
+    /// Those that somebody has taken, too
+    #[arg(long)]
+    all: bool,
+    #[command(subcommand)]
+    command: Option<AlarmsCommand>,
+    #[command(flatten)]
+    pub(super) desk: DeskArgs,
+}
+
+#[derive(Subcommand)]
+enum AlarmsCommand {
+    /// Take an alarm: somebody looks after it, and `pouch status` shows it no more
+    Take {
+        /// As `pouch alarms` lists it
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Who takes it
+        #[arg(long, value_name = "NAME", env = "POUCH_WHO", default_value = "", hide_default_value = true)]
+        who: String,
+    },
+}
+
+/// Lists or takes.
+pub async fn run(args: &AlarmsArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    if let Some(AlarmsCommand::Take { key, who }) = &args.command {
+        let alarm = desk.take_alarm(key, &Mark { who: who.clone(), ..Mark::default() }).await?;
+        if screen.json {
+            return screen.object(&alarm);
+        }
+        screen.text(&format!("taken: {}\n", safe_text::line(&alarm.sentence)))?;
+        return screen.next("pouch alarms");
+    }
+    let mut alarms = desk.alarms().await?;
+    alarms.retain(|alarm| args.all || alarm.taken_at.is_none());
+    if screen.json {
+        return alarms.iter().try_for_each(|alarm| screen.object(alarm));
+    }
+    let Some(newest) = alarms.last() else {
+        screen.text("no alarm\n")?;
+        return screen.next("pouch status");
+    };
+    let rows: Vec<[String; 4]> = alarms.iter().map(row).collect();
+    screen.text(&table(screen.paint, ["KEY", "SINCE", "TAKEN", "ALARM"], &rows))?;
+    screen.next(&format!("pouch alarms take {}", safe_text::line(&newest.key)))
+}
+
+fn row(alarm: &Alarm) -> [String; 4] {
+    let taken = alarm.taken_at.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
+    let taken = format!("{taken} {}", safe_text::line(&alarm.taken_by));
+    [
+        safe_text::line(&alarm.key),
+        time::dtg(&alarm.at),
+        taken.trim_end().to_owned(),
+        safe_text::line(&alarm.sentence),
+    ]
+}
