@@ -261,6 +261,30 @@ fn a_stop_says_goodbye_to_all_refuses_the_next_and_is_logged() {
     assert_eq!(late, ["MYS < Goodbye Shutdown", "MYS closed"]);
 }
 
+/// FAULTS 17: desks see no Accepted and get no credit back, and their sessions live.
+#[test]
+fn while_a_sync_takes_long_pings_go_both_ways_and_the_window_holds_the_sender_back() {
+    let limits = Limits { window_envelopes_min: 2, ..Limits::DEFAULT };
+    let (ping_every, silence_max) = (limits.ping_every, limits.silence_max);
+    let mut world = World::with_limits(limits);
+    let idn = world.open(IDN);
+    world.holds_sync = true;
+    for number in 1..=2 {
+        let seen = world.submit(idn, &IDN.core(number, &[MYS]));
+        assert_eq!(seen, [format!("append envelope {number} of IDN")]);
+    }
+    let mut waited = Duration::ZERO;
+    while waited < silence_max * 2 {
+        waited += ping_every;
+        assert_eq!(world.wait(ping_every), ["IDN < Ping"]);
+        assert_eq!(world.say(idn, Kind::Pong(pb::Pong::default())), [""; 0]);
+        assert_eq!(world.say(idn, Kind::Ping(pb::Ping { token: 7 })), ["IDN < Pong 7"]);
+    }
+    let seen = world.sync_all();
+    let accepted = |line: &&String| line.contains("Accepted");
+    assert_eq!(seen.iter().filter(accepted).count(), 2, "{seen:?}");
+}
+
 #[test]
 fn a_suspended_party_is_refused_until_the_roster_lifts_it() {
     let mut world = World::new();

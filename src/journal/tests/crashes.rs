@@ -71,6 +71,7 @@ fn a_journal_reads_back_what_was_acknowledged() {
     assert!(matches!(beyond, Err(JournalError::NoRecord(_))), "{beyond:?}");
 }
 
+/// FAULTS 1 and 11, on a disk that fails.
 #[test]
 fn after_any_failed_operation_the_journal_does_nothing_more_and_loses_nothing() {
     let (disk, promised) = lived(SimDisk::new(2));
@@ -96,6 +97,7 @@ fn after_any_failed_operation_the_journal_does_nothing_more_and_loses_nothing() 
     }
 }
 
+/// FAULTS 25.
 #[test]
 fn a_crash_during_recovery_converges() {
     let (disk, promised) = lived(SimDisk::new(3));
@@ -135,6 +137,7 @@ fn soak(seed: u64, lie: Lie) {
     lived.unwrap_or_else(|error| panic!("broken promise with seed {seed}: {error}"));
 }
 
+/// FAULTS 2, 3 and 22: any part of what was not synced is lost, and any name.
 #[test]
 fn any_run_of_crashes_and_power_cuts_keeps_every_promise() {
     for seed in 0..100 {
@@ -148,12 +151,14 @@ fn the_harness_notices_a_disk_whose_sync_does_nothing() {
     (0..20).for_each(|seed| soak(seed, Lie::SyncDoesNothing));
 }
 
+/// FAULTS 21.
 #[test]
 #[should_panic(expected = "broken promise")]
 fn the_harness_notices_a_disk_whose_directory_sync_does_nothing() {
     (0..20).for_each(|seed| soak(seed, Lie::SyncDirectoryDoesNothing));
 }
 
+/// FAULTS 13.
 #[test]
 fn what_a_start_showed_survives_a_power_cut_though_the_failed_sync_before_it_lied() {
     for operation in 0..40 {

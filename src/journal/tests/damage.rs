@@ -75,6 +75,7 @@ fn found(disk: &SimDisk) -> Result<u64, (String, u64, u64)> {
     }
 }
 
+/// FAULTS 4.
 #[test]
 fn every_torn_end_of_the_last_batch_is_dropped_and_the_log_goes_on() {
     let Sample { disk, segments, records, last_batch: (start, end) } = sample();
@@ -112,6 +113,7 @@ fn every_truncation_of_every_segment_is_refused() {
     }
 }
 
+/// FAULTS 6, and 7 as far as there are no checkpoints.
 #[test]
 fn every_flipped_bit_is_refused_at_its_place_unless_only_the_last_batch_has_it() {
     let Sample { disk, segments, records, last_batch: (start, end) } = small_sample();
@@ -176,6 +178,7 @@ fn a_lost_batch_with_a_later_one_behind_it_is_refused() {
     }
 }
 
+/// FAULTS 8.
 #[test]
 fn a_missing_segment_is_refused_also_if_it_was_the_newest() {
     let Sample { disk, segments, .. } = sample();
@@ -196,6 +199,7 @@ fn a_missing_newest_segment_is_refused_after_a_restart_too() {
     assert!(found(&disk).is_err());
 }
 
+/// FAULTS 8.
 #[test]
 fn duplicated_swapped_and_renamed_segments_are_refused() {
     let Sample { disk, segments, .. } = sample();
@@ -245,6 +249,7 @@ fn what_an_earlier_life_of_a_segment_held_is_not_read() {
     assert_eq!(found(&disk), Ok(records + 1));
 }
 
+/// FAULTS 29.
 #[test]
 fn a_newer_version_and_an_unknown_kind_are_refused_not_skipped() {
     let Sample { disk, segments, .. } = sample();

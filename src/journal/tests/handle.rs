@@ -13,14 +13,14 @@ use crate::journal::{Append, AppendError, Event, FileDisk, Journal, Urgency};
 use crate::record::Ticket;
 
 /// Longer than any test may take: a wait that ends by this is a failure.
-const LONG: Duration = Duration::from_secs(20);
+pub(super) const LONG: Duration = Duration::from_secs(20);
 
 fn file_disk(directory: &Path) -> Arc<dyn Disk> {
     Arc::new(FileDisk::open(directory).expect("the directory is ours"))
 }
 
 /// A running journal whose events the test takes from a channel; tells the records found.
-fn journal(disk: Arc<dyn Disk>, options: Options) -> (Journal, Reader, Receiver<Event>, u64) {
+pub(super) fn journal(disk: Arc<dyn Disk>, options: Options) -> (Journal, Reader, Receiver<Event>, u64) {
     let (sender, events) = channel();
     // Nobody listens any more once a test has failed.
     let tell = move |event| sender.send(event).unwrap_or_default();
@@ -186,6 +186,7 @@ fn a_failed_disk_is_told_once_and_ends_the_thread() {
     journal.stop();
 }
 
+/// FAULTS 20.
 #[test]
 fn a_second_instance_is_told_and_the_first_is_unharmed() {
     let directory = tempfile::tempdir().expect("a temporary directory");
@@ -200,6 +201,7 @@ fn a_second_instance_is_told_and_the_first_is_unharmed() {
     assert_eq!(start(file_disk(directory.path())).expect("free again").2, 9);
 }
 
+/// FAULTS 19.
 #[test]
 fn a_directory_that_others_can_write_to_or_that_is_none_is_refused_with_what_to_do() {
     let parent = tempfile::tempdir().expect("a temporary directory");

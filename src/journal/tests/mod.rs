@@ -3,8 +3,10 @@
 mod crashes;
 mod damage;
 mod handle;
+mod real;
 mod recycle;
 mod sim;
+mod slow;
 
 use std::sync::{Arc, LazyLock};
 
@@ -34,7 +36,7 @@ fn make_record(position: u64) -> Record {
         salt: if position.is_multiple_of(2) { Bytes::from_static(&[7; 32]) } else { Bytes::new() },
         opening: Bytes::from(text.clone()),
         header: Bytes::from(text.repeat(3)),
-        body: Bytes::from(text.into_bytes().into_iter().cycle().take(length).collect::<Vec<_>>()),
+        body: Bytes::from(text.repeat(length / text.len() + 1)).slice(..length),
     }
 }
 
