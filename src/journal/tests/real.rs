@@ -65,8 +65,8 @@ impl Shim {
 /// The last number that a child said under a name.
 fn last_said(output: &Output, name: &str) -> Option<u64> {
     let text = String::from_utf8_lossy(&output.stdout);
-    let said = text.lines().filter_map(|line| line.split_once(name)?.1.trim().parse().ok());
-    said.last()
+    let mut said = text.lines().filter_map(|line| line.split_once(name)?.1.trim().parse().ok());
+    said.next_back()
 }
 
 /// Starts in this process, and checks every record.
