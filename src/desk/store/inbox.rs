@@ -64,12 +64,7 @@ impl Store {
     ///
     /// # Errors
     /// [`DeskError::NotFound`], [`DeskError::Invalid`] for what was set aside, [`DeskError::TooLarge`].
-    pub(in crate::desk) fn mark_read(
-        &mut self,
-        id: &str,
-        mark: &Mark,
-        now: Timestamp,
-    ) -> Result<Incoming, DeskError> {
+    pub fn mark_read(&mut self, id: &str, mark: &Mark, now: Timestamp) -> Result<Incoming, DeskError> {
         self.write(|tx| mark_step(tx, id, mark, Step::Read, now))
     }
 
@@ -77,12 +72,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Store::mark_read`].
-    pub(in crate::desk) fn acknowledge(
-        &mut self,
-        id: &str,
-        mark: &Mark,
-        now: Timestamp,
-    ) -> Result<Incoming, DeskError> {
+    pub fn acknowledge(&mut self, id: &str, mark: &Mark, now: Timestamp) -> Result<Incoming, DeskError> {
         self.write(|tx| {
             mark_step(tx, id, &Mark { who: mark.who.clone(), ..Mark::default() }, Step::Read, now)?;
             mark_step(tx, id, mark, Step::Acknowledge, now)

@@ -154,7 +154,8 @@ pub struct Store {
     changes: watch::Sender<u64>,
     /// Whether anything changed since the last count.
     changed: bool,
-    _lock: File,
+    /// Of its folder, where it has one.
+    _lock: Option<File>,
 }
 
 /// One transaction and what it may need to know.
@@ -173,6 +174,29 @@ impl Store {
     /// [`StoreError::Roster`], or what the disk said.
     pub fn open(folder: &Path, me: SpiffeId, bundle: &TrustBundle) -> Result<Store, StoreError> {
         let schema::Opened { connection, lock } = schema::open(folder)?;
+        Store::new(connection, Some(lock), me, bundle)
+    }
+
+    /// As [`Store::open`], in a database that is open already: one in memory, which no lock guards and no
+    /// sync makes durable. The simulator's desks live in such.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn in_memory(
+        mut connection: Connection,
+        me: SpiffeId,
+        bundle: &TrustBundle,
+    ) -> Result<Store, StoreError> {
+        schema::prepare(&mut connection, Path::new(":memory:"))?;
+        Store::new(connection, None, me, bundle)
+    }
+
+    fn new(
+        connection: Connection,
+        lock: Option<File>,
+        me: SpiffeId,
+        bundle: &TrustBundle,
+    ) -> Result<Store, StoreError> {
         let mut keys = SignKeys::default();
         let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
         let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));

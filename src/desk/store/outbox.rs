@@ -27,11 +27,7 @@ impl Store {
     ///
     /// # Errors
     /// [`DeskError`] says what to change.
-    pub(in crate::desk) fn enqueue(
-        &mut self,
-        new: NewDispatch,
-        now: Timestamp,
-    ) -> Result<Outgoing, DeskError> {
+    pub fn enqueue(&mut self, new: NewDispatch, now: Timestamp) -> Result<Outgoing, DeskError> {
         let draft = Draft::check(new, now)?;
         self.write(|tx| {
             if let Some(seq) = earlier(tx, &draft)? {

@@ -260,7 +260,8 @@ pub(super) fn open(folder: &Path) -> Result<Opened, StoreError> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(failed)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
     let mut connection = Connection::open(&path)?;
-    prepare(&mut connection, &path).map_err(|error| match error {
+    let prepared = journal_mode(&connection).and_then(|()| prepare(&mut connection, &path));
+    prepared.map_err(|error| match error {
         StoreError::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
             StoreError::Damaged { path: path.clone(), finding: error.to_string() }
         }
@@ -270,12 +271,16 @@ pub(super) fn open(folder: &Path) -> Result<Opened, StoreError> {
     Ok(Opened { connection, lock })
 }
 
-/// Sets the connection up, checks the file and makes the tables where there are none.
-fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+fn journal_mode(connection: &Connection) -> Result<(), StoreError> {
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
     assert_eq!(mode, "wal", "a file of our own in a folder of our own takes WAL");
+    Ok(())
+}
+
+/// Sets an open database up as a store: checks it, and makes its tables if it is empty.
+pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection
         .execute_batch("PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF;")?;
     check(connection, path)?;

@@ -1,0 +1,133 @@
+//! The bloc that every run is about: a ministry, three missions, their keys and the rosters between them.
+
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    sync::{Arc, LazyLock},
+};
+
+use data_encoding::BASE64;
+use pouch::{
+    identity::PartyId,
+    keys::SigningKey,
+    merkle::{self, Hash},
+    note::Note,
+    roster::{
+        BundleFormat, LabelPolicy, Party, Roster, RosterDraft, RosterKeys, Status, Topic, TrustBundle,
+        verify_next,
+    },
+};
+use rcgen::{CertificateParams, SanType};
+
+pub const DOMAIN: &str = "bloc.example";
+const ROSTER_KEY: &str = "bloc.example/roster-1";
+/// The relay is party 1; the desks follow in this order.
+pub const DESKS: [&str; 4] = ["MOD", "IDN", "MYS", "PHL"];
+const PATHS: [&str; 5] = ["relay/a", "hub", "mission/idn", "mission/mys", "mission/phl"];
+pub const RELAY_SERIAL: &str = "0a";
+
+pub struct Bloc {
+    pub relay_key: SigningKey,
+    pub relay: PartyId,
+    /// In the order of [`DESKS`].
+    pub keys: Vec<Arc<SigningKey>>,
+    pub ids: Vec<PartyId>,
+    pub first_note: Vec<u8>,
+    pub trust: TrustBundle,
+    roster_key: SigningKey,
+}
+
+/// The same for every run: keys cost time, and no run depends on which they are.
+pub static BLOC: LazyLock<Bloc> = LazyLock::new(Bloc::new);
+
+impl Bloc {
+    fn new() -> Bloc {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let key = |seed: u8| {
+            // PKCS#8 of an Ed25519 key (RFC 8410), without the public half.
+            let mut der = vec![
+                0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
+                0x20,
+            ];
+            der.extend([seed; 32]);
+            let path = folder.path().join(seed.to_string());
+            let text =
+                format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", BASE64.encode(&der));
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).expect("a new file");
+            file.write_all(text.as_bytes()).expect("written");
+            SigningKey::load(&path).expect("a key")
+        };
+        let (relay_key, roster_key) = (key(1), key(2));
+        let keys: Vec<Arc<SigningKey>> = (11..).take(DESKS.len()).map(|seed| Arc::new(key(seed))).collect();
+        let labels =
+            LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into(), "RESTRICTED".into()] };
+        let signers =
+            RosterKeys { threshold: 1, keys: vec![roster_key.vkey(ROSTER_KEY).expect("a sound name")] };
+        let mut draft = RosterDraft::init(DOMAIN, signers, "bloc.example/log", labels);
+        draft.topics.push(Topic { id: "maritime".into(), name: "Maritime security".into() });
+        for (index, path) in PATHS.iter().enumerate() {
+            let id = format!("spiffe://{DOMAIN}/{path}").parse().expect("an id");
+            let (code, sign) = match index.checked_sub(1) {
+                None => ("RELAY-A", relay_key.public()),
+                Some(desk) => (DESKS[desk], keys[desk].public()),
+            };
+            let mut party = Party::new(draft.next_number(), id, code, code, sign);
+            if index > 0 {
+                party.witness = Some(key(u8::try_from(21 + index).expect("few parties")).public());
+                party.topics = vec!["maritime".into()];
+                party.clearance = "OPEN".into();
+            }
+            draft.add(party);
+        }
+        let first_note = signed(&roster_key, &draft);
+        let trust = TrustBundle {
+            format: BundleFormat::V1,
+            trust_domain: DOMAIN.into(),
+            root_key_sha256: Hash::ZERO,
+            roster_version: 1,
+            roster_hash: merkle::sha256(&first_note),
+            log_origin: draft.log.origin.clone(),
+            threshold: 1,
+            roster_keys: draft.roster.keys.clone(),
+        };
+        let [relay, desks @ ..] = PATHS.map(certified);
+        Bloc { relay_key, relay, keys, ids: desks.to_vec(), first_note, trust, roster_key }
+    }
+
+    /// The version after `roster`, in which these desks are suspended and no others.
+    pub fn next_note(&self, roster: &Roster, suspended: &[usize]) -> (Vec<u8>, Roster) {
+        let mut draft = RosterDraft::next(roster).expect("versions are left");
+        for party in &mut draft.parties {
+            let desk = DESKS.iter().position(|code| *code == party.code);
+            let is_suspended = desk.is_some_and(|desk| suspended.contains(&desk));
+            party.status = if is_suspended { Status::Suspended } else { Status::Active };
+        }
+        let note = signed(&self.roster_key, &draft);
+        let next = verify_next(&note, roster).expect("signed and numbered as it must be");
+        (note, next)
+    }
+}
+
+/// The desk of a party's code.
+pub fn desk_of(code: &str) -> Option<usize> {
+    DESKS.iter().position(|known| *known == code)
+}
+
+/// As TLS would have verified it.
+fn certified(path: &str) -> PartyId {
+    let mut params = CertificateParams::default();
+    let uri = format!("spiffe://{DOMAIN}/{path}");
+    params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().expect("an ASCII name")));
+    let key = rcgen::KeyPair::generate().expect("random bytes");
+    let certificate = params.self_signed(&key).expect("a certificate");
+    PartyId::from_verified(certificate.der()).expect("one URI name")
+}
+
+fn signed(key: &SigningKey, draft: &RosterDraft) -> Vec<u8> {
+    let text = draft.text().expect("a sound draft");
+    let mut note = Note::new(&text).expect("clean text");
+    note.add(key.sign_note(ROSTER_KEY, &text).expect("a sound name")).expect("one signature");
+    note.to_bytes()
+}

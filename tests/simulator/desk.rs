@@ -1,0 +1,382 @@
+//! Desks as the world runs them: the real link machine and the real store on SQLite in memory.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use jiff::Timestamp;
+use pouch::{
+    desk::{
+        link::{
+            jobs::{self, StoreAnswer, StoreJob},
+            machine::{Input, Machine, Now, Output, Setup},
+        },
+        store::Store,
+    },
+    limits,
+    wire::{
+        codec::{self, FrameDecoder},
+        pb::frame::Kind,
+    },
+};
+use rusqlite::Connection;
+
+use super::{
+    bloc::{BLOC, RELAY_SERIAL},
+    checker::{Promise, Violation},
+    lies::Lie,
+    network::{End, Line},
+    relay::add_credit,
+    world::{DeskEvent, Event, START_US, World},
+};
+
+/// A desk's box: what a crash leaves, and the process that runs on it.
+pub struct Desk {
+    /// Where its database lies in memory.
+    uri: String,
+    /// Keeps the database, and shows the checker what is committed in it.
+    pub disk: Connection,
+    generation: u64,
+    process: Option<Process>,
+    /// How far its wall clock is off.
+    pub skew_us: i64,
+    /// Until when no packet comes through.
+    pub cut_off: Duration,
+}
+
+struct Process {
+    machine: Machine,
+    store: Store,
+    started: Duration,
+    line: Option<u64>,
+    decoder: FrameDecoder,
+    job: Option<StoreJob>,
+    answer: Option<StoreAnswer>,
+}
+
+impl Desk {
+    pub fn new() -> Desk {
+        let uri = fresh_uri();
+        let disk = Connection::open(&uri).expect("memory");
+        Desk { uri, disk, generation: 0, process: None, skew_us: 0, cut_off: Duration::ZERO }
+    }
+
+    pub fn due(&self) -> Option<Duration> {
+        let process = self.process.as_ref()?;
+        Some(process.started + process.machine.poll_timeout()?)
+    }
+
+    pub fn is_running(&self, generation: u64) -> bool {
+        self.process.is_some() && self.generation == generation
+    }
+
+    pub fn store(&mut self) -> Option<&mut Store> {
+        self.process.as_mut().map(|process| &mut process.store)
+    }
+
+    /// Whether nothing waits in its store: every dispatch answered and receipted, every receipt logged.
+    pub fn is_drained(&self) -> bool {
+        let sql = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE state < 2)
+            AND NOT EXISTS (SELECT 1 FROM outbox JOIN addressees ON dispatch = seq
+                WHERE state = 2 AND delivered_at IS NULL AND set_aside_at IS NULL)
+            AND NOT EXISTS (SELECT 1 FROM receipts_due) AND NOT EXISTS (SELECT 1 FROM stored WHERE position IS NULL)";
+        self.disk
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .expect("a store")
+    }
+
+    /// A copy of what is committed.
+    fn snapshot(&self) -> (String, Connection) {
+        let uri = fresh_uri();
+        let copy = Connection::open(&uri).expect("memory");
+        self.disk.execute("VACUUM INTO ?1", [&uri]).expect("a copy in memory");
+        (uri, copy)
+    }
+
+    fn wall_us(&self, now: Duration) -> i64 {
+        START_US + i64::try_from(now.as_micros()).expect("a short run") + self.skew_us
+    }
+
+    fn now(&self, now: Duration) -> Now {
+        let started = self.process.as_ref().map_or(now, |process| process.started);
+        let wall_us = u64::try_from(self.wall_us(now)).expect("after 1970");
+        Now { mono: now - started, wall_us }
+    }
+
+    pub fn time(&self, now: Duration) -> Timestamp {
+        Timestamp::from_microsecond(self.wall_us(now)).expect("a time of this century")
+    }
+}
+
+fn fresh_uri() -> String {
+    // Names of memory, which nothing in a run depends on.
+    static DATABASES: AtomicU64 = AtomicU64::new(0);
+    format!("file:simulated-{}?mode=memory&cache=shared", DATABASES.fetch_add(1, Ordering::Relaxed))
+}
+
+impl World {
+    pub fn start_desk(&mut self, desk: usize) {
+        if self.desks[desk].process.is_some() {
+            return;
+        }
+        let id = BLOC.ids[desk].spiffe().clone();
+        let connection = Connection::open(&self.desks[desk].uri).expect("memory");
+        let store = Store::in_memory(connection, id.clone(), &BLOC.trust).expect("a sound store");
+        let machine = Machine::new(Setup {
+            id,
+            trust: BLOC.trust.clone(),
+            sign: BLOC.keys[desk].clone(),
+            instance: self.chance.bytes(),
+            limits: self.limits.clone(),
+            addresses: 1,
+        });
+        let decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
+        self.trace.note(self.now, || format!("desk {desk} starts"));
+        self.desks[desk].process =
+            Some(Process { machine, store, started: self.now, line: None, decoder, job: None, answer: None });
+        self.desk_timeout(desk);
+    }
+
+    /// Ends the process: what was committed stays.
+    pub fn kill_desk(&mut self, desk: usize) {
+        let Some(process) = self.desks[desk].process.take() else { return };
+        self.trace.note(self.now, || format!("desk {desk} dies"));
+        self.desks[desk].generation += 1;
+        if let Some(line) = process.line {
+            if self.chance.one_in(3) {
+                self.lines.get_mut(&line).expect("its own line").go_silent();
+            }
+            self.send_end(line, End::Relay);
+            self.lines.get_mut(&line).expect("its own line").ended.insert(End::Desk);
+        }
+        drop(process);
+        let later = self.chance.between(1, 400);
+        self.after(later, Event::DeskStarts(desk));
+    }
+
+    /// The store goes back to what it was, and the process with it.
+    fn roll_back(&mut self, desk: usize, (uri, disk): (String, Connection)) {
+        self.kill_desk(desk);
+        self.desks[desk].uri = uri;
+        self.desks[desk].disk = disk;
+    }
+
+    pub fn desk_timeout(&mut self, desk: usize) {
+        let now = self.desks[desk].now(self.now);
+        let Some(process) = &mut self.desks[desk].process else { return };
+        process.machine.handle_timeout(now);
+        self.desk_carries_out(desk);
+    }
+
+    fn desk_input(&mut self, desk: usize, input: Input) {
+        let now = self.desks[desk].now(self.now);
+        let Some(process) = &mut self.desks[desk].process else { return };
+        process.machine.handle(input, now);
+        self.desk_carries_out(desk);
+    }
+
+    fn desk_later(&mut self, desk: usize, least_ms: u64, most_ms: u64, event: DeskEvent) {
+        let later = self.chance.between(least_ms, most_ms);
+        self.after(later, Event::Desk(desk, self.desks[desk].generation, event));
+    }
+
+    fn desk_carries_out(&mut self, desk: usize) {
+        while let Some(process) = &mut self.desks[desk].process
+            && let Some(output) = process.machine.poll_output()
+        {
+            match output {
+                Output::Connect(_) => self.desk_later(desk, 1, 30, DeskEvent::Connect),
+                Output::Send(kind) => {
+                    if let Some(line) = process.line {
+                        self.desk_says(desk, line, kind);
+                    }
+                }
+                Output::Close => match process.line.take() {
+                    Some(line) => {
+                        self.send_end(line, End::Relay);
+                        if let Some(on) = self.lines.get_mut(&line) {
+                            on.ended.insert(End::Desk);
+                        }
+                        self.desk_without_line(desk, "closed");
+                    }
+                    None => self.desk_without_line(desk, "closed"),
+                },
+                Output::Ask(job) => {
+                    process.job = Some(job);
+                    self.desk_later(desk, 0, 3, DeskEvent::Job);
+                }
+                Output::Status(state, reason) => {
+                    self.trace.note(self.now, || format!("desk {desk} is {}: {reason:?}", state.name()));
+                }
+                Output::Answered(_) => {}
+                Output::Alarm(sentence) => self.trace.note(self.now, || format!("desk {desk}: {sentence}")),
+            }
+        }
+    }
+
+    fn desk_without_line(&mut self, desk: usize, reason: &str) {
+        let jitter = self.chance.next();
+        self.desk_input(desk, Input::Lost { reason: reason.to_owned(), jitter });
+    }
+
+    pub fn desk_event(&mut self, desk: usize, event: DeskEvent) {
+        match event {
+            DeskEvent::Connect => self.connect(desk),
+            DeskEvent::Job => self.run_job(desk),
+            DeskEvent::Answer => {
+                let process = self.desks[desk].process.as_mut().expect("its own event");
+                let answer = process.answer.take().expect("one job at a time");
+                self.desk_input(desk, Input::Answer(answer));
+            }
+            DeskEvent::Look => {
+                let time = self.desks[desk].time(self.now);
+                let store = self.desks[desk].store().expect("its own event");
+                let dispatches = store.waiting(time).expect("memory");
+                let receipts = store.receipts_waiting().expect("memory");
+                self.desk_input(desk, Input::Wake { dispatches, receipts });
+            }
+        }
+    }
+
+    /// Something changed in a store: its link looks what there is to do.
+    pub fn look(&mut self, desk: usize) {
+        self.desk_later(desk, 0, 2, DeskEvent::Look);
+    }
+
+    fn connect(&mut self, desk: usize) {
+        if self.relay.is_none() || self.desks[desk].cut_off > self.now {
+            return self.desk_without_line(desk, "refused");
+        }
+        let on = Line::new(desk, &mut self.chance);
+        let (exporter, line) = (on.exporter, self.next_line());
+        self.lines.insert(line, on);
+        let process = self.desks[desk].process.as_mut().expect("its own event");
+        process.line = Some(line);
+        process.decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
+        self.trace.note(self.now, || format!("desk {desk} has line {line}"));
+        self.relay_connected(line, desk, exporter);
+        let (relay, serial) = (BLOC.relay.spiffe().clone(), RELAY_SERIAL.to_owned());
+        self.desk_input(desk, Input::Opened { exporter, relay, serial });
+    }
+
+    fn run_job(&mut self, desk: usize) {
+        let time = self.desks[desk].time(self.now);
+        let process = self.desks[desk].process.as_mut().expect("its own event");
+        let job = process.job.take().expect("one job at a time");
+        let delivers = matches!(job, StoreJob::Deliver(_));
+        let before =
+            (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
+        let process = self.desks[desk].process.as_mut().expect("its own event");
+        let key = Arc::clone(&BLOC.keys[desk]);
+        let answer = jobs::run(job, &mut process.store, &key, time);
+        match answer {
+            Ok(answer) => process.answer = Some(answer),
+            Err(error) => {
+                let words = format!("the store of desk {desk} failed: {error}");
+                return self.checker.broken(Violation::new(Promise::ExactlyOnce, words));
+            }
+        }
+        if delivers {
+            self.tamper(desk);
+            self.checker.inbox(desk, &self.desks);
+        }
+        if let Some(before) = before
+            && self.chance.one_in(4)
+        {
+            // The answer goes out as if it had been committed; the crash shows that it was not.
+            self.desk_answers_then_dies(desk, before);
+            return;
+        }
+        self.desk_later(desk, 0, 2, DeskEvent::Answer);
+        self.look(desk);
+    }
+
+    /// The desk says Stored for what its store then turns out not to hold.
+    fn desk_answers_then_dies(&mut self, desk: usize, before: (String, Connection)) {
+        let time = self.desks[desk].time(self.now);
+        let process = self.desks[desk].process.as_mut().expect("it just answered");
+        let key = Arc::clone(&BLOC.keys[desk]);
+        let made = process.store.make_stored(&key, time).expect("memory");
+        let line = process.line;
+        self.desks[desk].disk = Connection::open(&before.0).expect("memory");
+        if let (Some(stored), Some(line)) = (made, line) {
+            self.desk_says(desk, line, Kind::Stored(stored));
+        }
+        self.roll_back(desk, before);
+    }
+
+    /// Lies about what an inbox holds.
+    fn tamper(&mut self, desk: usize) {
+        let sql = match self.lie {
+            Some(Lie::DuplicateInboxEntry) => {
+                "INSERT INTO inbox SELECT register + 1, randomblob(32), randomblob(16), randomblob(16), sender, sender_code, role,
+                 short || 'X', reference, dtg, topic, precedence, label, kind, exercise, acknowledgement, position,
+                 received_at, read_at, acknowledged_at, set_aside, subject, header, proof, salt, opening, content
+                 FROM inbox ORDER BY register DESC LIMIT 1"
+            }
+            Some(Lie::SenderForged) => {
+                "UPDATE inbox SET sender_code = 'MOD' WHERE sender_code <> 'MOD'"
+            }
+            Some(Lie::ReceiptForAnothers) => {
+                "DELETE FROM inbox WHERE register = (SELECT max(register) FROM inbox)"
+            }
+            _ => return,
+        };
+        self.desks[desk].disk.execute(sql, []).expect("memory");
+    }
+
+    fn desk_says(&mut self, desk: usize, line: u64, mut kind: Kind) {
+        self.checker.desk_says(line, desk, &kind, &self.desks);
+        if self.lie == Some(Lie::CreditIgnored) {
+            add_credit(&mut kind, 100);
+        }
+        let mut buffer = BytesMut::new();
+        codec::encode(kind, &mut buffer);
+        self.send(line, End::Relay, &buffer);
+    }
+
+    pub fn desk_reads(&mut self, line: u64, bytes: &[u8]) {
+        let desk = self.lines[&line].desk;
+        let Some(process) = &mut self.desks[desk].process else { return };
+        if process.line != Some(line) {
+            return;
+        }
+        process.decoder.buffer().extend_from_slice(bytes);
+        self.desk_input(desk, Input::Heard);
+        while let Some(process) = &mut self.desks[desk].process
+            && process.line == Some(line)
+        {
+            process.decoder.allow(process.machine.frame_bytes_max());
+            match process.decoder.next_frame() {
+                Ok(None) => return,
+                Ok(Some(frame)) => self.desk_input(desk, Input::Frame(frame)),
+                Err(error) => {
+                    let words = format!("desk {desk} cannot read the relay's frames: {error}");
+                    return self.checker.broken(Violation::new(Promise::Bounds, words));
+                }
+            }
+        }
+    }
+
+    pub fn desk_lost(&mut self, desk: usize, line: u64) {
+        let Some(process) = &mut self.desks[desk].process else { return };
+        if process.line == Some(line) {
+            process.line = None;
+            self.desk_without_line(desk, "the line broke");
+        }
+    }
+
+    /// Lets the line of a desk go silent, and nothing through for a while.
+    pub fn cut_off(&mut self, desk: usize, time: Duration) {
+        self.desks[desk].cut_off = self.now + time;
+        for line in self.lines.values_mut().filter(|line| line.desk == desk) {
+            line.go_silent();
+        }
+    }
+}

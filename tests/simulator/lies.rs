@@ -1,0 +1,40 @@
+//! Planted bugs. Each is a lie of the harness towards the product: the product has no branch for it.
+
+/// What the harness does wrong, to see that the checker notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// The exchange hears Durable before the batch is written.
+    DurableBeforeSync,
+    /// A sync of a segment does nothing.
+    SyncSkipped,
+    /// A sync of the directory does nothing.
+    DirectorySyncSkipped,
+    /// An operation that failed is tried again, and its failure kept quiet.
+    FailedOperationRetried,
+    /// A damaged segment and all after it are removed, and the relay starts with what is left.
+    RecoveryTruncates,
+    /// The last batch, which start-up writes again, is not replayed to the exchange.
+    LastBatchNotReplayed,
+    /// A segment made ready keeps what it held, and every segment has the same id.
+    OldSegmentIdAccepted,
+    /// A desk's store forgets in a crash what it had told as stored.
+    StoredBeforeCommit,
+    /// The desk is told of one submission of credit more than the relay granted.
+    WindowOffByOne,
+    /// The relay is told of more credit than the desk granted.
+    CreditIgnored,
+    /// New rosters do not reach the desks.
+    RosterWithheld,
+    /// Two deliveries of one stream swap places.
+    DeliveriesSwapped,
+    /// A suspended party's session is not closed.
+    SuspensionIgnored,
+    /// An inbox shows a dispatch twice.
+    DuplicateInboxEntry,
+    /// An inbox names another sender than the one that wrote.
+    SenderForged,
+    /// A desk says that it stored an envelope which was never in its store.
+    ReceiptForAnothers,
+    /// The relay's answer names the position of another record.
+    AcceptedElsewhere,
+}
