@@ -100,8 +100,9 @@ impl Spares {
             if let Some(error) = state.failed.take() {
                 return Err(error);
             }
-            // With the disk full, making one here brings the error up, or there is room again.
-            if state.is_full || self.thread.is_none() {
+            // Nobody makes one ahead of need; or, with the disk full, making one here brings the error up, or
+            // there is room again.
+            if state.is_full || self.thread.is_none() || state.keep == 0 {
                 drop(state);
                 return self.maker.make();
             }
