@@ -13,6 +13,7 @@
 //! || opening`; behind the last one stands the SHA-256 of all before. The body of an administrative record
 //! lies in `note-<position>`, as it is: its leaf holds its hash.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -130,10 +131,14 @@ fn note_name(position: u64) -> String {
 /// Reads back the body of an administrative record whose segment is gone.
 ///
 /// # Errors
-/// [`JournalError::Disk`] where it is missing or cannot be read. Its hash is the caller's to check.
+/// [`JournalError::Corrupt`] where it is missing, [`JournalError::Disk`] where it cannot be read. Its hash is
+/// the caller's to check.
 pub(super) fn read_note(disk: &dyn Disk, position: Position) -> Result<Bytes, JournalError> {
     let name = note_name(position.0);
-    let file = disk.open(&name).map_err(JournalError::disk("open", &name))?;
+    let file = disk.open(&name).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => damaged(&name, 0, position.0, "the note is missing"),
+        _ => JournalError::disk("open", &name)(error),
+    })?;
     let bytes = file.bytes().map_err(JournalError::disk("measure", &name))?;
     let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= crate::limits::ROSTER_BYTES_MAX);
     let bytes = bytes.ok_or_else(|| damaged(&name, 0, position.0, "the note is longer than any"))?;
@@ -157,6 +162,9 @@ pub(super) fn read<E: From<JournalError>>(
     if head[..8] != MAGIC || head[8..12] != VERSION.to_be_bytes() {
         let what = "a head".to_owned();
         return Err(JournalError::Unsupported { file: name, what }.into());
+    }
+    if head[16..24] != span.first.to_be_bytes() || head[24..32] != span.end.to_be_bytes() {
+        return Err(damaged(&name, 0, span.first, "the name belongs to another archive").into());
     }
     for position in span.first..span.end {
         let head = input.take(ENTRY_HEAD_BYTES, position)?;

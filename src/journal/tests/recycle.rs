@@ -165,3 +165,19 @@ fn a_missing_archive_or_segment_behind_one_is_refused() {
         assert!(matches!(found, Err(JournalError::Corrupt { .. })), "{name}: {found:?}");
     }
 }
+
+#[test]
+fn archives_that_changed_names_and_a_missing_note_are_refused() {
+    let disk = SimDisk::new(6);
+    let (mut writer, ..) = start(disk.shared()).expect("the disk is well");
+    live(&mut writer, 200, |_| Vec::new()).expect("the disk is well");
+    drop(writer);
+    let (spans, _) = archive::spans(&disk.list().expect("well")).expect("none is missing");
+    let names: Vec<_> =
+        disk.list().expect("well").into_iter().filter(|name| name.starts_with("archive-")).collect();
+    disk.rename(&names[1], &names[0]).expect("well");
+    let swapped = archive::read(&*disk.shared(), spans[0], |_, _| Ok::<(), JournalError>(()));
+    assert!(matches!(swapped, Err(JournalError::Corrupt { .. })), "{swapped:?}");
+    let missing = archive::read_note(&*disk.shared(), Position(3));
+    assert!(matches!(missing, Err(JournalError::Corrupt { position: 3, .. })), "{missing:?}");
+}
