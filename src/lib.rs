@@ -16,6 +16,7 @@ pub mod batch;
 pub mod roster;
 pub mod wire;
 pub mod record;
+pub mod audit;
 pub mod session;
 pub mod router;
 pub mod exchange;

@@ -56,6 +56,14 @@ pub const TOPIC_BYTES_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 128;
 /// Signature lines on one signed note (FORMATS 8). More: the note is refused.
 pub const NOTE_SIGNATURES_MAX: usize = 16;
+/// Bytes of a checkpoint with all its signature lines: 16 of them, each with the longest name a key may have.
+/// Longer: refused before it is parsed.
+pub const CHECKPOINT_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a request to a witness: the longest path and a checkpoint. Longer: refused before it is parsed.
+pub const ADD_CHECKPOINT_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 3 * 1024;
+/// Bytes of the proof of one leaf: what opens it, the longest path and a checkpoint. Longer: refused before it
+/// is parsed.
+pub const LEAF_PROOF_BYTES_MAX: usize = ADD_CHECKPOINT_BYTES_MAX + 6 * 1024;
 /// Bytes of a frame before Welcome (DESIGN 7). A longer one closes the connection.
 pub const FRAME_BEFORE_WELCOME_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a control frame (DESIGN 7). A longer one closes the session.

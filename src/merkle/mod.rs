@@ -21,7 +21,8 @@ use crate::limits::HASH_BYTES;
 
 pub use frontier::Frontier;
 pub use proof::{
-    Climb, Sibling, Tree, consistency_path, inclusion_path, root, root_from_inclusion, verify_consistency,
+    Climb, Sibling, Tree, consistency_path, consistency_ranges, inclusion_path, inclusion_ranges, root,
+    root_from_inclusion, verify_consistency,
 };
 
 /// A SHA-256 hash: the name of a leaf, a node, an envelope or a file. Shown as 64 lower-case hex digits.

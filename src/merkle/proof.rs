@@ -4,6 +4,8 @@
 //! at each level follows from its index and the index of the level's last node; [`Climb`] says
 //! which side it is on. Making a path collects the siblings, verifying one hashes them in.
 
+use std::ops::Range;
+
 use super::{Hash, MerkleError, empty_root, node_hash};
 
 /// Where a node's sibling lies at one level of the tree.
@@ -177,6 +179,35 @@ pub fn consistency_path(leaves: &[Hash], old_size: usize) -> Vec<Hash> {
     Tree::new(leaves).consistency_path(old_size)
 }
 
+/// The subtrees whose roots prove leaf `index` to be in a tree of `size`, from below: ranges of leaves, for
+/// whoever finds roots elsewhere than in a [`Tree`].
+///
+/// # Errors
+/// [`MerkleError::IndexBeyondSize`].
+pub fn inclusion_ranges(index: u64, size: u64) -> Result<Vec<Range<u64>>, MerkleError> {
+    Ok(sibling_ranges(Climb::new(index, size)?, 0, index, size))
+}
+
+/// The subtrees whose roots prove a tree of `size` to start with the `old_size` leaves of an older one.
+///
+/// # Errors
+/// [`MerkleError::Shrunk`].
+pub fn consistency_ranges(old_size: u64, size: u64) -> Result<Vec<Range<u64>>, MerkleError> {
+    if old_size > size {
+        return Err(MerkleError::Shrunk { old: old_size, new: size });
+    }
+    if old_size == 0 || old_size == size {
+        return Ok(Vec::new());
+    }
+    let mut climb = Climb::new(old_size - 1, size)?;
+    let level = climb.skip_right_children();
+    let node = (old_size - 1) >> level;
+    // The older tree's last complete subtree, unless that is the older tree itself.
+    let mut ranges = if node == 0 { Vec::new() } else { vec![leaves_below(node, level, size)] };
+    ranges.extend(sibling_ranges(climb, level, node, size));
+    Ok(ranges)
+}
+
 /// The root that leaf and path lead to; the caller compares it with the root it trusts.
 ///
 /// # Errors
@@ -242,6 +273,25 @@ pub fn verify_consistency(
         return Err(MerkleError::PathLength);
     }
     if old == old_root && new == new_root { Ok(()) } else { Err(MerkleError::RootMismatch) }
+}
+
+fn sibling_ranges(climb: Climb, level: usize, index: u64, size: u64) -> Vec<Range<u64>> {
+    let mut ranges = Vec::with_capacity(climb.path_hashes());
+    for (up, sibling) in climb.enumerate() {
+        let node = index >> up;
+        match sibling {
+            Sibling::Left => ranges.push(leaves_below(node - 1, level + up, size)),
+            Sibling::Right => ranges.push(leaves_below(node + 1, level + up, size)),
+            Sibling::Absent => {}
+        }
+    }
+    ranges
+}
+
+/// The leaves under a node that exists in a tree of `size`; the last node of a level may have fewer.
+fn leaves_below(node: u64, level: usize, size: u64) -> Range<u64> {
+    let end = (u128::from(node) + 1) << level;
+    node << level..u64::try_from(end).unwrap_or(size).min(size)
 }
 
 /// Nodes of a tree over so many leaves, all levels together.

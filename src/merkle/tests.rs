@@ -218,3 +218,29 @@ proptest! {
         prop_assert_eq!(verify(old_root, new_root, &path), Err(MerkleError::RootMismatch));
     }
 }
+
+#[test]
+fn ranges_are_the_subtrees_of_the_paths() {
+    let all = leaves(70);
+    let roots = |ranges: Vec<std::ops::Range<u64>>| -> Vec<Hash> {
+        let at = |leaf| usize::try_from(leaf).unwrap();
+        ranges.into_iter().map(|range| root(&all[at(range.start)..at(range.end)])).collect()
+    };
+    for size in 1..=all.len() {
+        let tree = Tree::new(&all[..size]);
+        let wide = |count: usize| u64::try_from(count).unwrap();
+        for index in 0..size {
+            let ranges = inclusion_ranges(wide(index), wide(size)).unwrap();
+            assert_eq!(roots(ranges), tree.inclusion_path(index), "{index} of {size}");
+        }
+        for old in 0..=size {
+            let ranges = consistency_ranges(wide(old), wide(size)).unwrap();
+            assert_eq!(roots(ranges), tree.consistency_path(old), "{old} to {size}");
+        }
+    }
+    assert_eq!(inclusion_ranges(3, 3), Err(MerkleError::IndexBeyondSize { index: 3, size: 3 }));
+    assert_eq!(consistency_ranges(4, 3), Err(MerkleError::Shrunk { old: 4, new: 3 }));
+    // No overflow at the far end of what a size can be.
+    assert_eq!(inclusion_ranges(u64::MAX - 1, u64::MAX).unwrap().len(), 63);
+    assert!(consistency_ranges(u64::MAX - 1, u64::MAX).is_ok());
+}

@@ -94,6 +94,11 @@ impl Opening {
     }
 }
 
+/// Whether a leaf is of the traffic kind: a commitment.
+pub fn is_traffic(leaf: &[u8]) -> bool {
+    leaf.starts_with(&[LEAF_VERSION, TRAFFIC])
+}
+
 /// Whether a leaf is of the administrative kind.
 pub fn is_administrative(leaf: &[u8]) -> bool {
     leaf.starts_with(&[LEAF_VERSION, ADMINISTRATIVE])

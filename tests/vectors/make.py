@@ -153,5 +153,83 @@ def note():
     }
 
 
-for file, made in [("merkle.json", merkle()), ("batch.json", batches()), ("note.json", note())]:
+def tile_name(index):
+    """<N> of tlog-tiles: groups of three digits, all but the last marked by an x."""
+    name = "%03d" % (index % 1000)
+    while index >= 1000:
+        index //= 1000
+        name = "x%03d/%s" % (index % 1000, name)
+    return name
+
+
+def tiles(leaves):
+    """Every tile of a log, partial ones too, and its bytes."""
+    made = {}
+    level, hashes = 0, leaves
+    while hashes:
+        for first in range(0, len(hashes), 256):
+            part = hashes[first : first + 256]
+            width = "" if len(part) == 256 else ".p/%d" % len(part)
+            made["tile/%d/%s%s" % (level, tile_name(first // 256), width)] = b"".join(part)
+        hashes = [tree(hashes[i : i + 256]) for i in range(0, len(hashes) - 255, 256)]
+        level += 1
+    return made
+
+
+def bundles(entries):
+    made = {}
+    for first in range(0, len(entries), 256):
+        part = entries[first : first + 256]
+        width = "" if len(part) == 256 else ".p/%d" % len(part)
+        made["tile/entries/%s%s" % (tile_name(first // 256), width)] = b"".join(
+            len(e).to_bytes(2, "big") + e for e in part
+        )
+    return made
+
+
+def b64(data):
+    return base64.b64encode(data).decode()
+
+
+def audit():
+    """A log of traffic leaves: the one at i opens an envelope named SHA-256("envelope i"), under SHA-256("salt i")."""
+    name = b"bloc.example/log"
+    private, public = key(4)
+    key_id = sha(name + b"\x0a" + b"\x01" + public)[:4]
+    openings = [
+        b"\x01" + (1_795_000_000_000_000 + i).to_bytes(8, "big") + (3).to_bytes(4, "big") + sha(b"envelope %d" % i)
+        for i in range(600)
+    ]
+    salts = [sha(b"salt %d" % i) for i in range(600)]
+    entries = [b"\x01\x01" + sha(b"pouch-opening/v1\x00" + s + o) for s, o in zip(salts, openings)]
+    leaves = [sha(b"\x00" + e) for e in entries]
+
+    def checkpoint(size):
+        text = "bloc.example/log\n%d\n%s\n" % (size, b64(tree(leaves[:size])))
+        return text + "\n\u2014 %s %s\n" % (name.decode(), b64(key_id + private.sign(text.encode())))
+
+    def lines(hashes):
+        return "".join(b64(h) + "\n" for h in hashes)
+
+    return {
+        "names": [{"index": i, "name": tile_name(i)} for i in [0, 1, 999, 1000, 1234067, 999999, 72057594037927935]],
+        "opening": {"index": 7, "salt": salts[7].hex(), "opening": openings[7].hex(), "leaf": entries[7].hex()},
+        "logs": [
+            {
+                "size": n,
+                "checkpoint": checkpoint(n),
+                "tiles": {path: sha(data).hex() for path, data in tiles(leaves[:n]).items()},
+                "bundles": {path: sha(data).hex() for path, data in bundles(entries[:n]).items()},
+            }
+            for n in [0, 1, 255, 256, 257, 513, 600]
+        ],
+        "proof": "c2sp.org/tlog-proof@v1\nextra %s\nindex 7\n" % b64(salts[7] + openings[7])
+        + lines(path(7, leaves[:600]))
+        + "\n"
+        + checkpoint(600),
+        "add_checkpoint": "old 257\n" + lines(proof(257, leaves[:600])) + "\n" + checkpoint(600),
+    }
+
+
+for file, made in [("audit.json", audit()), ("merkle.json", merkle()), ("batch.json", batches()), ("note.json", note())]:
     (HERE / file).write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

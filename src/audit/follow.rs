@@ -1,0 +1,99 @@
+//! What a witness and an auditor do with a log: look at every leaf, and hold each checkpoint against them.
+
+use super::{AuditError, Checkpoint};
+use crate::{
+    merkle::{self, Frontier, Hash},
+    record::{
+        administrative::{AdministrativeLeaf, ChainHead},
+        leaf::{self, TRAFFIC_LEAF_BYTES},
+    },
+    wire::{Malformed, Position},
+};
+
+/// A log as far as it was followed: 2 KiB at most, whatever its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Follower {
+    tree: Frontier,
+    chain: ChainHead,
+}
+
+/// What a leaf turned out to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// A commitment: it says nothing to whoever has not its opening.
+    Traffic,
+    /// In clear.
+    Administrative(Box<AdministrativeLeaf>),
+}
+
+impl Follower {
+    /// Before the first leaf.
+    pub fn new() -> Follower {
+        Follower { tree: Frontier::new(), chain: ChainHead::START }
+    }
+
+    /// Puts back what was followed before.
+    pub fn at(tree: Frontier, chain: ChainHead) -> Follower {
+        Follower { tree, chain }
+    }
+
+    /// How many leaves were followed.
+    pub fn size(&self) -> u64 {
+        self.tree.size()
+    }
+
+    /// The root over them.
+    pub fn root(&self) -> Hash {
+        self.tree.root()
+    }
+
+    /// The tree's right edge.
+    pub fn tree(&self) -> &Frontier {
+        &self.tree
+    }
+
+    /// The newest administrative leaf.
+    pub fn chain(&self) -> ChainHead {
+        self.chain
+    }
+
+    /// Takes the next leaf.
+    ///
+    /// # Errors
+    /// [`AuditError::Leaf`], or [`AuditError::Chain`] where an administrative leaf before this one was withheld.
+    /// Nothing is changed then.
+    pub fn take(&mut self, entry: &[u8]) -> Result<Followed, AuditError> {
+        let index = self.tree.size();
+        let unknown = |source| AuditError::Leaf { index, source };
+        let followed = if leaf::is_traffic(entry) {
+            if entry.len() != TRAFFIC_LEAF_BYTES {
+                return Err(unknown(Malformed::new("traffic leaf", "is not 34 bytes")));
+            }
+            Followed::Traffic
+        } else {
+            let leaf = AdministrativeLeaf::decode(entry).map_err(unknown)?;
+            if leaf.previous != self.chain {
+                return Err(AuditError::Chain { index });
+            }
+            self.chain = ChainHead { position: Position(index), hash: merkle::leaf_hash(entry) };
+            Followed::Administrative(Box::new(leaf))
+        };
+        self.tree.append(merkle::leaf_hash(entry));
+        Ok(followed)
+    }
+
+    /// Holds a checkpoint of exactly the size that was followed against the leaves.
+    ///
+    /// # Errors
+    /// [`AuditError::Root`].
+    pub fn check(&self, checkpoint: &Checkpoint) -> Result<(), AuditError> {
+        let fits = checkpoint.size == self.tree.size() && checkpoint.root == self.tree.root();
+        if fits { Ok(()) } else { Err(AuditError::Root { size: checkpoint.size }) }
+    }
+}
+
+impl Default for Follower {
+    fn default() -> Follower {
+        Follower::new()
+    }
+}
