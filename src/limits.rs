@@ -164,8 +164,11 @@ pub struct Limits {
     pub held_addressees_max: usize,
     /// Bytes of bodies kept in memory for delivery. Beyond it the oldest go and are loaded back.
     pub body_cache_bytes_max: usize,
-    /// Outputs queued to one connection before the exchange stops delivering to it, in bytes.
+    /// Bytes queued to one connection, at either end, before nothing more is delivered or sealed for it, on a fast
+    /// line: a FLASH waits behind no more.
     pub connection_queue_bytes_max: usize,
+    /// The same on a line that takes no more than this in a second; how every session begins.
+    pub queue_bytes_min: usize,
     /// Bytes queued to one connection in all, answers included. Beyond it the desk reads nothing of what it
     /// asks for, and its session is dropped; rosters do not count.
     pub connection_backlog_bytes_max: usize,
@@ -202,6 +205,7 @@ impl Limits {
         held_addressees_max: 262_144,
         body_cache_bytes_max: 64 * 1024 * 1024,
         connection_queue_bytes_max: 128 * 1024,
+        queue_bytes_min: 8 * 1024,
         connection_backlog_bytes_max: 8 * 1024 * 1024,
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
@@ -216,4 +220,5 @@ const _: () = {
     assert!(limits.window_envelopes_max as usize <= SUBMISSIONS_REMEMBERED);
     assert!(limits.window_bytes_min <= limits.window_bytes_max);
     assert!(limits.window_bytes_max >= FRAME_BYTES_MAX as u64);
+    assert!(limits.queue_bytes_min <= limits.connection_queue_bytes_max);
 };

@@ -20,6 +20,8 @@ mod network;
 mod people;
 #[path = "simulator/relay.rs"]
 mod relay;
+#[path = "simulator/thin_line.rs"]
+mod thin_line;
 #[path = "simulator/trace.rs"]
 mod trace;
 #[path = "simulator/world.rs"]

@@ -65,6 +65,11 @@ impl LogClock {
         self.is_in_doubt = false;
     }
 
+    /// The monotonic time of the last input.
+    pub fn mono(&self) -> Duration {
+        self.mono.unwrap_or_default()
+    }
+
     /// Moves on. The first call adopts the wall clock, for the time that the process was not running, unless
     /// that is in doubt: before the last record and what an operator accepted, or too far ahead.
     pub fn advance(&mut self, now: Now, limits: &Limits) {

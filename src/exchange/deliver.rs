@@ -140,8 +140,6 @@ impl Exchange {
     }
 
     fn has_queue_room(&self, conn: ConnId) -> bool {
-        self.sessions
-            .get(&conn)
-            .is_some_and(|session| session.queued_bytes < self.limits.connection_queue_bytes_max)
+        self.sessions.get(&conn).is_some_and(|session| session.queue.room() > 0)
     }
 }

@@ -47,6 +47,7 @@ use crate::{
     session::{
         inbound::Inbound,
         outbound::Outbound,
+        queue::Queue,
         window::{Allowance, Grant},
     },
     wire::{EnvelopeHash, Position, SubmissionNumber, pb::GoodbyeCode},
@@ -219,7 +220,8 @@ struct Session {
     pinged: Duration,
     submits: Grant,
     delivers: Allowance,
-    queued_bytes: usize,
+    /// What was sent and has not left.
+    queue: Queue,
     /// The last new submission number of this session: the next is one higher.
     last_new: Option<SubmissionNumber>,
     /// Submissions from here on are deferred until this one comes again.
@@ -369,7 +371,7 @@ impl Exchange {
             Input::Connected { conn, party, serial } => self.connected(conn, party, serial, now),
             Input::Received { conn, frame } => self.received(conn, frame, now),
             Input::Heard { conn } => self.heard(conn, now),
-            Input::Written { conn, bytes } => self.written(conn, bytes),
+            Input::Written { conn, bytes } => self.written(conn, bytes, now),
             Input::Closed { conn } => self.closed(conn),
             Input::Durable { ticket, position } => self.durable(ticket, position),
             Input::Loaded { position, body } => self.loaded(position, body),
@@ -480,9 +482,9 @@ impl Exchange {
         }
     }
 
-    fn written(&mut self, conn: ConnId, bytes: usize) {
+    fn written(&mut self, conn: ConnId, bytes: usize, now: Now) {
         if let Some(session) = self.sessions.get_mut(&conn) {
-            session.queued_bytes = session.queued_bytes.saturating_sub(bytes);
+            session.queue.left(bytes, now.mono, &self.limits);
             self.due.insert(conn);
         }
     }
@@ -495,12 +497,12 @@ impl Exchange {
 
     fn send(&mut self, conn: ConnId, frame: Outbound) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        session.queued_bytes += frame.bytes();
+        session.queue.add(frame.bytes(), self.clock.mono());
         let is_bounded = !matches!(
             frame,
             Outbound::Administrative { .. } | Outbound::Welcome(_) | Outbound::Goodbye { .. }
         );
-        let reads_nothing = is_bounded && session.queued_bytes > self.limits.connection_backlog_bytes_max;
+        let reads_nothing = is_bounded && session.queue.bytes() > self.limits.connection_backlog_bytes_max;
         self.outputs.push_back(Output::Send { conn, frame });
         if reads_nothing {
             self.close_quietly(conn);

@@ -13,6 +13,7 @@ use crate::{
     session::{
         hello::VerifiedHello,
         outbound::{Outbound, Welcome},
+        queue::Queue,
         window::{Allowance, Grant},
     },
     wire::{Position, pb::GoodbyeCode},
@@ -37,7 +38,7 @@ impl Exchange {
             pinged: now.mono,
             submits: Grant::new(&self.limits),
             delivers: Allowance::default(),
-            queued_bytes: 0,
+            queue: Queue::new(&self.limits),
             last_new: None,
             deferred_from: None,
             bad_signatures: 0,

@@ -269,7 +269,8 @@ impl Exchange {
     /// Gives credit back for an answered submission.
     fn give_back(&mut self, conn: ConnId, bytes: u64) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if let Some(credit) = session.submits.finish(bytes, &self.limits, &mut self.pool_bytes) {
+        let now = self.clock.mono();
+        if let Some(credit) = session.submits.finish(bytes, now, &self.limits, &mut self.pool_bytes) {
             self.send(conn, Outbound::Credit(credit));
         }
     }

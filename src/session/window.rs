@@ -3,7 +3,13 @@
 //! Both ends count totals since Welcome, so that a Credit frame said twice changes nothing. Byte
 //! credit may be overdrawn by one frame, so that a large envelope passes through a small window.
 
+use std::time::Duration;
+
 use crate::limits::Limits;
+
+/// A window that is used up within this is too small for the line, unless the answers take so long: more than
+/// the slowest round trip that a line has.
+const WINDOW_TIME: Duration = Duration::from_secs(1);
 
 /// Totals of envelopes and their frame bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,13 +77,16 @@ pub struct Grant {
     granted: Credit,
     used: Credit,
     done: Credit,
+    /// What was done, and when, as the window that is being watched began.
+    began: (Credit, Duration),
 }
 
 impl Grant {
     /// Starts with the smallest window, which comes out of no pool.
     pub fn new(limits: &Limits) -> Grant {
         let window = Credit { envelopes: limits.window_envelopes_min, bytes: limits.window_bytes_min };
-        Grant { window, granted: window, used: Credit::default(), done: Credit::default() }
+        let none = Credit::default();
+        Grant { window, granted: window, used: none, done: none, began: (none, Duration::ZERO) }
     }
 
     /// What the peer may send in all so far.
@@ -98,11 +107,18 @@ impl Grant {
     }
 
     /// Counts an envelope that was answered. Returns the new total where it is worth a frame: a quarter of
-    /// the window came free. A window that is half in use doubles while the pool has bytes for it.
-    pub fn finish(&mut self, bytes: u64, limits: &Limits, pool_bytes: &mut u64) -> Option<Credit> {
+    /// the window came free. A window that is half in use, or was used up within a second, doubles while the pool
+    /// has bytes for it.
+    pub fn finish(
+        &mut self,
+        bytes: u64,
+        now: Duration,
+        limits: &Limits,
+        pool_bytes: &mut u64,
+    ) -> Option<Credit> {
         let in_use = self.used.envelopes - self.done.envelopes;
         self.done.add(bytes);
-        if in_use * 2 >= self.window.envelopes {
+        if in_use * 2 >= self.window.envelopes || self.is_used_up_fast(now) {
             self.grow(limits, pool_bytes);
         }
         let total = Credit {
@@ -121,6 +137,18 @@ impl Grant {
     /// Bytes of growth to give back to the pool when the session ends.
     pub fn pool_share(&self, limits: &Limits) -> u64 {
         self.window.bytes - limits.window_bytes_min
+    }
+
+    /// Whether a whole window was answered within its time: over a long line only few are in use at this end.
+    fn is_used_up_fast(&mut self, now: Duration) -> bool {
+        let (before, since) = self.began;
+        let is_used_up = self.done.envelopes - before.envelopes >= self.window.envelopes
+            || self.done.bytes.saturating_sub(before.bytes) >= self.window.bytes;
+        let is_fast = now.saturating_sub(since) <= WINDOW_TIME;
+        if is_used_up || !is_fast {
+            self.began = (self.done, now);
+        }
+        is_used_up && is_fast
     }
 
     fn grow(&mut self, limits: &Limits, pool_bytes: &mut u64) {
@@ -154,7 +182,7 @@ mod tests {
                 in_flight.push_back(bytes);
                 sent += 1;
             } else if let Some(bytes) = in_flight.pop_front()
-                && let Some(total) = grant.finish(bytes, &limits, &mut pool)
+                && let Some(total) = grant.finish(bytes, Duration::ZERO, &limits, &mut pool)
             {
                 allowance.raise(total);
             }
@@ -189,8 +217,27 @@ mod tests {
         let mut grant = Grant::new(&limits);
         for _ in 0..1_000 {
             grant.receive(10).expect("answered at once, so the window is open");
-            grant.finish(10, &limits, &mut pool);
+            grant.finish(10, Duration::ZERO, &limits, &mut pool);
         }
         assert_eq!(grant.pool_share(&limits), 0);
+    }
+
+    /// The window after so many envelopes of one kilobyte, one after the other, so many a second.
+    fn window_at(envelopes_per_s: u32, envelopes: u32) -> Credit {
+        let limits = Limits::DEFAULT;
+        let (mut grant, mut pool) = (Grant::new(&limits), limits.window_pool_bytes);
+        for sent in 0..envelopes {
+            grant.receive(1_000).expect("each is answered before the next");
+            grant.finish(1_000, Duration::from_secs(sent.into()) / envelopes_per_s, &limits, &mut pool);
+        }
+        grant.window
+    }
+
+    #[test]
+    fn a_window_grows_to_512_envelopes_and_1_mib_where_it_is_used_up_within_a_second_and_not_otherwise() {
+        assert_eq!(window_at(1_000, 10_000), Credit { envelopes: 512, bytes: 1024 * 1024 });
+        assert_eq!(window_at(6, 500), Credit { envelopes: 8, bytes: 64 * 1024 });
+        let between = window_at(30, 1_000);
+        assert!((16..64).contains(&between.envelopes), "{between:?}");
     }
 }

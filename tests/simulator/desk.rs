@@ -35,6 +35,9 @@ use super::{
     world::{DeskEvent, Event, START_US, World},
 };
 
+/// A desk hears at least so often how much of what it sent has left a slow line.
+const KERNEL_TELLS_AFTER: Duration = Duration::from_millis(200);
+
 /// A desk's box: what a crash leaves, and the process that runs on it.
 pub struct Desk {
     /// Where its database lies in memory.
@@ -241,6 +244,7 @@ impl World {
                 let receipts = store.receipts_waiting().expect("memory");
                 self.desk_input(desk, Input::Wake { dispatches, receipts });
             }
+            DeskEvent::Wrote(line) => self.wrote(desk, line),
         }
     }
 
@@ -253,7 +257,8 @@ impl World {
         if self.relay.is_none() || self.desks[desk].cut_off > self.now {
             return self.desk_without_line(desk, "refused");
         }
-        let on = Line::new(desk, &mut self.chance);
+        let thin = self.thin.filter(|_| desk == 1);
+        let on = Line::new(desk, thin, &mut self.chance);
         let (exporter, line) = (on.exporter, self.next_line());
         self.lines.insert(line, on);
         let process = self.desks[desk].process.as_mut().expect("its own event");
@@ -339,6 +344,24 @@ impl World {
         let mut buffer = BytesMut::new();
         codec::encode(kind, &mut buffer);
         self.send(line, End::Relay, &buffer);
+        self.wrote_later(desk, line);
+    }
+
+    /// Tells a desk when its kernel has taken some of what it sent.
+    fn wrote_later(&mut self, desk: usize, line: u64) {
+        let Some(on) = self.lines.get(&line) else { return };
+        let later = on.taken_in(End::Relay, self.now).min(KERNEL_TELLS_AFTER);
+        self.after(later, Event::Desk(desk, self.desks[desk].generation, DeskEvent::Wrote(line)));
+    }
+
+    fn wrote(&mut self, desk: usize, line: u64) {
+        let process = self.desks[desk].process.as_ref().expect("its own event");
+        let Some(on) = self.lines.get(&line).filter(|_| process.line == Some(line)) else { return };
+        let unsent = on.unsent(End::Relay, self.now);
+        self.desk_input(desk, Input::Unsent(unsent));
+        if unsent > 0 {
+            self.wrote_later(desk, line);
+        }
     }
 
     pub fn desk_reads(&mut self, line: u64, bytes: &[u8]) {

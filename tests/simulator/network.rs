@@ -11,12 +11,29 @@ pub enum End {
     Desk,
 }
 
+/// What the sender's kernel takes of bytes that have not left (`tls::set_socket_options`).
+const KERNEL_BYTES: u64 = 16 * 1024;
+
+/// A line that is slow for bytes, not only late.
+#[derive(Clone, Copy, Debug)]
+pub struct Thin {
+    /// Each way.
+    pub bytes_per_s: u64,
+    /// One way.
+    pub latency: Duration,
+}
+
 /// One connection. Bytes on their way stand in the world's queue, in the order of their arrival.
 #[derive(Debug)]
 pub struct Line {
     pub desk: usize,
     pub exporter: [u8; 32],
     latency_ms: u64,
+    thin: Option<Thin>,
+    /// When the last byte towards each end leaves a thin line's sender.
+    leaves: [Duration; 2],
+    /// Bytes that have come through to each end.
+    passed: [u64; 2],
     /// When the last bytes towards each end arrive: none overtakes another.
     last: [Duration; 2],
     /// Bytes that still come through to each end once the line is cut.
@@ -28,12 +45,15 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn new(desk: usize, chance: &mut Chance) -> Line {
+    pub fn new(desk: usize, thin: Option<Thin>, chance: &mut Chance) -> Line {
         let latency_ms = *chance.pick(&[1, 5, 20, 150]);
         Line {
             desk,
             exporter: chance.bytes(),
             latency_ms,
+            thin,
+            leaves: [Duration::ZERO; 2],
+            passed: [0; 2],
             last: [Duration::ZERO; 2],
             left: None,
             silent: false,
@@ -41,15 +61,41 @@ impl Line {
         }
     }
 
-    /// When what is sent now arrives at `end`; `None` if it never does.
-    pub fn arrival(&mut self, end: End, now: Duration, chance: &mut Chance) -> Option<Duration> {
+    /// When so many bytes that are sent now arrive at `end`; `None` if they never do.
+    pub fn arrival(
+        &mut self,
+        end: End,
+        length: usize,
+        now: Duration,
+        chance: &mut Chance,
+    ) -> Option<Duration> {
         if self.silent || self.left.is_some() {
             return None;
+        }
+        if let Some(thin) = self.thin {
+            let leaves = &mut self.leaves[index(end)];
+            let takes = Duration::from_secs(length as u64) / u32::try_from(thin.bytes_per_s).expect("thin");
+            *leaves = now.max(*leaves) + takes;
+            return Some(*leaves + thin.latency);
         }
         let last = &mut self.last[index(end)];
         let at = (now + chance.between(self.latency_ms, 2 * self.latency_ms)).max(*last);
         *last = at;
         Some(at)
+    }
+
+    /// How long until the sender's kernel has taken all that was sent towards `end`.
+    pub fn taken_in(&self, end: End, now: Duration) -> Duration {
+        let Some(thin) = self.thin else { return Duration::ZERO };
+        let kept = Duration::from_secs(KERNEL_BYTES) / u32::try_from(thin.bytes_per_s).expect("thin");
+        self.leaves[index(end)].saturating_sub(now + kept)
+    }
+
+    /// Bytes sent towards `end` that the sender's kernel has not taken.
+    pub fn unsent(&self, end: End, now: Duration) -> usize {
+        let bytes_per_s = self.thin.map_or(0, |thin| thin.bytes_per_s);
+        let bytes = self.taken_in(end, now).as_micros() * u128::from(bytes_per_s) / 1_000_000;
+        usize::try_from(bytes).expect("what a desk sends")
     }
 
     /// Cuts it: a few of the bytes on their way still come through.
@@ -68,11 +114,17 @@ impl Line {
         self.silent = true;
     }
 
+    /// Bytes that have come through to `end`.
+    pub fn passed(&self, end: End) -> u64 {
+        self.passed[index(end)]
+    }
+
     /// How many of `length` bytes that arrive at `end` come through.
     pub fn passes(&mut self, end: End, length: usize) -> usize {
         if self.silent || self.ended.contains(&end) {
             return 0;
         }
+        self.passed[index(end)] += length as u64;
         let Some(left) = &mut self.left else { return length };
         let passed = length.min(left[index(end)]);
         // What is missing once is missing for good: nothing behind it may come through.

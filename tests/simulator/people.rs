@@ -46,8 +46,13 @@ impl World {
         let count = 1 + self.chance.index(others.len());
         let to: Vec<usize> = (0..count).map(|step| others[(first + step) % others.len()]).collect();
         let precedence = *self.chance.pick(&PRECEDENCES);
-        let serial = self.checker.written.range((desk, 0)..(desk + 1, 0)).count() as u64 + 1;
         let length = self.chance.index(1_200);
+        self.post(desk, to, precedence, length);
+    }
+
+    /// Hands a dispatch with a body of so many bytes to a desk.
+    pub fn post(&mut self, desk: usize, to: Vec<usize>, precedence: &str, length: usize) {
+        let serial = self.checker.written.range((desk, 0)..(desk + 1, 0)).count() as u64 + 1;
         let new = NewDispatch {
             to: to.iter().map(|to| DESKS[*to].to_owned()).collect(),
             topic: "maritime".to_owned(),

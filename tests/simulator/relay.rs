@@ -428,7 +428,9 @@ impl World {
             }
         }
         self.send(line, End::Desk, &buffer);
-        self.relay_later(0, 4, RelayEvent::Written(line, bytes));
+        let taken_in = self.lines.get(&line).map_or(Duration::ZERO, |on| on.taken_in(End::Desk, self.now));
+        let later = taken_in + self.chance.between(0, 4);
+        self.after(later, Event::Relay(self.relay_generation, RelayEvent::Written(line, bytes)));
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
     desk::Desk,
     disk::SimDisk,
     lies::Lie,
-    network::{End, Line},
+    network::{End, Line, Thin},
     relay::Relay,
     trace::Trace,
 };
@@ -50,6 +50,7 @@ pub enum DeskEvent {
     Job,
     Answer,
     Look,
+    Wrote(u64),
 }
 
 pub struct World {
@@ -73,6 +74,8 @@ pub struct World {
     pub suspended: Vec<usize>,
     pub published: (u64, u32),
     next_line: u64,
+    /// How the first mission's lines are, where they are no better.
+    pub thin: Option<Thin>,
     pub limits: Limits,
 }
 
@@ -100,6 +103,7 @@ impl World {
             suspended: Vec::new(),
             published: (0, 0),
             next_line: 0,
+            thin: None,
             // Small, so that a run reaches them.
             limits: Limits {
                 window_envelopes_min: 3,
@@ -195,7 +199,7 @@ impl World {
         let cut = if self.chance.one_in(4) { self.chance.index(bytes.len().max(1)) } else { 0 };
         for piece in [&bytes[..cut], &bytes[cut..]] {
             let Some(on) = self.lines.get_mut(&line) else { return };
-            if let Some(time) = on.arrival(end, self.now, &mut self.chance)
+            if let Some(time) = on.arrival(end, piece.len(), self.now, &mut self.chance)
                 && !piece.is_empty()
             {
                 self.at(time, Event::Bytes { line, end, bytes: piece.to_vec() });
@@ -206,7 +210,7 @@ impl World {
     /// Tells one end that the other has closed, behind all that was sent.
     pub fn send_end(&mut self, line: u64, end: End) {
         let Some(on) = self.lines.get_mut(&line) else { return };
-        if let Some(time) = on.arrival(end, self.now, &mut self.chance) {
+        if let Some(time) = on.arrival(end, 0, self.now, &mut self.chance) {
             self.at(time, Event::Ended { line, end });
         }
     }

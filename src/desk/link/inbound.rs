@@ -71,7 +71,8 @@ impl Inbound {
 
     /// Gives the credit of a counted frame back; the new total where it is news.
     pub(super) fn finish(&mut self, bytes: u64) -> Option<Credit> {
-        self.grant.finish(bytes, &self.limits, &mut 0)
+        // A window that is as large as may be does not grow, whatever the time.
+        self.grant.finish(bytes, Duration::ZERO, &self.limits, &mut 0)
     }
 
     /// Queues a delivery that was counted.

@@ -45,8 +45,8 @@ pub(super) struct Opened {
 pub(super) enum LineEvent {
     /// Bytes came.
     Read,
-    /// Everything said so far has left for the kernel.
-    Flushed,
+    /// Bytes left for the kernel.
+    Wrote,
 }
 
 /// The connection. Dropping it closes it.
@@ -55,7 +55,8 @@ pub(super) struct Line {
     writer: WriteHalf<TlsStream<TcpStream>>,
     decoder: FrameDecoder,
     out: BytesMut,
-    flushed: bool,
+    /// Bytes that TLS has taken and not handed on.
+    in_tls: usize,
     closing: bool,
 }
 
@@ -105,14 +106,13 @@ impl Line {
         let is_classical = tls::is_classical(connection);
         let (reader, writer) = tokio::io::split(stream);
         let decoder = FrameDecoder::new(FRAME_BEFORE_WELCOME_BYTES_MAX);
-        let line = Line { reader, writer, decoder, out: BytesMut::new(), flushed: true, closing: false };
+        let line = Line { reader, writer, decoder, out: BytesMut::new(), in_tls: 0, closing: false };
         Ok(Opened { line, exporter, relay: relay.spiffe().clone(), serial, is_classical })
     }
 
     /// Queues a frame; [`Line::event`] writes it together with others.
     pub(super) fn send(&mut self, frame: Kind) {
         codec::encode(frame, &mut self.out);
-        self.flushed = false;
     }
 
     /// Reads or writes some bytes. Dropping the future loses none of them.
@@ -121,7 +121,8 @@ impl Line {
     /// [`LineError`]: the line is down. A relay that refuses this desk's certificate says so here, at the
     /// first read.
     pub(super) async fn event(&mut self) -> Result<LineEvent, LineError> {
-        let Line { reader, writer, decoder, out, flushed, closing } = self;
+        let unsent = self.unsent();
+        let Line { reader, writer, decoder, out, in_tls, closing } = self;
         let buffer = decoder.buffer();
         buffer.reserve(READ_BYTES);
         let result = tokio::select! {
@@ -130,10 +131,7 @@ impl Line {
                 Ok(_) => Ok(LineEvent::Read),
                 Err(error) => Err(error),
             },
-            written = write_all(writer, out), if !*flushed => written.map(|()| {
-                *flushed = true;
-                LineEvent::Flushed
-            }),
+            written = write(writer, out, in_tls), if unsent > 0 => written.map(|()| LineEvent::Wrote),
             else => std::future::pending().await,
         };
         result.map_err(broken)
@@ -162,8 +160,9 @@ impl Line {
         self.closing
     }
 
-    pub(super) fn is_flushed(&self) -> bool {
-        self.flushed
+    /// Bytes of what was said that have not left for the kernel.
+    pub(super) fn unsent(&self) -> usize {
+        self.in_tls + self.out.len()
     }
 }
 
@@ -181,14 +180,21 @@ async fn connect(
     handshake.map_err(slow)?.map_err(broken)
 }
 
-/// Writes what is left in `out`, as few TLS records as that takes, and flushes.
-async fn write_all(writer: &mut WriteHalf<TlsStream<TcpStream>>, out: &mut BytesMut) -> io::Result<()> {
-    while !out.is_empty() {
-        if writer.write_buf(out).await? == 0 {
+/// Hands on what TLS holds, then as much of `out` as TLS takes in one piece, and that too.
+async fn write(
+    writer: &mut WriteHalf<TlsStream<TcpStream>>,
+    out: &mut BytesMut,
+    in_tls: &mut usize,
+) -> io::Result<()> {
+    if *in_tls == 0 {
+        *in_tls = writer.write_buf(out).await?;
+        if *in_tls == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
     }
-    writer.flush().await
+    writer.flush().await?;
+    *in_tls = 0;
+    Ok(())
 }
 
 fn broken(error: io::Error) -> LineError {

@@ -67,6 +67,8 @@ pub enum Input {
     Heard,
     /// A frame came.
     Frame(Kind),
+    /// Bytes left the line, and so many of what was sent wait still. Until it comes, all that was sent waits.
+    Unsent(usize),
     /// There is no connection: it could not be made, it broke, or [`Output::Close`] was carried out.
     Lost {
         /// In plain words, with what to do.
@@ -178,6 +180,10 @@ impl Machine {
             }
             Input::Heard => self.with_session(now, |session, _| {
                 session.heard(now);
+                Ok(())
+            }),
+            Input::Unsent(bytes) => self.with_session(now, |session, _| {
+                session.submissions.unsent(bytes, now.mono);
                 Ok(())
             }),
             Input::Frame(frame) => self.with_session(now, |session, known| session.frame(frame, known, now)),
@@ -337,7 +343,7 @@ impl Machine {
     /// Sends what credit lets out, and gives the idle store its next job.
     fn proceed(&mut self, now: Now) {
         if let Phase::Up(session) = &mut self.phase {
-            let submits = std::iter::from_fn(|| session.next_submit(now));
+            let submits = std::iter::from_fn(|| session.submissions.next(now.mono));
             self.known.outputs.extend(submits.map(Output::Send));
         }
         if self.busy.is_some() {

@@ -68,7 +68,8 @@ pub(super) struct Session {
     /// Jobs that come before all others: facts, rosters, what Welcome said.
     first: VecDeque<StoreJob>,
     resumed: bool,
-    submissions: Submissions,
+    /// What was submitted, for the machine to let out.
+    pub(super) submissions: Submissions,
     inbound: Inbound,
     accepted: Vec<pb::Accepted>,
     refused: Vec<pb::Refused>,
@@ -105,7 +106,7 @@ impl Session {
             assembly: Assembly::default(),
             first: VecDeque::from([StoreJob::Facts]),
             resumed: false,
-            submissions: Submissions::default(),
+            submissions: Submissions::new(&known.setup.limits),
             inbound: Inbound::new(&known.setup.limits),
             accepted: Vec::new(),
             refused: Vec::new(),
@@ -281,11 +282,6 @@ impl Session {
             }
         }
         None
-    }
-
-    /// The next envelope that the relay's credit lets out.
-    pub(super) fn next_submit(&mut self, now: Now) -> Option<Kind> {
-        self.submissions.next(now.mono)
     }
 
     /// Does what is due by the clock.

@@ -163,7 +163,7 @@ impl Shell {
             }
             Event::Connected(Err(error)) | Event::Line(Err(error)) => self.lost(error.to_string()),
             Event::Line(Ok(LineEvent::Read)) => self.read(),
-            Event::Line(Ok(LineEvent::Flushed)) => self.close_if_flushed(),
+            Event::Line(Ok(LineEvent::Wrote)) => self.wrote(),
             Event::Changed(true) => self.look(),
             Event::Changed(false) => return Err(StoreError::Stopped),
             Event::Waits(wake) => {
@@ -192,6 +192,12 @@ impl Shell {
                 Err(error) => return self.lost(error.to_string()),
             }
         }
+    }
+
+    fn wrote(&mut self) {
+        let Some(line) = &self.line else { return };
+        self.input(Input::Unsent(line.unsent()));
+        self.close_if_flushed();
     }
 
     fn due(&mut self) {
@@ -254,7 +260,7 @@ impl Shell {
     }
 
     fn close_if_flushed(&mut self) {
-        if self.line.as_ref().is_some_and(|line| line.is_closing() && line.is_flushed()) {
+        if self.line.as_ref().is_some_and(|line| line.is_closing() && line.unsent() == 0) {
             self.lost(CLOSED.to_owned());
         }
     }

@@ -4,25 +4,51 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     desk::store::{Room, SealedSubmit},
-    session::window::{Allowance, Credit},
+    limits::Limits,
+    session::{
+        queue::Queue,
+        window::{Allowance, Credit},
+    },
     wire::pb::{self, frame::Kind},
 };
 
 /// The relay cannot ask for a longer pause.
 const HOLD_MAX: Duration = Duration::from_secs(60);
 
-/// Sealed envelopes in number order, from the first unanswered one on. Bounded by the relay's window:
-/// nothing is sealed ahead of it.
-#[derive(Debug, Default)]
+/// Sealed envelopes in number order, from the first unanswered one on. Bounded by the relay's window, and by what
+/// the line takes in a second: nothing is sealed ahead of them, because what is sealed has its number, and no
+/// FLASH can overtake it any more.
+#[derive(Debug)]
 pub(super) struct Submissions {
+    limits: Limits,
     unanswered: VecDeque<SealedSubmit>,
     /// How many of them, from the front, need not be sent again in this session.
     sent: usize,
     allowance: Allowance,
     held_until: Option<Duration>,
+    queue: Queue,
 }
 
 impl Submissions {
+    pub(super) fn new(limits: &Limits) -> Submissions {
+        Submissions {
+            limits: limits.clone(),
+            unanswered: VecDeque::new(),
+            sent: 0,
+            allowance: Allowance::default(),
+            held_until: None,
+            queue: Queue::new(limits),
+        }
+    }
+
+    /// So many bytes of all that was said have not left yet.
+    pub(super) fn unsent(&mut self, bytes: usize, now: Duration) {
+        match self.queue.bytes().checked_sub(bytes) {
+            Some(left) => self.queue.left(left, now, &self.limits),
+            None => self.queue.add(bytes - self.queue.bytes(), now),
+        }
+    }
+
     /// Takes the relay's newest total; one below an earlier total changes nothing.
     pub(super) fn grant(&mut self, total: Credit) {
         self.allowance.raise(total);
@@ -37,15 +63,17 @@ impl Submissions {
         }
     }
 
-    /// The next frame that credit and deferrals let out now; counts it as sent.
+    /// The next frame that credit, deferrals and the line let out now; counts it as sent.
     pub(super) fn next(&mut self, now: Duration) -> Option<Kind> {
         self.held_until = self.held_until.filter(|until| now < *until);
-        if self.held_until.is_some() || !self.allowance.is_open() {
+        if self.held_until.is_some() || !self.allowance.is_open() || self.queue.room() == 0 {
             return None;
         }
         let frame = Kind::Submit(self.unanswered.get(self.sent)?.submit.clone());
         self.sent += 1;
-        self.allowance.spend(frame_bytes(&frame));
+        let bytes = frame_bytes(&frame);
+        self.allowance.spend(bytes);
+        self.queue.add(usize::try_from(bytes).expect("it is in memory"), now);
         Some(frame)
     }
 
@@ -78,14 +106,16 @@ impl Submissions {
         }
     }
 
-    /// How much may be sealed now: nothing while sealed envelopes still wait to be sent.
+    /// How much may be sealed now: nothing while sealed envelopes still wait to be sent, or while more than half of
+    /// what the line may hold waits to leave it.
     pub(super) fn room(&self) -> Option<Room> {
         let all_sent = self.held_until.is_none() && self.sent == self.unanswered.len();
-        if !all_sent || !self.allowance.is_open() {
+        let queue_room = self.queue.room();
+        if !all_sent || !self.allowance.is_open() || queue_room <= self.queue.bytes() {
             return None;
         }
         let Credit { envelopes, bytes } = self.allowance.room();
-        Some(Room { envelopes, bytes })
+        Some(Room { envelopes, bytes: bytes.min(queue_room as u64) })
     }
 
     fn index_of(&self, number: u64) -> Option<usize> {
@@ -104,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{limits::Limits, session::window::Grant, wire::Precedence};
+    use crate::{session::window::Grant, wire::Precedence};
 
     #[derive(Clone, Debug)]
     enum Step {
@@ -143,7 +173,7 @@ mod tests {
         }
 
         fn finish(&mut self, bytes: u64) -> Option<Credit> {
-            self.grant.finish(bytes, &Limits::DEFAULT, &mut self.pool_bytes)
+            self.grant.finish(bytes, Duration::ZERO, &Limits::DEFAULT, &mut self.pool_bytes)
         }
     }
 
@@ -154,7 +184,7 @@ mod tests {
         ) {
             let mut relay =
                 Relay { grant: Grant::new(&Limits::DEFAULT), pool_bytes: 1 << 20, arrived: Vec::new() };
-            let mut desk = Submissions::default();
+            let mut desk = Submissions::new(&Limits::DEFAULT);
             desk.grant(relay.grant.granted());
             let (mut now, mut last) = (Duration::ZERO, 0u64);
             for step in steps {
@@ -178,7 +208,9 @@ mod tests {
                     }
                     Step::Wait { ms } => now += Duration::from_millis(ms),
                 }
+                desk.unsent(0, now);
                 while let Some(frame) = desk.next(now) {
+                    desk.unsent(0, now);
                     let expected = &desk.unanswered[desk.sent - 1].submit;
                     prop_assert_eq!(&frame, &Kind::Submit(expected.clone()));
                     relay.take(&frame);
