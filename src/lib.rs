@@ -29,6 +29,7 @@ pub mod config;
 pub mod service;
 pub mod alarms;
 pub mod socket;
+pub mod tiles;
 pub mod exposition;
 pub mod relay;
 

@@ -110,6 +110,10 @@ pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
 pub const MAILBOX_MARKS_MAX: usize = 100_000;
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
+/// Batches of leaves and checkpoints that wait for the audit log's thread. Reached: leaves wait at the engine.
+pub const LOG_COMMANDS_MAX: usize = 64;
+/// Durable leaves that wait at the engine for the audit log's thread, 34 bytes each as a rule. Reached: desks wait.
+pub const LOG_LEAVES_BEHIND_MAX: usize = 1_000_000;
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.

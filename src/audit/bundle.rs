@@ -33,6 +33,19 @@ impl Bundle {
         if entries.len() == usize::from(width) { Ok(Bundle { entries }) } else { Err(AuditError::Bundle) }
     }
 
+    /// Where the first `width` entries of a bundle's bytes end.
+    ///
+    /// # Errors
+    /// [`AuditError::Bundle`].
+    pub fn end_of(bytes: &[u8], width: u16) -> Result<usize, AuditError> {
+        let mut end = 0;
+        for _ in 0..width {
+            let length = bytes.get(end..end + LENGTH_BYTES).ok_or(AuditError::Bundle)?;
+            end += LENGTH_BYTES + usize::from(u16::from_be_bytes([length[0], length[1]]));
+        }
+        if end <= bytes.len() { Ok(end) } else { Err(AuditError::Bundle) }
+    }
+
     /// The entries, in order.
     pub fn entries(&self) -> &[Bytes] {
         &self.entries

@@ -1,0 +1,132 @@
+//! The seam between the log and the file system.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+};
+
+/// A folder of files, named by relative paths with `/` between folders.
+///
+/// What is assumed of it: after a crash each file that was being put is whole, old or new, whatever became of
+/// the others; what [`Folder::put`] returned for stays.
+pub trait Folder: Send + Sync {
+    /// A file's bytes; `None` where there is none.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Writes whole files in place of those of the same name; all of them are durable on return.
+    ///
+    /// # Errors
+    /// What the system says. Some of the files may be new then, and none is half of both.
+    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()>;
+
+    /// Removes a file or a folder with all that is in it. One that is not there is no error.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn remove(&self, path: &str) -> io::Result<()>;
+
+    /// The names in a folder, rising; none where there is no such folder.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn list(&self, path: &str) -> io::Result<Vec<String>>;
+}
+
+/// A folder of the real file system. Files are made in a folder beside it, so that it never holds half of one.
+#[derive(Clone, Debug)]
+pub struct DiskFolder {
+    root: PathBuf,
+    making: PathBuf,
+}
+
+impl DiskFolder {
+    /// Opens `root`, which is made where it is missing, as is `root.making` beside it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(root: &Path) -> io::Result<DiskFolder> {
+        let mut making = root.as_os_str().to_owned();
+        making.push(".making");
+        let making = PathBuf::from(making);
+        fs::create_dir_all(root)?;
+        if making.exists() {
+            fs::remove_dir_all(&making)?;
+        }
+        fs::create_dir_all(&making)?;
+        Ok(DiskFolder { root: root.to_owned(), making })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
+impl Folder for DiskFolder {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.root.join(path)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
+        for (place, (_, bytes)) in files.iter().enumerate() {
+            fs::write(self.making.join(place.to_string()), bytes)?;
+        }
+        // One call for all of them: a sync for each of a thousand tiles takes seconds.
+        sync(&self.making)?;
+        for (place, (path, _)) in files.iter().enumerate() {
+            let target = self.root.join(path);
+            let folder = target.parent().unwrap_or(&self.root);
+            if folders.insert(folder.to_owned()) {
+                fs::create_dir_all(folder)?;
+            }
+            fs::rename(self.making.join(place.to_string()), &target)?;
+        }
+        sync(&self.root)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let path = self.root.join(path);
+        let removed = match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            Ok(_) => fs::remove_file(&path),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Err(error) if !is_absent(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.root.join(path)) {
+            Ok(entries) => entries,
+            Err(error) if is_absent(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Makes durable whatever was written to the file system that holds a folder, names included.
+fn sync(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}

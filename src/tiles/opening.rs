@@ -1,0 +1,111 @@
+//! The log at the start of a relay: its files and the journal must tell one history.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{DiskFolder, Folder, LogError, SIGNED_FILE, View, view::file};
+use crate::{
+    audit::{Checkpoint, LogTrust},
+    merkle::Frontier,
+    wire::Position,
+};
+
+/// Where a log's files are.
+#[derive(Clone)]
+pub struct LogFiles {
+    /// What anybody may be shown: tiles, bundles, the published checkpoint.
+    pub served: Arc<dyn Folder>,
+    /// The newest signed checkpoint.
+    pub kept: Arc<dyn Folder>,
+}
+
+impl LogFiles {
+    /// The folders `log` and `log.kept` of a relay's folder.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn of_relay(dir: &Path) -> Result<LogFiles, LogError> {
+        let open = |name: &str| -> Result<Arc<dyn Folder>, LogError> {
+            let path = dir.join(name);
+            let opened = DiskFolder::open(&path).map_err(|source| LogError::File { path, source })?;
+            Ok(Arc::new(opened))
+        };
+        Ok(LogFiles { served: open("log")?, kept: open("log.kept")? })
+    }
+}
+
+/// A log whose newest checkpoint is known, and whose journal is still being read.
+pub struct Opening {
+    files: LogFiles,
+    signed: Option<(Checkpoint, Bytes)>,
+    view: View,
+    /// Whether leaves below the signed checkpoint are taken again, which must make its root.
+    is_checked: bool,
+}
+
+impl Opening {
+    /// Reads the newest signed checkpoint and the right edge of the tiles. `trust` holds the relay's own log key.
+    ///
+    /// # Errors
+    /// [`LogError::File`], [`LogError::Damaged`].
+    pub fn new(files: LogFiles, trust: &LogTrust) -> Result<Opening, LogError> {
+        let note = files.kept.read(SIGNED_FILE).map_err(|source| file(SIGNED_FILE, source))?;
+        let signed = match note {
+            None => None,
+            Some(note) => {
+                let opened = trust
+                    .open(&note)
+                    .map_err(|source| LogError::Damaged { path: SIGNED_FILE.into(), source })?;
+                Some((opened.checkpoint, Bytes::from(note)))
+            }
+        };
+        let view = View::open(files.served.clone(), signed.as_ref().map(|(checkpoint, _)| checkpoint))?;
+        let is_checked = signed.as_ref().is_none_or(|(checkpoint, _)| view.size() == checkpoint.size);
+        Ok(Opening { files, signed, view, is_checked })
+    }
+
+    /// The first leaf that it still needs.
+    pub fn from(&self) -> Position {
+        Position(self.view.size())
+    }
+
+    /// Takes a leaf of the journal; those that it has are passed over.
+    ///
+    /// # Errors
+    /// [`LogError::File`], or [`LogError::Forked`] where the leaves make another root than was signed.
+    pub fn take(&mut self, position: Position, leaf: &Bytes) -> Result<(), LogError> {
+        if position != self.from() {
+            return Ok(());
+        }
+        // A copy: the leaf shares the memory of a whole batch.
+        self.view.take(Bytes::copy_from_slice(leaf))?;
+        match &self.signed {
+            Some((signed, _)) if !self.is_checked && self.view.size() == signed.size => {
+                if self.view.root() != signed.root {
+                    return Err(forked(signed));
+                }
+                self.is_checked = true;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The journal is read: it must hold all that was signed, and the tiles must make its root.
+    ///
+    /// # Errors
+    /// [`LogError::Forked`], [`LogError::Disagrees`].
+    pub fn finish(self, tree: &Frontier) -> Result<(View, Option<(Checkpoint, Bytes)>, LogFiles), LogError> {
+        let agrees = self.view.size() == tree.size() && self.view.root() == tree.root();
+        match &self.signed {
+            Some((signed, _)) if signed.size > tree.size() || !agrees => Err(forked(signed)),
+            None if !agrees => Err(LogError::Disagrees { size: tree.size() }),
+            _ => Ok((self.view, self.signed, self.files)),
+        }
+    }
+}
+
+fn forked(signed: &Checkpoint) -> LogError {
+    LogError::Forked { size: signed.size, path: SIGNED_FILE.into() }
+}

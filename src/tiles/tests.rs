@@ -1,0 +1,405 @@
+//! Tests of the log's files: the bytes, restarts and crashes between any two of them, and histories that do not fit.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex, mpsc},
+};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::{
+    audit::{AuditError, Checkpoint, LogTrust},
+    keys::SigningKey,
+    merkle::{Frontier, Hash, leaf_hash, sha256},
+    wire::Position,
+};
+
+const ORIGIN: &str = "bloc.example/log";
+
+/// A folder in memory, which can fail in the middle of a `put`.
+#[derive(Default)]
+struct Shelf {
+    files: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// So many more files are taken, then everything fails.
+    left: Mutex<Option<usize>>,
+}
+
+impl Shelf {
+    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        self.files.lock().unwrap().clone()
+    }
+
+    fn fail_after(&self, files: Option<usize>) {
+        *self.left.lock().unwrap() = files;
+    }
+
+    fn step(&self) -> io::Result<()> {
+        match &mut *self.left.lock().unwrap() {
+            Some(0) => Err(io::Error::other("power cut")),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Folder for Shelf {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.files.lock().unwrap().get(path).cloned())
+    }
+
+    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        for (path, bytes) in files {
+            self.step()?;
+            self.files.lock().unwrap().insert(path.clone(), bytes.clone());
+        }
+        self.step()
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.step()?;
+        let inside = format!("{path}/");
+        self.files.lock().unwrap().retain(|name, _| name != path && !name.starts_with(&inside));
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let inside = format!("{path}/");
+        let files = self.files.lock().unwrap();
+        let names = files.keys().filter_map(|name| name.strip_prefix(&inside));
+        let mut names: Vec<String> =
+            names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect();
+        names.dedup();
+        Ok(names)
+    }
+}
+
+fn leaf(index: u64) -> Bytes {
+    // As the vectors' log has them: tests/vectors/make.py.
+    use crate::record::leaf::{Opening, OpeningKind};
+    let hash = sha256(format!("envelope {index}").as_bytes());
+    let log_time_us = 1_795_000_000_000_000 + index;
+    let opening = Opening { kind: OpeningKind::Envelope, log_time_us, roster_version: 3, hash };
+    Bytes::copy_from_slice(&opening.leaf(sha256(format!("salt {index}").as_bytes()).as_bytes()))
+}
+
+fn tree(size: u64) -> Frontier {
+    let mut tree = Frontier::new();
+    (0..size).for_each(|index| tree.append(leaf_hash(&leaf(index))));
+    tree
+}
+
+fn checkpoint(size: u64) -> Checkpoint {
+    Checkpoint { origin: ORIGIN.to_owned(), size, root: tree(size).root() }
+}
+
+fn grown(view: &mut View, size: u64) -> Result<(), LogError> {
+    (view.size()..size).try_for_each(|index| view.take(leaf(index)))?;
+    view.write()
+}
+
+fn opened(shelf: &Arc<Shelf>, signed: Option<u64>) -> View {
+    View::open(shelf.clone(), signed.map(checkpoint).as_ref()).unwrap()
+}
+
+/// The files of a log that is written in one go.
+fn expected(size: u64) -> BTreeMap<String, Vec<u8>> {
+    let shelf = Arc::new(Shelf::default());
+    grown(&mut opened(&shelf, None), size).unwrap();
+    shelf.files()
+}
+
+/// Without the partial tiles of smaller sizes, which stay until the full one is there.
+fn newest(files: BTreeMap<String, Vec<u8>>, size: u64) -> BTreeMap<String, Vec<u8>> {
+    let wanted = expected(size);
+    files.into_iter().filter(|(path, _)| wanted.contains_key(path)).collect()
+}
+
+#[test]
+fn the_files_of_a_log_equal_those_computed_elsewhere() {
+    #[derive(serde::Deserialize)]
+    struct Vectors {
+        logs: Vec<Log>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Log {
+        size: u64,
+        tiles: BTreeMap<String, String>,
+        bundles: BTreeMap<String, String>,
+    }
+    let vectors: Vectors = serde_json::from_str(include_str!("../../tests/vectors/audit.json")).unwrap();
+    for log in vectors.logs {
+        let hashed = |(path, bytes): (String, Vec<u8>)| (path, sha256(&bytes).to_string());
+        let made: BTreeMap<String, String> = expected(log.size).into_iter().map(hashed).collect();
+        let elsewhere: BTreeMap<String, String> = log.tiles.into_iter().chain(log.bundles).collect();
+        assert_eq!(made, elsewhere, "size {}", log.size);
+    }
+}
+
+#[test]
+fn a_log_that_is_written_with_restarts_between_has_the_same_files() {
+    let sizes = [0, 1, 2, 255, 256, 257, 511, 512, 600, 65_535, 65_536, 65_539];
+    let shelf = Arc::new(Shelf::default());
+    let mut signed = None;
+    for size in sizes {
+        let mut view = opened(&shelf, signed);
+        assert_eq!(view.size(), signed.unwrap_or(0), "nothing is asked for again");
+        grown(&mut view, size).unwrap();
+        assert_eq!(view.root(), tree(size).root());
+        signed = Some(size);
+    }
+    // Partial tiles went once the full one was there.
+    assert_eq!(shelf.files(), expected(65_539));
+}
+
+#[test]
+fn files_that_are_missing_or_damaged_are_written_anew_with_the_same_bytes() {
+    let good = expected(600);
+    for path in ["tile/0/002.p/88", "tile/1/000.p/2", "tile/entries/002.p/88"] {
+        for damage in ["gone", "short", "flipped"] {
+            let shelf = Arc::new(Shelf::default());
+            *shelf.files.lock().unwrap() = good.clone();
+            match damage {
+                "gone" => drop(shelf.files.lock().unwrap().remove(path)),
+                "short" => drop(shelf.files.lock().unwrap().get_mut(path).unwrap().pop()),
+                _ => shelf.files.lock().unwrap().get_mut(path).unwrap()[3] ^= 1,
+            }
+            let mut view = opened(&shelf, Some(600));
+            assert_eq!(view.size(), 0, "{path} {damage}");
+            grown(&mut view, 600).unwrap();
+            assert_eq!(shelf.files(), good, "{path} {damage}");
+        }
+    }
+}
+
+#[test]
+fn a_crash_between_any_two_files_loses_nothing() {
+    for cut in 0..40 {
+        let shelf = Arc::new(Shelf::default());
+        grown(&mut opened(&shelf, None), 250).unwrap();
+        shelf.fail_after(Some(cut));
+        let ended = grown(&mut opened(&shelf, Some(250)), 520);
+        shelf.fail_after(None);
+        // Whether the second checkpoint came to be signed or not, its files can be gone on from.
+        let signed = if ended.is_ok() { 520 } else { 250 };
+        let mut view = opened(&shelf, Some(signed));
+        assert_eq!(view.size(), signed, "cut at {cut}: what was signed needs nothing anew");
+        grown(&mut view, 600).unwrap();
+        assert_eq!(newest(shelf.files(), 600), expected(600), "cut at {cut}");
+    }
+}
+
+#[test]
+fn a_partial_tile_that_is_gone_is_cut_from_a_wider_one() {
+    let shelf = Arc::new(Shelf::default());
+    let mut view = opened(&shelf, None);
+    for size in [5, 9, 300] {
+        grown(&mut view, size).unwrap();
+    }
+    let small = expected(5);
+    for path in ["tile/0/000.p/5", "tile/entries/000.p/5"] {
+        assert!(!shelf.files().contains_key(path));
+        assert_eq!(serve(&*shelf, path).unwrap(), Served::Tile(small[path].clone()), "{path}");
+    }
+    grown(&mut view, 305).unwrap();
+    let at_300 = expected(300);
+    for path in ["tile/0/001.p/44", "tile/entries/001.p/44", "tile/0/000", "tile/entries/000"] {
+        assert_eq!(serve(&*shelf, path).unwrap(), Served::Tile(at_300[path].clone()), "{path}");
+    }
+    let cut = expected(301);
+    assert_eq!(serve(&*shelf, "tile/0/001.p/45").unwrap(), Served::Tile(cut["tile/0/001.p/45"].clone()));
+    for path in ["tile/0/001.p/50", "tile/0/002.p/1", "tile/2/000.p/1", "tile/0/../checkpoint", "signed", ""]
+    {
+        assert_eq!(serve(&*shelf, path).unwrap(), Served::Absent, "{path}");
+    }
+    assert_eq!(serve(&*shelf, "checkpoint").unwrap(), Served::Absent);
+    view.publish(b"a note").unwrap();
+    assert_eq!(serve(&*shelf, "checkpoint").unwrap(), Served::Checkpoint(b"a note".to_vec()));
+    assert_eq!(inclusion_path(&*shelf, 7, 305).unwrap().len(), 9);
+    assert!(
+        crate::merkle::verify_consistency(
+            300,
+            tree(300).root(),
+            305,
+            tree(305).root(),
+            &consistency_path(&*shelf, 300, 305).unwrap()
+        )
+        .is_ok()
+    );
+}
+
+struct World {
+    served: Arc<Shelf>,
+    kept: Arc<Shelf>,
+    key: SigningKey,
+}
+
+impl World {
+    fn new() -> World {
+        let key = SigningKey::generate().unwrap();
+        World { served: Arc::default(), kept: Arc::default(), key }
+    }
+
+    fn files(&self) -> LogFiles {
+        LogFiles { served: self.served.clone(), kept: self.kept.clone() }
+    }
+
+    fn trust(&self) -> LogTrust {
+        LogTrust::new(ORIGIN, vec![self.key.vkey(ORIGIN).unwrap()], Vec::new(), 0)
+    }
+
+    fn sign(&self, size: u64) {
+        let note = signed_note(&self.key, &checkpoint(size));
+        self.kept.put(&[(SIGNED_FILE.to_owned(), note.to_vec())]).unwrap();
+    }
+
+    /// A relay's start over a journal of these leaves.
+    fn start(&self, leaves: &[Bytes]) -> Result<View, LogError> {
+        let mut opening = Opening::new(self.files(), &self.trust())?;
+        let mut tree = Frontier::new();
+        for (position, leaf) in (0..).zip(leaves) {
+            tree.append(leaf_hash(leaf));
+            opening.take(Position(position), leaf)?;
+        }
+        opening.finish(&tree).map(|(view, ..)| view)
+    }
+}
+
+fn leaves(size: u64) -> Vec<Bytes> {
+    (0..size).map(leaf).collect()
+}
+
+#[test]
+fn a_journal_that_tells_another_history_than_what_was_signed_stops_the_relay() {
+    let mut changed = leaves(400);
+    changed[17] = leaf(1_000);
+    let mut cut_tail_and_grown = leaves(280);
+    cut_tail_and_grown.extend((0..200).map(|index| leaf(2_000 + index)));
+    let histories = [leaves(299), changed, cut_tail_and_grown, Vec::new()];
+    for tiles_are_there in [true, false] {
+        for (place, history) in histories.iter().enumerate() {
+            let world = World::new();
+            if tiles_are_there {
+                grown(&mut opened(&world.served, None), 300).unwrap();
+            }
+            world.sign(300);
+            let ended = world.start(history).map(|_| ());
+            assert!(matches!(ended, Err(LogError::Forked { size: 300, .. })), "{place}: {ended:?}");
+            assert_eq!(ended.unwrap_err().exit_code(), 72);
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_goes_on_from_what_was_signed_is_taken() {
+    for tiles in [0, 300] {
+        let world = World::new();
+        grown(&mut opened(&world.served, None), tiles).unwrap();
+        world.sign(300);
+        for size in [300, 301, 400] {
+            assert_eq!(world.start(&leaves(size)).unwrap().root(), tree(size).root());
+        }
+    }
+    // No checkpoint yet: whatever tiles there are count for nothing.
+    let world = World::new();
+    grown(&mut opened(&world.served, None), 3).unwrap();
+    assert_eq!(world.start(&leaves(7)).unwrap().root(), tree(7).root());
+}
+
+#[test]
+fn a_signed_checkpoint_under_another_key_is_no_checkpoint_of_ours() {
+    let world = World::new();
+    World::new().kept.put(&[]).unwrap();
+    let note = signed_note(&SigningKey::generate().unwrap(), &checkpoint(1));
+    world.kept.put(&[(SIGNED_FILE.to_owned(), note.to_vec())]).unwrap();
+    let ended = world.start(&leaves(1)).map(|_| ());
+    assert!(matches!(ended, Err(LogError::Damaged { source: AuditError::Unsigned, .. })), "{ended:?}");
+}
+
+/// What the thread answers to commands.
+fn outcomes(world: &World, commands: Vec<Command>) -> Vec<Outcome> {
+    let (report, reported) = mpsc::channel();
+    let view = opened(&world.served, None);
+    let key = SigningKey::generate().unwrap();
+    let log = Log::start(view, world.files(), key, ORIGIN.to_owned(), move |outcome| {
+        report.send(outcome).unwrap();
+    })
+    .unwrap();
+    for command in commands {
+        assert!(log.tell(command).unwrap().is_none());
+    }
+    drop(log);
+    reported.into_iter().collect()
+}
+
+#[test]
+fn a_checkpoint_is_reported_when_it_and_its_tiles_are_durable() {
+    let world = World::new();
+    let root = |size| tree(size).root();
+    let told = outcomes(
+        &world,
+        vec![
+            Command::Leaves(leaves(300)),
+            Command::Sign { size: 300, root: root(300) },
+            Command::Leaves((300..310).map(leaf).collect()),
+            Command::Sign { size: 310, root: root(310) },
+            Command::Publish(Bytes::from_static(b"witnessed")),
+        ],
+    );
+    let [Outcome::Signed(first), Outcome::Signed(second)] = &told[..] else { panic!("{told:?}") };
+    let first: Checkpoint = crate::note::Note::parse(first).unwrap().text().parse().unwrap();
+    assert_eq!(first, checkpoint(300));
+    assert_eq!(world.kept.files()[SIGNED_FILE], *second);
+    assert_eq!(world.served.files()["checkpoint"], b"witnessed");
+    assert_eq!(newest(world.served.files(), 310), expected(310));
+}
+
+#[test]
+fn tiles_that_make_another_root_than_the_exchange_stop_the_relay_before_anything_is_signed() {
+    let world = World::new();
+    let sign = Command::Sign { size: 3, root: Hash::ZERO };
+    let told = outcomes(&world, vec![Command::Leaves(leaves(3)), sign]);
+    assert!(matches!(told[..], [Outcome::Failed(LogError::Disagrees { size: 3 })]), "{told:?}");
+    assert!(world.kept.files().is_empty() && world.served.files().is_empty());
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_log_and_nothing_was_signed() {
+    for cut in 0..6 {
+        let world = World::new();
+        world.served.fail_after(Some(cut + 1));
+        let told = outcomes(
+            &world,
+            vec![Command::Leaves(leaves(300)), Command::Sign { size: 300, root: tree(300).root() }],
+        );
+        assert!(matches!(told[..], [Outcome::Failed(LogError::File { .. })]), "{cut}: {told:?}");
+        assert!(world.kept.files().is_empty());
+    }
+}
+
+#[test]
+fn the_real_folder_keeps_removes_and_lists_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("log");
+    let folder = DiskFolder::open(&root).unwrap();
+    folder.put(&[("tile/0/000".to_owned(), vec![1]), ("checkpoint".to_owned(), vec![2])]).unwrap();
+    folder.put(&[("tile/0/000".to_owned(), vec![3])]).unwrap();
+    assert_eq!(folder.read("tile/0/000").unwrap(), Some(vec![3]));
+    assert_eq!(folder.read("tile/0/001").unwrap(), None);
+    assert_eq!(folder.read("checkpoint/x").unwrap(), None);
+    assert_eq!(folder.list("tile/0").unwrap(), ["000"]);
+    assert_eq!(folder.list("tile/9").unwrap(), [""; 0]);
+    assert_eq!(std::fs::read_dir(dir.path().join("log.making")).unwrap().count(), 0);
+    folder.remove("tile").unwrap();
+    folder.remove("tile").unwrap();
+    folder.remove("checkpoint").unwrap();
+    assert_eq!(folder.list("").unwrap(), [""; 0]);
+    // What a crash left half made is gone at the next start.
+    std::fs::write(dir.path().join("log.making").join("0"), "half").unwrap();
+    DiskFolder::open(&root).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("log.making")).unwrap().count(), 0);
+}

@@ -1,0 +1,209 @@
+//! Leaves to tiles and bundles.
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{CHECKPOINT_FILE, Folder, LogError, serve};
+use crate::{
+    audit::{Bundle, BundlePath, Checkpoint, TILE_HASHES, TilePath, bundles_between, tiles_between},
+    limits::HASH_BYTES,
+    merkle::{self, Hash, leaf_hash, node_hash},
+};
+
+/// Full tiles and bundles kept in memory before they are written, about 9 KiB each.
+const FULL_KEPT_MAX: usize = 256;
+/// Levels of tiles that a tree of 2^64 leaves has.
+const LEVELS: usize = 8;
+
+/// The right edge of the log's tiles. Memory: below 70 KiB, and 5 MiB of full tiles not yet written.
+pub struct View {
+    folder: Arc<dyn Folder>,
+    /// Leaves taken.
+    size: u64,
+    /// Leaves whose tiles, partial ones too, are durable.
+    written: u64,
+    /// Entries of the newest bundle.
+    bundle: Bundle,
+    /// For each level the hashes of its newest tile, fewer than 256.
+    edges: [Vec<Hash>; LEVELS],
+    /// Files ready to be written: full ones, whose bytes will not change again.
+    full: Vec<(String, Vec<u8>)>,
+}
+
+impl View {
+    /// Opens the files of a log whose newest signed checkpoint is given: it wants all leaves from its size on.
+    /// Files that do not make that checkpoint's root are removed, to be written anew from leaf 0 on.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn open(folder: Arc<dyn Folder>, signed: Option<&Checkpoint>) -> Result<View, LogError> {
+        let mut view = View::empty(folder);
+        if let Some(signed) = signed {
+            match view.load(signed)? {
+                Some(()) => return Ok(view),
+                None => {
+                    tracing::warn!(
+                        size = signed.size,
+                        "the audit log's files are missing or damaged: written anew"
+                    );
+                    view = View::empty(view.folder);
+                }
+            }
+        }
+        view.folder.remove("tile").map_err(|source| file("tile", source))?;
+        Ok(view)
+    }
+
+    fn empty(folder: Arc<dyn Folder>) -> View {
+        View {
+            folder,
+            size: 0,
+            written: 0,
+            bundle: Bundle::default(),
+            edges: Default::default(),
+            full: Vec::new(),
+        }
+    }
+
+    /// Reads the right edge back; `None` where it does not make the checkpoint's root.
+    fn load(&mut self, signed: &Checkpoint) -> Result<Option<()>, LogError> {
+        let size = signed.size;
+        for level in 0..LEVELS {
+            let number = u8::try_from(level).expect("eight levels");
+            let index = size.checked_shr(8 * u32::from(number) + 8).unwrap_or(0);
+            let Some(path) = TilePath::in_tree(number, index, size) else { continue };
+            // Cut from a wider one where a crash came after that was written and before it was signed.
+            let Some(bytes) = intact(serve::tile(&*self.folder, path))? else { return Ok(None) };
+            let hashes = bytes.as_chunks::<HASH_BYTES>().0;
+            self.edges[level] = hashes.iter().copied().map(Hash).collect();
+        }
+        if let Some(path) = BundlePath::in_log(size / TILE_HASHES, size) {
+            let Some(bytes) = intact(serve::bundle(&*self.folder, path))? else { return Ok(None) };
+            let Ok(bundle) = Bundle::parse(&Bytes::from(bytes), path.width) else { return Ok(None) };
+            let hashes = bundle.entries().iter().map(|entry| leaf_hash(entry));
+            if !hashes.eq(self.edges[0].iter().copied()) {
+                return Ok(None);
+            }
+            self.bundle = bundle;
+        }
+        (self.size, self.written) = (size, size);
+        Ok((self.root() == signed.root).then_some(()))
+    }
+
+    /// Leaves taken so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The root over the leaves taken.
+    pub fn root(&self) -> Hash {
+        let mut complete = Vec::new();
+        // From the largest subtrees to the smallest, as they lie from left to right.
+        for edge in self.edges.iter().rev() {
+            let mut rest = edge.as_slice();
+            while !rest.is_empty() {
+                let (subtree, others) = rest.split_at(1 << rest.len().ilog2());
+                complete.push(merkle::root(subtree));
+                rest = others;
+            }
+        }
+        let folded = complete.into_iter().rev().reduce(|right, left| node_hash(&left, &right));
+        folded.unwrap_or_else(merkle::empty_root)
+    }
+
+    /// Takes the next leaf. Full tiles are written now and then, at the latest by [`View::write`].
+    ///
+    /// # Errors
+    /// [`LogError::File`]: then nothing more may be asked of this view.
+    pub fn take(&mut self, leaf: Bytes) -> Result<(), LogError> {
+        let mut hash = leaf_hash(&leaf);
+        self.bundle.push(leaf);
+        if self.bundle.entries().len() == FULL {
+            let index = self.size / TILE_HASHES;
+            let bundle = std::mem::take(&mut self.bundle);
+            self.full.push((BundlePath { index, width: WIDTH }.to_string(), bundle.to_bytes(WIDTH)));
+        }
+        for level in 0..LEVELS {
+            self.edges[level].push(hash);
+            if self.edges[level].len() < FULL {
+                break;
+            }
+            let edge = std::mem::take(&mut self.edges[level]);
+            hash = merkle::root(&edge);
+            let number = u8::try_from(level).expect("eight levels");
+            let index = self.size.checked_shr(8 * u32::from(number) + 8).unwrap_or(0);
+            let path = TilePath { level: number, index, width: WIDTH };
+            self.full.push((path.to_string(), bytes_of(&edge)));
+        }
+        self.size += 1;
+        if self.full.len() >= FULL_KEPT_MAX { self.write_full() } else { Ok(()) }
+    }
+
+    /// Writes all tiles and bundles of the leaves taken, partial ones too; durable on return.
+    ///
+    /// # Errors
+    /// As [`View::take`].
+    pub fn write(&mut self) -> Result<(), LogError> {
+        for path in tiles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
+            let edge = &self.edges[usize::from(path.level)];
+            self.full.push((path.to_string(), bytes_of(edge)));
+        }
+        for path in bundles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
+            self.full.push((path.to_string(), self.bundle.to_bytes(path.width)));
+        }
+        self.write_full()?;
+        self.remove_partials()?;
+        self.written = self.size;
+        Ok(())
+    }
+
+    /// Puts the published checkpoint beside the tiles; durable on return.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn publish(&self, note: &[u8]) -> Result<(), LogError> {
+        self.folder
+            .put(&[(CHECKPOINT_FILE.to_owned(), note.to_vec())])
+            .map_err(|source| file(CHECKPOINT_FILE, source))
+    }
+
+    fn write_full(&mut self) -> Result<(), LogError> {
+        let full = std::mem::take(&mut self.full);
+        if full.is_empty() {
+            return Ok(());
+        }
+        self.folder.put(&full).map_err(|source| file(&full[0].0, source))
+    }
+
+    /// Partial tiles stay until the full one is there (tlog-tiles).
+    fn remove_partials(&self) -> Result<(), LogError> {
+        let now_full = |path: String| format!("{path}.p");
+        let tiles = tiles_between(self.written, self.size).into_iter().filter(|path| path.is_full());
+        let bundles = bundles_between(self.written, self.size).into_iter().filter(|path| path.is_full());
+        let names = tiles.map(|path| now_full(path.to_string()));
+        for name in names.chain(bundles.map(|path| now_full(path.to_string()))) {
+            self.folder.remove(&name).map_err(|source| file(&name, source))?;
+        }
+        Ok(())
+    }
+}
+
+/// A damaged file is as good as none: it can be written anew.
+fn intact(read: Result<Option<Vec<u8>>, LogError>) -> Result<Option<Vec<u8>>, LogError> {
+    match read {
+        Err(LogError::Damaged { .. }) => Ok(None),
+        read => read,
+    }
+}
+
+const FULL: usize = 256;
+const WIDTH: u16 = 256;
+
+fn bytes_of(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
+}
+
+pub(super) fn file(path: &str, source: std::io::Error) -> LogError {
+    LogError::File { path: PathBuf::from(path), source }
+}
