@@ -106,8 +106,14 @@ pub const ADMIN_REPORT_KEPT: Duration = Duration::from_millis(250);
 /// A sync of the journal that takes longer is stuck, and the relay is called not ready.
 pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
 
-/// Records in one mailbox that say only what was read or acknowledged; about 10 MB. Reached: the oldest go.
+/// Receipts in one mailbox that settled nothing: what was read or acknowledged. Reached: the oldest go.
 pub const MAILBOX_MARKS_MAX: usize = 100_000;
+/// The same in all mailboxes together. Reached: the party that has most of them loses half of its own.
+pub const MARKS_IN_ALL_MAX: usize = 131_072;
+/// Versions of the roster in one log. Reached: the next is declined, and a new log is due.
+pub const ROSTER_VERSIONS_MAX: usize = 4_096;
+/// Parties that an order to suspend or to lift names. Reached: an order about another one is declined.
+pub const ORDERS_STANDING_MAX: usize = 1_024;
 /// Dispatches that wait in a desk's outbox. Reached: the desk takes no more until some are sent.
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
 /// Batches of leaves and checkpoints that wait for the audit log's thread. Reached: leaves wait at the engine.
@@ -161,11 +167,15 @@ pub struct Limits {
     pub receipts_in_flight_max: usize,
     /// Envelopes waiting in one mailbox. Reached: submissions to it are refused `MAILBOX_FULL`.
     pub mailbox_envelopes_max: usize,
-    /// Envelopes that somebody has not settled, in all mailboxes together: what a segment's base has to hold.
-    /// Reached: submissions are refused `MAILBOX_FULL`.
-    pub held_envelopes_max: usize,
-    /// Addressees of those envelopes, settled or not. Reached: the same.
-    pub held_addressees_max: usize,
+    /// Receipts waiting for one party, unconfirmed. Reached: what it submits is deferred until it confirms, and
+    /// what is submitted to it is refused `MAILBOX_FULL`.
+    pub mailbox_receipts_max: usize,
+    /// Bytes of a segment's base for envelopes that somebody has not settled, and for the receipts that came of
+    /// envelopes or may yet come: some 120 an envelope, 25 more for each further addressee. Reached:
+    /// submissions are refused `MAILBOX_FULL`.
+    pub lasting_bytes_max: usize,
+    /// Bytes of it that desks have confirmed since the last base. Reached: a new segment begins, whose base says so.
+    pub confirmed_bytes_max: usize,
     /// Bytes of bodies kept in memory for delivery. Beyond it the oldest go and are loaded back.
     pub body_cache_bytes_max: usize,
     /// Bytes queued to one connection, at either end, before nothing more is delivered or sealed for it, on a fast
@@ -205,8 +215,9 @@ impl Limits {
         window_pool_bytes: 64 * 1024 * 1024,
         receipts_in_flight_max: 1_024,
         mailbox_envelopes_max: 100_000,
-        held_envelopes_max: 100_000,
-        held_addressees_max: 262_144,
+        mailbox_receipts_max: 100_000,
+        lasting_bytes_max: 14 * 1024 * 1024,
+        confirmed_bytes_max: 4 * 1024 * 1024,
         body_cache_bytes_max: 64 * 1024 * 1024,
         connection_queue_bytes_max: 128 * 1024,
         queue_bytes_min: 8 * 1024,
@@ -225,4 +236,5 @@ const _: () = {
     assert!(limits.window_bytes_min <= limits.window_bytes_max);
     assert!(limits.window_bytes_max >= FRAME_BYTES_MAX as u64);
     assert!(limits.queue_bytes_min <= limits.connection_queue_bytes_max);
+    assert!(2 * limits.confirmed_bytes_max <= limits.lasting_bytes_max);
 };

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{Exchange, Notice, requests::Asker};
 use crate::{
-    merkle,
+    limits, merkle,
     record::{
         administrative::{Act, AdministrativeLeaf},
         content::{AdministrativeRecord, Content},
@@ -168,6 +168,10 @@ impl Exchange {
         }
         let invalid = |error: RosterError| Declined(AdministeredCode::NotValid, error.to_string());
         let roster = self.verify_roster(note).map_err(invalid)?;
+        if self.roster_leaves.len() >= limits::ROSTER_VERSIONS_MAX {
+            let words = "this log holds as many roster versions as it can; begin a new log with this one";
+            return Err(Declined(AdministeredCode::NotValid, words.to_owned()));
+        }
         let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
         Ok(Act::Roster { version: roster.version(), hash, length })
     }
@@ -182,6 +186,10 @@ impl Exchange {
         let end = Position(self.tree.size());
         policy::check_order(&signed.order, roster, end, self.now_s())
             .map_err(|words| Declined(AdministeredCode::NotValid, words.to_owned()))?;
+        if !self.orders.has_room_for(&signed.order) {
+            let words = "orders about as many parties stand as can; suspend this one in the roster instead";
+            return Err(Declined(AdministeredCode::NotValid, words.to_owned()));
+        }
         Ok(Act::Order(signed))
     }
 

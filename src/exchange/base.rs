@@ -1,7 +1,7 @@
 //! The base of a segment: what replay would have built up before it, as bytes (DESIGN 8). A start begins with
 //! the oldest one that is kept, and compares the others.
 //!
-//! Layout, big endian: `u8 3 || administrative head: u64 position, hash[32] || u64 log time_us of the last
+//! Layout, big endian: `u8 4 || administrative head: u64 position, hash[32] || u64 log time_us of the last
 //! record || tree: u64 size, u8 n, n x hash[32] || u32 rosters`, and for each version that came into force
 //! `u64 position || u16 length || its leaf || hash of its note[32]`; then the router
 //! ([`crate::router`]'s base), `u64` wall clock accepted last, and the orders that stand
@@ -11,20 +11,42 @@ use bytes::{Buf, BufMut, Bytes, TryGetError};
 
 use super::{Exchange, ReplayError};
 use crate::{
+    limits::{self, HASH_BYTES, Limits},
     merkle::{self, Frontier, Hash},
     record::administrative::{Act, AdministrativeLeaf, ChainHead},
-    router::{Router, orders::Orders},
+    router::{self, Router, orders::Orders},
     wire::{Malformed, Position},
 };
 
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
+/// A roster's position, leaf and hash of its note.
+const ROSTER_BYTES: usize = 8 + 2 + ROSTER_LEAF_BYTES + HASH_BYTES;
+const ROSTER_LEAF_BYTES: usize = 51 + 4 + HASH_BYTES + 4;
+/// The tree at its largest, and the fields of a fixed length.
+const HEAD_BYTES: usize = 1 + 8 + HASH_BYTES + 8 + 8 + 1 + 64 * HASH_BYTES + 4 + 8;
+
+/// Bytes of a base at most: what a segment must have room for.
+pub const fn base_bytes_max(limits: &Limits) -> usize {
+    HEAD_BYTES
+        + limits::ROSTER_VERSIONS_MAX * ROSTER_BYTES
+        + router::base::bytes_max(limits)
+        + Orders::BYTES_MAX
+}
 
 impl Exchange {
-    /// All lasting state.
-    pub fn base(&self) -> Vec<u8> {
+    /// All lasting state, at most [`base_bytes_max`] of it, for a segment that begins here: until that is
+    /// durable, no later record may be.
+    pub fn base(&mut self) -> Vec<u8> {
         let mut out = self.base_of_records();
         self.router.encode_receipts(&mut out);
+        self.router.base_made();
         out
+    }
+
+    /// Whether a segment should begin soon, though the one before it has room: so much was confirmed since the
+    /// last base that a start without a new one would find too much waiting.
+    pub fn wants_base(&self) -> bool {
+        self.router.wants_base(&self.limits)
     }
 
     /// Takes over the base that a journal begins with. `note` gives the roster note whose record stands at a
@@ -56,7 +78,7 @@ impl Exchange {
         self.clock.replay(parts.last_record_us);
         self.router = parts.router;
         self.orders = parts.orders;
-        self.take_receipts(&mut fields).map_err(|_| first_base(CUT_SHORT))?;
+        self.router.take_receipts(Router::decode_receipts(&mut fields).map_err(first_base)?);
         if fields.is_empty() { Ok(()) } else { Err(first_base(Malformed::new("the base", "is too long"))) }
     }
 
@@ -67,10 +89,11 @@ impl Exchange {
     pub fn replay_base(&mut self, base: &[u8]) -> Result<(), ReplayError> {
         let differs = || ReplayError::Base(Position(self.tree.size()));
         let mut receipts = base.strip_prefix(self.base_of_records().as_slice()).ok_or_else(differs)?;
-        let taken = self.take_receipts(&mut receipts);
-        if taken.is_err() || !receipts.is_empty() {
-            return Err(ReplayError::Base(Position(self.tree.size())));
+        let taken = Router::decode_receipts(&mut receipts).map_err(|_| differs())?;
+        if !receipts.is_empty() {
+            return Err(differs());
         }
+        self.router.take_receipts(taken);
         Ok(())
     }
 
@@ -80,13 +103,6 @@ impl Exchange {
         let before = self.roster.replace(roster.clone());
         self.history.push(before.as_deref(), &roster);
         self.roster_leaves.push((roster.version(), position, leaf, beside));
-        Ok(())
-    }
-
-    fn take_receipts(&mut self, fields: &mut &[u8]) -> Result<(), TryGetError> {
-        for (party, mailbox) in Router::decode_receipts(fields)? {
-            self.router.party(party).mailbox.take_receipts(mailbox);
-        }
         Ok(())
     }
 

@@ -118,7 +118,8 @@ impl Exchange {
                 return true;
             };
             self.router.party(party).mailbox.mark_receipts_sent(position);
-            for index in items {
+            for item in items {
+                let index = item.index();
                 let frame = match &body {
                     Body::Receipts(receipts) => {
                         Outbound::Receipt { position, receipts: receipts.clone(), index }

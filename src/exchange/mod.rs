@@ -54,6 +54,7 @@ use crate::{
 };
 
 pub use apply::ReplayError;
+pub use base::base_bytes_max;
 use bodies::Bodies;
 pub use bodies::Body;
 use clock::LogClock;

@@ -6,11 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use super::Exchange;
 use crate::{
     roster::{Party, PartyNumber},
-    wire::{
-        Precedence,
-        envelope::Core,
-        receipt::{ReceiptKind, VerifiedReceipts},
-    },
+    wire::{Precedence, envelope::Core, receipt::VerifiedReceipts},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -22,7 +18,7 @@ pub(super) struct Usage {
     envelopes: Window,
     flashes: Window,
     bytes: Window,
-    /// Envelopes named by receipts that settle nothing.
+    /// Envelopes named by receipts that settle nothing, or nothing any more.
     marks: Window,
 }
 
@@ -110,7 +106,8 @@ impl Exchange {
     /// where that is reached, and then nothing is counted.
     pub(super) fn may_mark(&mut self, party: PartyNumber, receipts: &VerifiedReceipts) -> bool {
         let parts = receipts.batch().parts.iter();
-        let marks = parts.filter(|part| is_mark(part.item.kind)).map(|part| part.item.envelopes.len() as u64);
+        let marks = parts.filter(|part| !self.router.settles(party, &part.item));
+        let marks = marks.map(|part| part.item.envelopes.len() as u64);
         let marks: u64 = marks.sum();
         if marks == 0 {
             return true;
@@ -125,10 +122,6 @@ impl Exchange {
         }
         passes
     }
-}
-
-fn is_mark(kind: ReceiptKind) -> bool {
-    !kind.settles()
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ impl Exchange {
     /// Takes a desk's word for what it has stored. Unsigned and no record: said again with every Hello.
     pub(super) fn confirm_through(&mut self, party: PartyNumber, through: Position) {
         if through < Position(self.tree.size()) {
-            self.router.party(party).mailbox.confirm(through);
+            self.router.confirm(party, through);
         }
     }
 }

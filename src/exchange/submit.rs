@@ -63,7 +63,7 @@ impl Exchange {
         if !session.is_dense(number) {
             return self.goodbye(conn, GoodbyeCode::Protocol, "submission numbers are not dense".to_owned());
         }
-        if self.room == Room::ReceiptsOnly {
+        if self.room == Room::ReceiptsOnly || self.router.owes_confirmation(party, &self.limits) {
             session.deferred_from = Some(number);
             return self.defer(conn, number, bytes);
         }
@@ -94,6 +94,7 @@ impl Exchange {
             let flying = self.in_flight.get(&addressee.party).map_or(0, |flying| flying.to_mailbox);
             let envelopes_max = policy::mailbox_max(roster, addressee.party, &self.limits);
             !self.router.has_room(addressee.party, flying, envelopes_max)
+                || self.router.owes_confirmation(addressee.party, &self.limits)
         });
         let (envelopes, addressees) =
             (self.pending.len() + 1, self.addressees_pending + core.addressees.len());

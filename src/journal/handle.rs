@@ -74,6 +74,7 @@ enum Command {
     Append(Vec<Append>),
     Base(Vec<u8>),
     Needed(Vec<Position>),
+    Roll,
 }
 
 impl Journal {
@@ -96,6 +97,7 @@ impl Journal {
             events: Box::new(events),
             pending: VecDeque::new(),
             urgent: false,
+            roll_wanted: false,
             retiring: Retiring::default(),
             has_room: true,
             queued_bytes: queued_bytes.clone(),
@@ -133,6 +135,12 @@ impl Journal {
         self.commands.send(Command::Base(base)).map_err(|_| AppendError::Stopped)
     }
 
+    /// Asks for a new segment with the next batch, though the newest one has room: for the sake of its base.
+    /// Says whether the queue took it; else ask again.
+    pub fn roll(&self) -> bool {
+        self.commands.try_send(Command::Roll).is_ok()
+    }
+
     /// How its syncs go.
     pub fn vitals(&self) -> Arc<Vitals> {
         self.vitals.clone()
@@ -162,6 +170,8 @@ struct Committer {
     pending: VecDeque<Append>,
     /// Whether something pending must not wait.
     urgent: bool,
+    /// Whether the next batch begins a segment.
+    roll_wanted: bool,
     retiring: Retiring,
     has_room: bool,
     queued_bytes: Arc<AtomicUsize>,
@@ -266,6 +276,7 @@ impl Committer {
             // Nobody asked: the answer to a question that was settled.
             Command::Base(_) => {}
             Command::Needed(needed) => self.retiring.needed = Some(needed),
+            Command::Roll => self.roll_wanted = true,
         }
     }
 
@@ -320,9 +331,10 @@ impl Committer {
         }
         // What did not fit goes with the batch right after this one.
         self.urgent = !self.pending.is_empty();
-        if self.writer.needs_segment(records.len(), bytes) {
+        if self.roll_wanted || self.writer.needs_segment(records.len(), bytes) {
             let Some(base) = self.wait_for_base() else { return Ok(false) };
             self.writer.roll(&base)?;
+            self.roll_wanted = false;
             self.retiring.too_many = None;
             self.ask(true);
         }

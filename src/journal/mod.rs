@@ -95,8 +95,8 @@ impl Options {
         usize::try_from(self.segment_bytes / 2).map_or(BATCH_BYTES_MAX, |half| half.min(BATCH_BYTES_MAX))
     }
 
-    /// Half of a segment, or less where behind it there would be no room for the first batch.
-    fn base_bytes_max(&self) -> usize {
+    /// Bytes of a base at most: half of a segment, or less where behind it there would be no room for the first batch.
+    pub fn base_bytes_max(&self) -> usize {
         let half = usize::try_from(self.segment_bytes / 2).unwrap_or(usize::MAX);
         half.min(2 * half - self.batch_bytes_max() - 4 * BOUNDARY_BYTES)
     }

@@ -129,6 +129,8 @@ pub(super) struct Engine {
     appends: Vec<Append>,
     frames: BTreeMap<ConnId, Vec<Outbound>>,
     dropped: Vec<ConnId>,
+    /// Whether the journal was asked for a segment that it has not begun.
+    roll_asked: bool,
 }
 
 impl Engine {
@@ -168,6 +170,7 @@ impl Engine {
             appends: Vec::new(),
             frames: BTreeMap::new(),
             dropped: Vec::new(),
+            roll_asked: false,
         })
     }
 
@@ -233,6 +236,9 @@ impl Engine {
         }
         while let Ok(event) = self.events.try_recv() {
             self.journal_event(event)?;
+        }
+        if !self.roll_asked && self.exchange.wants_base() {
+            self.roll_asked = self.journal.roll();
         }
         self.carry_out()
     }
@@ -300,6 +306,7 @@ impl Engine {
                 Ok(())
             }
             Event::BaseWanted => {
+                self.roll_asked = false;
                 self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into())
             }
             Event::NeededWanted(end) => {

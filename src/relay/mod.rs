@@ -271,3 +271,15 @@ fn open_journal(folder: &Path, journal_bytes_max: u64, bundle: TrustBundle) -> R
     tracing::info!(records = exchange.tree().size(), "journal read back");
     Ok(Opened { exchange, writer, reader })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange;
+
+    #[test]
+    fn a_base_at_its_bounds_fits_a_segment() {
+        let most = exchange::base_bytes_max(&Limits::DEFAULT);
+        assert!(most <= Options::DEFAULT.base_bytes_max(), "{most}");
+    }
+}

@@ -6,11 +6,31 @@ use bytes::{Buf, BufMut, TryGetError};
 
 use crate::{
     limits::MAILBOX_MARKS_MAX,
-    wire::{Position, Precedence},
+    wire::{Malformed, Position, Precedence},
 };
 
-/// A bit of the count of a record's items in a segment's base: there are at most 64.
-const MARKS_ALONE: u8 = 128;
+/// One item of a record that waits as a receipt: its index, below 128, and whether it is a mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item(u8);
+
+impl Item {
+    const MARK: u8 = 128;
+
+    fn new(index: usize, is_mark: bool) -> Item {
+        let index = u8::try_from(index).ok().filter(|index| *index < Item::MARK);
+        let index = index.expect("a record has at most 64 receipts, or expires for at most 128 addressees");
+        Item(if is_mark { index | Item::MARK } else { index })
+    }
+
+    /// Among the items of its record.
+    pub fn index(self) -> usize {
+        usize::from(self.0 & !Item::MARK)
+    }
+
+    fn is_mark(self) -> bool {
+        self.0 & Item::MARK != 0
+    }
+}
 
 /// What waits for one party. Positions only: bodies are loaded when they are due.
 #[derive(Clone, Debug, Default)]
@@ -20,9 +40,13 @@ pub struct Mailbox {
     /// Sent in this session, not settled.
     sent: BTreeMap<Position, Precedence>,
     /// Receipts: items of a record, all sent together.
-    receipts: BTreeMap<Position, Vec<usize>>,
-    /// Those of them that say only what was read or acknowledged.
-    marks: BTreeSet<Position>,
+    receipts: BTreeMap<Position, Vec<Item>>,
+    /// Those records that hold marks: items that settled nothing.
+    marked: BTreeSet<Position>,
+    /// How many items that are, of all records.
+    marks: usize,
+    /// Items that are no marks.
+    settling: usize,
     /// Receipts up to here were sent in this session.
     receipts_sent: Option<Position>,
     /// How many records that is, of those not confirmed.
@@ -73,27 +97,62 @@ impl Mailbox {
         self.waiting[precedence.index()].insert(position);
     }
 
-    /// Puts one item of a receipts record in.
-    pub fn put_receipt(&mut self, position: Position, item: usize) {
-        if self.confirmed < Some(position) {
-            self.marks.remove(&position);
-            self.receipts.entry(position).or_default().push(item);
+    /// Receipts that it has not confirmed, by item; without marks.
+    pub fn settling(&self) -> usize {
+        self.settling
+    }
+
+    /// Marks that it has not confirmed, by item.
+    pub fn marks(&self) -> usize {
+        self.marks
+    }
+
+    /// Puts one item of a record in: it settled an envelope, or tells that one expired.
+    pub fn put_receipt(&mut self, position: Position, index: usize) {
+        let is_new = self.put_item(position, Item::new(index, false));
+        self.settling += usize::from(is_new);
+    }
+
+    /// Puts in an item that settled nothing: what was read or acknowledged, or settled already. Nothing that
+    /// their party sent bounds such items: beyond [`MAILBOX_MARKS_MAX`] the oldest go, and stay in the log alone.
+    pub fn put_mark(&mut self, position: Position, index: usize) {
+        if self.put_item(position, Item::new(index, true)) {
+            self.marked.insert(position);
+            self.marks += 1;
+        }
+        while self.marks > MAILBOX_MARKS_MAX {
+            self.forget_oldest_marks();
         }
     }
 
-    /// Puts in an item that says only what was read or acknowledged. Such receipts are bounded by nothing that
-    /// their party sent: beyond [`MAILBOX_MARKS_MAX`] the oldest go, and stay in the log alone.
-    pub fn put_mark(&mut self, position: Position, item: usize) {
+    fn put_item(&mut self, position: Position, item: Item) -> bool {
         if self.confirmed >= Some(position) {
-            return;
+            return false;
         }
-        if !self.receipts.contains_key(&position) {
-            self.marks.insert(position);
+        let items = self.receipts.entry(position).or_default();
+        // Who writes to itself is told once that the envelope expired.
+        let is_new = !items.contains(&item);
+        if is_new {
+            items.push(item);
         }
-        self.receipts.entry(position).or_default().push(item);
-        if self.marks.len() > MAILBOX_MARKS_MAX
-            && let Some(oldest) = self.marks.pop_first()
-        {
+        is_new
+    }
+
+    /// Drops the older half of its marks, those of one record at least.
+    pub(super) fn forget_marks(&mut self) {
+        let keep = self.marks / 2;
+        while self.marks > keep {
+            self.forget_oldest_marks();
+        }
+    }
+
+    fn forget_oldest_marks(&mut self) {
+        let oldest = self.marked.pop_first().expect("marks are in records");
+        let items = self.receipts.get_mut(&oldest).expect("a record that holds marks waits");
+        let before = items.len();
+        items.retain(|item| !item.is_mark());
+        self.marks -= before - items.len();
+        if items.is_empty() {
             self.receipts.remove(&oldest);
             self.receipts_in_flight -= usize::from(self.receipts_sent >= Some(oldest));
         }
@@ -119,7 +178,7 @@ impl Mailbox {
     }
 
     /// Receipt records not sent in this session, in order.
-    pub fn receipts_due(&self) -> impl Iterator<Item = (Position, &[usize])> {
+    pub fn receipts_due(&self) -> impl Iterator<Item = (Position, &[Item])> {
         let after = self.receipts_sent.map_or(Position(0), |sent| Position(sent.0 + 1));
         self.receipts.range(after..).map(|(position, items)| (*position, items.as_slice()))
     }
@@ -142,9 +201,12 @@ impl Mailbox {
             self.confirmed = Some(through);
             while let Some(oldest) = self.receipts.first_entry().filter(|oldest| *oldest.key() <= through) {
                 let was_sent = self.receipts_sent >= Some(*oldest.key());
-                self.marks.remove(oldest.key());
                 self.receipts_in_flight -= usize::from(was_sent);
-                oldest.remove();
+                self.marked.remove(oldest.key());
+                let (marks, settling): (Vec<_>, Vec<_>) =
+                    oldest.remove().into_iter().partition(|item| item.is_mark());
+                self.marks -= marks.len();
+                self.settling -= settling.len();
             }
         }
     }
@@ -166,7 +228,8 @@ impl Mailbox {
 
     /// Takes over receipts and what was confirmed of them.
     pub fn take_receipts(&mut self, other: Mailbox) {
-        (self.receipts, self.marks, self.confirmed) = (other.receipts, other.marks, other.confirmed);
+        (self.receipts, self.marked, self.confirmed) = (other.receipts, other.marked, other.confirmed);
+        (self.marks, self.settling) = (other.marks, other.settling);
     }
 
     /// Records below a position whose receipts wait.
@@ -174,33 +237,41 @@ impl Mailbox {
         self.receipts.range(..end).map(|(position, _)| *position)
     }
 
-    /// `u64 the first position that is not confirmed || u32 n || n x (u64 position || u8 m, with 128 where they
-    /// are marks alone || m x u8 item)`: what no record says.
+    /// `u64 the first position that is not confirmed || u32 n || n x (u64 position || u8 m || m x u8 item, with
+    /// 128 where it is a mark)`: what no record says.
     pub(super) fn encode_receipts(&self, out: &mut Vec<u8>) {
         out.put_u64(self.confirmed.map_or(0, |confirmed| confirmed.0.saturating_add(1)));
         out.put_u32(u32::try_from(self.receipts.len()).expect("bounded in limits"));
         for (position, items) in &self.receipts {
             out.put_u64(position.0);
-            let small = |n: usize| u8::try_from(n).expect("a record has at most 64 items");
-            out.put_u8(small(items.len()) | if self.marks.contains(position) { MARKS_ALONE } else { 0 });
-            out.extend(items.iter().copied().map(small));
+            out.put_u8(u8::try_from(items.len()).expect("a record has at most 128 items"));
+            out.extend(items.iter().map(|item| item.0));
         }
     }
 
     /// Reads [`Mailbox::encode_receipts`].
-    pub(super) fn decode_receipts(fields: &mut &[u8]) -> Result<Mailbox, TryGetError> {
-        let unconfirmed = fields.try_get_u64()?;
+    pub(super) fn decode_receipts(fields: &mut &[u8]) -> Result<Mailbox, Malformed> {
+        let short = |_: TryGetError| Malformed::new("receipts in the base", "are cut short");
+        let unconfirmed = fields.try_get_u64().map_err(short)?;
         let mut mailbox =
             Mailbox { confirmed: unconfirmed.checked_sub(1).map(Position), ..Mailbox::default() };
-        for _ in 0..fields.try_get_u32()? {
-            let position = Position(fields.try_get_u64()?);
-            let count = fields.try_get_u8()?;
-            let mut items = vec![0; usize::from(count & !MARKS_ALONE)];
-            fields.try_copy_to_slice(&mut items)?;
-            mailbox.receipts.insert(position, items.into_iter().map(usize::from).collect());
-            if count & MARKS_ALONE != 0 {
-                mailbox.marks.insert(position);
+        for _ in 0..fields.try_get_u32().map_err(short)? {
+            let position = Position(fields.try_get_u64().map_err(short)?);
+            let count = usize::from(fields.try_get_u8().map_err(short)?);
+            let items =
+                fields.split_off(..count).ok_or(Malformed::new("receipts in the base", "are cut short"))?;
+            let items: Vec<Item> = items.iter().copied().map(Item).collect();
+            let is_after = mailbox.receipts.last_key_value().is_none_or(|(last, _)| position > *last);
+            if items.is_empty() || !is_after || mailbox.confirmed >= Some(position) {
+                return Err(Malformed::new("receipts in the base", "do not stand in order"));
             }
+            let marks = items.iter().filter(|item| item.is_mark()).count();
+            if marks > 0 {
+                mailbox.marked.insert(position);
+            }
+            mailbox.marks += marks;
+            mailbox.settling += items.len() - marks;
+            mailbox.receipts.insert(position, items);
         }
         Ok(mailbox)
     }
@@ -218,6 +289,7 @@ impl Mailbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::ADDRESSEES_MAX;
 
     #[test]
     fn what_was_sent_and_not_settled_is_due_again_in_order_after_the_session() {
@@ -247,7 +319,7 @@ mod tests {
         assert_eq!(mailbox.receipts_due().map(|due| due.0).collect::<Vec<_>>(), [Position(9)]);
         assert_eq!(mailbox.receipts_in_flight(), 1);
         mailbox.session_ended();
-        assert_eq!(mailbox.receipts_due().next(), Some((Position(5), &[0, 2][..])));
+        assert_eq!(mailbox.receipts_due().next(), Some((Position(5), &[Item(0), Item(2)][..])));
         mailbox.confirm(Position(5));
         mailbox.confirm(Position(4));
         assert_eq!(mailbox.confirmed(), Some(Position(5)), "a smaller confirmation changes nothing");
@@ -274,7 +346,30 @@ mod tests {
         assert_eq!(first, [0, 1, 4]);
         assert_eq!(mailbox.receipts_due().count(), MAILBOX_MARKS_MAX + 2);
         mailbox.confirm(Position(4));
+        assert_eq!((mailbox.settling(), mailbox.marks()), (0, MAILBOX_MARKS_MAX - 1));
         mailbox.put_mark(Position(u64::MAX - 1), 1);
         assert_eq!(mailbox.receipts_due().next().map(|due| due.0), Some(Position(5)));
+    }
+
+    #[test]
+    fn receipts_of_an_envelope_with_the_most_addressees_are_in_the_base() {
+        let mut mailbox = Mailbox::default();
+        mailbox.confirm(Position(3));
+        for index in 0..ADDRESSEES_MAX {
+            mailbox.put_receipt(Position(7), index);
+            mailbox.put_receipt(Position(7), index);
+        }
+        mailbox.put_receipt(Position(9), 1);
+        mailbox.put_mark(Position(9), 0);
+        mailbox.put_mark(Position(11), 5);
+        let mut bytes = Vec::new();
+        mailbox.encode_receipts(&mut bytes);
+        for cut in 0..bytes.len() {
+            assert!(Mailbox::decode_receipts(&mut &bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        let read = Mailbox::decode_receipts(&mut &bytes[..]).expect("it was written here");
+        assert_eq!(read, mailbox);
+        assert_eq!((read.settling(), read.marks()), (ADDRESSEES_MAX + 1, 2));
+        assert_eq!(read.receipts_due().next().expect("the first").1.len(), ADDRESSEES_MAX, "each once");
     }
 }

@@ -3,7 +3,7 @@
 //! The router is lasting state only: everything in it changes in `exchange::apply` and nowhere else,
 //! but for what one session has already been sent, which the [`mailbox`] forgets with the session.
 
-mod base;
+pub mod base;
 pub mod mailbox;
 pub mod orders;
 pub mod policy;
@@ -87,8 +87,14 @@ pub struct Router {
     held: BTreeMap<Position, Box<Held>>,
     /// The held ones by the second in which they expire.
     expiries: BTreeSet<(u64, Position)>,
-    /// Addressees of held envelopes, all together.
+    /// Addressees of held envelopes, all together, and how many of them have not settled.
     addressees_held: usize,
+    addressees_unsettled: usize,
+    /// Items in all mailboxes that are no marks, and those that are.
+    settling: usize,
+    marks: usize,
+    /// Items that desks have confirmed since the last base was made: until the next one, a start finds them again.
+    confirmed_since_base: usize,
     /// Submission numbers remembered of all parties, and numbers of their Stored frames.
     submissions_remembered: usize,
     stored_remembered: usize,
@@ -120,11 +126,57 @@ impl Router {
         self.parties.get(&party).map_or(0, |state| state.mailbox.envelopes()) + pending < envelopes_max
     }
 
-    /// Whether so many more envelopes and addressees fit all mailboxes together: what is held must fit a
-    /// segment's base.
+    /// Whether so many more envelopes and addressees fit a segment's base, with all that is held already and
+    /// the receipts that have come of it or may yet come. Only this lets lasting state grow, so a base always fits.
     pub fn has_room_in_all(&self, envelopes: usize, addressees: usize, limits: &Limits) -> bool {
-        self.held.len() + envelopes <= limits.held_envelopes_max
-            && self.addressees_held + addressees <= limits.held_addressees_max
+        self.lasting_bytes() + base::held_bytes(envelopes, addressees, addressees) <= limits.lasting_bytes_max
+    }
+
+    /// Whether so many items wait for this party, unconfirmed, that none should be added.
+    pub fn owes_confirmation(&self, party: PartyNumber, limits: &Limits) -> bool {
+        let items = self.parties.get(&party).map_or(0, |state| state.mailbox.settling());
+        items >= limits.mailbox_receipts_max
+    }
+
+    /// Takes a desk's word that it has stored its receipts up to a position.
+    pub fn confirm(&mut self, party: PartyNumber, through: Position) {
+        let before = self.settling;
+        self.change_mailbox(party, |mailbox| mailbox.confirm(through));
+        self.confirmed_since_base += before - self.settling;
+    }
+
+    /// Whether so much was confirmed since the last base that a new one should be made.
+    pub fn wants_base(&self, limits: &Limits) -> bool {
+        base::items_bytes(self.confirmed_since_base) > limits.confirmed_bytes_max
+    }
+
+    /// A base was made, which says what was confirmed.
+    pub fn base_made(&mut self) {
+        self.confirmed_since_base = 0;
+    }
+
+    /// Bytes of a base that envelopes and their receipts take or may yet take.
+    fn lasting_bytes(&self) -> usize {
+        base::held_bytes(self.held.len(), self.addressees_held, self.addressees_unsettled)
+            + base::items_bytes(self.settling + self.confirmed_since_base)
+    }
+
+    /// Changes what waits for a party, and counts it. Of all parties together so many marks are kept; beyond
+    /// that, the party that has most of them loses half of its own.
+    fn change_mailbox(&mut self, party: PartyNumber, change: impl FnOnce(&mut Mailbox)) {
+        let mailbox = &mut self.party(party).mailbox;
+        let (settling, marks) = (mailbox.settling(), mailbox.marks());
+        change(mailbox);
+        let (settling_now, marks_now) = (mailbox.settling(), mailbox.marks());
+        self.settling = self.settling - settling + settling_now;
+        self.marks = self.marks - marks + marks_now;
+        while self.marks > limits::MARKS_IN_ALL_MAX {
+            let all = self.parties.values_mut().map(|state| &mut state.mailbox);
+            let most = all.max_by_key(|mailbox| mailbox.marks()).expect("a party has marks");
+            self.marks -= most.marks();
+            most.forget_marks();
+            self.marks += most.marks();
+        }
     }
 
     /// Spends a submission number. Of all parties together so many are remembered; beyond that, the party
@@ -192,6 +244,7 @@ impl Router {
             self.party(waiting.party).mailbox.put(position, waiting.precedence);
         }
         self.addressees_held += held.addressees.len();
+        self.addressees_unsettled += held.unsettled;
         self.expiries.insert((held.expires_s, position));
         let before = self.held.insert(position, Box::new(held));
         assert!(before.is_none(), "one record, one position");
@@ -209,8 +262,8 @@ impl Router {
         for (index, (party, _)) in expired.addressees.iter().enumerate() {
             if let Some(done) = self.take_out(*party, expired.position) {
                 is_done |= done;
-                self.party(*party).mailbox.put_receipt(position, index);
-                self.party(expired.sender).mailbox.put_receipt(position, index);
+                self.change_mailbox(*party, |mailbox| mailbox.put_receipt(position, index));
+                self.change_mailbox(expired.sender, |mailbox| mailbox.put_receipt(position, index));
             }
         }
         is_done
@@ -241,25 +294,35 @@ impl Router {
         Ok(())
     }
 
+    /// Whether an item settles an envelope that still waits for this party.
+    pub fn settles(&self, party: PartyNumber, item: &ReceiptItem) -> bool {
+        let waits = |position| {
+            let held = self.held.get(position)?;
+            Some(!held.addressees[held.index_of(party)?].settled)
+        };
+        item.kind.settles() && item.envelopes.iter().any(|(_, position)| waits(position) == Some(true))
+    }
+
     /// Takes a desk's receipts in: settles, and puts each item into the mailbox of the sender it is for.
     /// Returns the envelopes that nobody waits for any more, and the senders that have receipts waiting.
     pub fn settle(&mut self, receipts: &AcceptedReceipts, position: Position) -> Settled {
         let mut settled = Settled::default();
         self.take_stored(receipts, position);
         for (index, part) in receipts.batch.parts.iter().enumerate() {
+            let mut settles = false;
             if part.item.kind.settles() {
                 for (_, envelope) in &part.item.envelopes {
-                    if self.take_out(receipts.receiptor, *envelope) == Some(true) {
+                    let is_last = self.take_out(receipts.receiptor, *envelope);
+                    settles |= is_last.is_some();
+                    if is_last == Some(true) {
                         settled.done.push(*envelope);
                     }
                 }
             }
-            let mailbox = &mut self.party(part.item.sender).mailbox;
-            if part.item.kind.settles() {
-                mailbox.put_receipt(position, index);
-            } else {
-                mailbox.put_mark(position, index);
-            }
+            // What settles takes the room that its envelope was given; the rest has a bound of its own.
+            self.change_mailbox(part.item.sender, |mailbox| {
+                if settles { mailbox.put_receipt(position, index) } else { mailbox.put_mark(position, index) }
+            });
             settled.senders.push(part.item.sender);
         }
         settled
@@ -290,6 +353,7 @@ impl Router {
         waiting.settled = true;
         let precedence = waiting.precedence;
         held.unsettled -= 1;
+        self.addressees_unsettled -= 1;
         let (is_last, expires_s) = (held.unsettled == 0, held.expires_s);
         self.party(party).mailbox.settle(position, precedence);
         if is_last && let Some(held) = self.held.remove(&position) {

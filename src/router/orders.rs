@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Buf, BufMut, Bytes};
 
 use crate::{
+    limits::ORDERS_STANDING_MAX,
     record::administrative::{Act, AdministrativeLeaf},
     roster::PartyNumber,
     wire::{
@@ -14,13 +15,16 @@ use crate::{
 };
 
 /// The newest order about each party, the newest MINIMIZE, and the last number. About 500 bytes for each
-/// party that an order ever named, which is at most one in the roster.
+/// party that an order ever named, which are at most [`ORDERS_STANDING_MAX`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orders {
     last: u32,
     parties: BTreeMap<PartyNumber, Standing>,
     minimize: Option<Standing>,
 }
+
+/// Bytes of an order's leaf at most: with the longest path that a batch has.
+const ORDER_LEAF_BYTES_MAX: usize = 512;
 
 /// One order as it stands, with the leaf that desks are shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,11 +78,24 @@ impl Orders {
         }
     }
 
+    /// Bytes that they take in a base at most.
+    pub const BYTES_MAX: usize = 4 + 4 + (ORDERS_STANDING_MAX + 1) * (8 + 2 + ORDER_LEAF_BYTES_MAX);
+
+    /// Whether an order would be one too many.
+    pub fn has_room_for(&self, order: &Order) -> bool {
+        match order.kind {
+            OrderKind::Suspend { party, .. } | OrderKind::Lift { party } => {
+                self.parties.contains_key(&party) || self.parties.len() < ORDERS_STANDING_MAX
+            }
+            OrderKind::Minimize { .. } | OrderKind::Erase { .. } => true,
+        }
+    }
+
     /// Writes them for a segment's base: `u32 last || u32 n || n x (u64 position || u16 length || leaf)`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let leaves = self.since(Position(0));
         out.put_u32(self.last);
-        out.put_u32(u32::try_from(leaves.len()).expect("at most one for each party, and MINIMIZE"));
+        out.put_u32(u32::try_from(leaves.len()).expect("at most ORDERS_STANDING_MAX, and MINIMIZE"));
         for (position, leaf) in leaves {
             out.put_u64(position.0);
             out.put_u16(u16::try_from(leaf.len()).expect("an order's leaf is below 1 KiB"));

@@ -12,7 +12,7 @@ use crate::{
         content::Traffic,
         leaf::{Opening, OpeningKind},
     },
-    wire::{EnvelopeHash, Position, SubmissionNumber},
+    wire::{EnvelopeHash, Malformed, Position, SubmissionNumber},
 };
 
 /// What became of a submission.
@@ -73,20 +73,21 @@ impl Spent {
         out.put_u64(position.0);
     }
 
-    fn decode(fields: &mut &[u8]) -> Result<Spent, TryGetError> {
-        let number = SubmissionNumber(fields.try_get_u64()?);
-        let hash = take_hash(fields)?;
-        let (salt, time, version) = take_traffic(fields)?;
-        let (kind, code) = (fields.try_get_u8()?, fields.try_get_u16()?);
-        let position = Position(fields.try_get_u64()?);
+    fn decode(fields: &mut &[u8]) -> Result<Spent, Malformed> {
+        let short = |_: TryGetError| CUT_SHORT;
+        let number = SubmissionNumber(fields.try_get_u64().map_err(short)?);
+        let hash = take_hash(fields).map_err(short)?;
+        let (salt, time, version) = take_traffic(fields).map_err(short)?;
+        let (kind, code) = (fields.try_get_u8().map_err(short)?, fields.try_get_u16().map_err(short)?);
+        let position = Position(fields.try_get_u64().map_err(short)?);
         let traffic = |kind| Traffic {
             salt,
             opening: Opening { kind, log_time_us: time, roster_version: version, hash },
         };
-        let outcome = if kind == 1 {
-            Outcome::Accepted { position, traffic: traffic(OpeningKind::Envelope) }
-        } else {
-            Outcome::Refused { position, code, traffic: traffic(OpeningKind::Refusal) }
+        let outcome = match kind {
+            1 => Outcome::Accepted { position, traffic: traffic(OpeningKind::Envelope) },
+            2 => Outcome::Refused { position, code, traffic: traffic(OpeningKind::Refusal) },
+            _ => return Err(Malformed::new("a submission in the base", "has an unknown outcome")),
         };
         Ok(Spent { number, hash: EnvelopeHash(hash), outcome })
     }
@@ -108,6 +109,8 @@ pub(super) fn take_hash(fields: &mut &[u8]) -> Result<Hash, TryGetError> {
     fields.try_copy_to_slice(&mut hash.0)?;
     Ok(hash)
 }
+
+const CUT_SHORT: Malformed = Malformed { what: "submissions in the base", problem: "are cut short" };
 
 /// How a number stands to those spent before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,9 +176,9 @@ impl Submissions {
         }
     }
 
-    pub(super) fn decode(fields: &mut &[u8]) -> Result<Submissions, TryGetError> {
-        let last = SubmissionNumber(fields.try_get_u64()?);
-        let count = fields.try_get_u16()?;
+    pub(super) fn decode(fields: &mut &[u8]) -> Result<Submissions, Malformed> {
+        let last = SubmissionNumber(fields.try_get_u64().map_err(|_| CUT_SHORT)?);
+        let count = fields.try_get_u16().map_err(|_| CUT_SHORT)?;
         let spent = (0..count).map(|_| Spent::decode(fields)).collect::<Result<_, _>>()?;
         Ok(Submissions { last, spent })
     }

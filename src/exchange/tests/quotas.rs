@@ -11,7 +11,12 @@ use crate::{
     limits::Limits,
     merkle::sha256,
     roster::Quotas,
-    wire::{Position, Precedence, envelope::Core, pb::frame::Kind, receipt::ReceiptKind},
+    wire::{
+        Position, Precedence,
+        envelope::Core,
+        pb::{self, frame::Kind},
+        receipt::ReceiptKind,
+    },
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,6 +100,44 @@ fn an_addressees_quota_bounds_what_waits_in_its_mailbox() {
     for (number, expected) in [(1, "Accepted"), (2, "Accepted"), (3, "MailboxFull")] {
         assert_eq!(outcome(&world.submit(idn, &core(number))), expected);
     }
+}
+
+#[test]
+fn receipts_for_what_is_settled_already_are_taken_as_marks_and_have_their_rate() {
+    let limits = Limits { marks_per_minute_max: 2, ..Limits::DEFAULT };
+    let mut world = World::with_limits(limits);
+    let [idn, mys] = [IDN, MYS].map(|desk| world.open(desk));
+    let core = IDN.core(1, &[MYS]);
+    world.submit(idn, &core);
+    let item = MYS.receipt(ReceiptKind::Delivered, IDN, &[(hash_of(&IDN.submit(&core)), Position(3))]);
+    let again = |number| Kind::Stored(MYS.stored(number, std::slice::from_ref(&item)));
+    for number in 1..=3 {
+        let seen = world.say(mys, again(number));
+        let receipt = format!("IDN < Receipt {} delivered [3] by MYS", number + 3);
+        assert!(seen.contains(&receipt), "an honest repetition is no error: {seen:?}");
+    }
+    assert_eq!(world.say(mys, again(4)), ["MYS < Goodbye Rate", "MYS closed"]);
+}
+
+#[test]
+fn a_desk_that_never_confirms_is_deferred_until_it_does_and_others_are_not() {
+    let mut world = World::with_limits(Limits { mailbox_receipts_max: 2, ..Limits::DEFAULT });
+    let [hub, idn, mys] = [MOD, IDN, MYS].map(|desk| world.open(desk));
+    for number in 1..=2 {
+        let core = IDN.core(number, &[MYS]);
+        world.submit(idn, &core);
+        let position = Position(world.durable.len() as u64 - 1);
+        let item = MYS.receipt(ReceiptKind::Delivered, IDN, &[(hash_of(&IDN.submit(&core)), position)]);
+        world.say(mys, Kind::Stored(MYS.stored(number, &[item])));
+    }
+    let third = IDN.core(3, &[MYS]);
+    assert_eq!(world.submit(idn, &third)[0], "IDN < Deferred 3");
+    let refused = world.submit(hub, &MOD.core(1, &[IDN]));
+    assert!(refused.contains(&"MOD < Refused 1 MailboxFull at 8".to_owned()), "{refused:?}");
+    assert!(world.submit(hub, &MOD.core(2, &[MYS]))[0].starts_with("append envelope"));
+    let confirm = pb::Confirm { position: world.durable.len() as u64 - 1 };
+    world.say(idn, Kind::Confirm(confirm));
+    assert!(world.submit(idn, &third)[0].starts_with("append envelope"));
 }
 
 #[test]

@@ -292,7 +292,7 @@ impl Run {
     }
 
     fn crash(&mut self, survive: usize) {
-        let old = std::mem::replace(&mut self.world, World::empty(Limits::DEFAULT));
+        let mut old = std::mem::replace(&mut self.world, World::empty(Limits::DEFAULT));
         let (base, synced) = (old.exchange.base(), old.durable.len());
         let unsynced: Vec<_> = old.unsynced.iter().take(survive).map(|(_, record)| record.clone()).collect();
         let mut world = old.restart();

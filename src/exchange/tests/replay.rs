@@ -48,7 +48,7 @@ fn busy() -> World {
 
 #[test]
 fn replaying_the_records_gives_the_live_lasting_state() {
-    let live = busy();
+    let mut live = busy();
     let (base, size) = (live.exchange.base(), live.exchange.tree().size());
     let mut replayed = live.restart();
     assert_eq!(replayed.exchange.tree().size(), size);
@@ -59,9 +59,9 @@ fn replaying_the_records_gives_the_live_lasting_state() {
 
 #[test]
 fn the_base_alone_gives_the_same_state_as_all_records_before_it() {
-    let live = busy();
+    let mut live = busy();
     let base = live.exchange.base();
-    let restored = live.restored(&base);
+    let mut restored = live.restored(&base);
     assert_eq!(restored.router, live.exchange.router);
     assert_eq!((restored.base(), restored.tree()), (base, live.exchange.tree()));
     assert_eq!(restored.roster().map(|roster| roster.version()), Some(2));
@@ -69,7 +69,7 @@ fn the_base_alone_gives_the_same_state_as_all_records_before_it() {
 
 #[test]
 fn a_first_base_that_is_cut_short_is_refused_and_a_flipped_one_never_panics() {
-    let live = busy();
+    let mut live = busy();
     let base = live.exchange.base();
     for cut in (0..base.len()).step_by(5) {
         assert!(live.try_restored(&base[..cut]).is_err(), "cut at {cut}");
@@ -104,7 +104,7 @@ fn what_is_delivered_after_a_restart_is_what_would_have_been_without_it() {
 
 #[test]
 fn a_base_that_says_anything_else_is_refused() {
-    let live = busy();
+    let mut live = busy();
     let base = live.exchange.base();
     let mut replayed = live.restart();
     let records_only = replayed.exchange.base();

@@ -127,6 +127,19 @@ fn what_is_handed_in_during_a_roll_follows_after_it() {
 }
 
 #[test]
+fn a_segment_that_is_asked_for_begins_with_the_next_batch() {
+    let disk = SimDisk::new(1);
+    let (journal, _, events, mut durable) = journal(disk.shared(), OPTIONS);
+    assert!(journal.roll());
+    for end in 1..=2 {
+        journal.append(appends(end - 1..end, Urgency::Now)).expect("room");
+        run_until(&journal, &events, &mut durable, end);
+        assert_eq!(disk.segments().len(), 2, "one segment, and once");
+    }
+    journal.stop();
+}
+
+#[test]
 fn a_full_queue_gives_the_records_back() {
     let options = Options { queue_bytes_max: 1, queue_appends_max: 1, ..OPTIONS };
     let (journal, _, events, mut durable) = journal(SimDisk::new(1).shared(), options);
