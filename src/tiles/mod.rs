@@ -19,7 +19,7 @@ mod view;
 use std::{io, path::PathBuf};
 
 pub use folder::{DiskFolder, Folder};
-pub use opening::{LogFiles, Opening};
+pub use opening::{Continued, LogFiles, Opening};
 pub use serve::{Served, consistency_path, inclusion_path, serve};
 pub use signer::{Command, Log, Outcome, signed_note};
 pub use view::View;

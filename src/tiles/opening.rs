@@ -35,6 +35,16 @@ impl LogFiles {
     }
 }
 
+/// A log that may go on.
+pub struct Continued {
+    /// Where its files are.
+    pub files: LogFiles,
+    /// The newest checkpoint that was signed, and its note.
+    pub signed: Option<(Checkpoint, Bytes)>,
+    /// Tiles of all leaves of the journal, those of the newest not yet written.
+    pub view: View,
+}
+
 /// A log whose newest checkpoint is known, and whose journal is still being read.
 pub struct Opening {
     files: LogFiles,
@@ -96,12 +106,12 @@ impl Opening {
     ///
     /// # Errors
     /// [`LogError::Forked`], [`LogError::Disagrees`].
-    pub fn finish(self, tree: &Frontier) -> Result<(View, Option<(Checkpoint, Bytes)>, LogFiles), LogError> {
+    pub fn finish(self, tree: &Frontier) -> Result<Continued, LogError> {
         let agrees = self.view.size() == tree.size() && self.view.root() == tree.root();
         match &self.signed {
             Some((signed, _)) if signed.size > tree.size() || !agrees => Err(forked(signed)),
             None if !agrees => Err(LogError::Disagrees { size: tree.size() }),
-            _ => Ok((self.view, self.signed, self.files)),
+            _ => Ok(Continued { files: self.files, signed: self.signed, view: self.view }),
         }
     }
 }

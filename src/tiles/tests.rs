@@ -265,7 +265,7 @@ impl World {
             tree.append(leaf_hash(leaf));
             opening.take(Position(position), leaf)?;
         }
-        opening.finish(&tree).map(|(view, ..)| view)
+        opening.finish(&tree).map(|continued| continued.view)
     }
 }
 
