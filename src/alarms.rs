@@ -23,6 +23,8 @@ pub enum AlarmKind {
     Roster,
     /// Two machines took turns as one party; stands until the relay is started again.
     Cloned,
+    /// A desk says that the relay has lost what it had accepted; stands until the relay is started again.
+    LogBehind,
     /// The machine's clock and the log's time differ; nothing may expire until an operator has accepted it.
     Clock,
     /// The configuration allows plain X25519.
@@ -33,11 +35,12 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 7] = [
+    pub const ALL: [AlarmKind; 8] = [
         AlarmKind::Certificate,
         AlarmKind::Reload,
         AlarmKind::Roster,
         AlarmKind::Cloned,
+        AlarmKind::LogBehind,
         AlarmKind::Clock,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
@@ -50,6 +53,7 @@ impl AlarmKind {
             AlarmKind::Reload => "reload",
             AlarmKind::Roster => "roster",
             AlarmKind::Cloned => "cloned",
+            AlarmKind::LogBehind => "log-behind",
             AlarmKind::Clock => "clock",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",

@@ -102,11 +102,11 @@ async fn outbox(Segment(id): Segment<String>, Query(wait): Query<OutboxWait>) ->
     Json(outgoing(&id))
 }
 
-/// `K7QF` is accepted and delivered, `T0PC` was refused, `S1DE` set aside, all else waits.
+/// `K7QF` is accepted and delivered, `T0PC` was refused, `S1DE` set aside, `G0NE` expired, all else waits.
 fn outgoing(short: &str) -> Outgoing {
     let time = || Some("2026-11-24T10:16:00Z".to_owned());
     let state = match short {
-        "K7QF" | "S1DE" => "accepted",
+        "K7QF" | "S1DE" | "G0NE" => "accepted",
         "T0PC" => "refused",
         _ => "queued",
     };
@@ -135,6 +135,15 @@ fn outgoing(short: &str) -> Outgoing {
             delivered_at: (short == "K7QF").then(time).flatten(),
             set_aside_at: (short == "S1DE").then(time).flatten(),
             set_aside_reason: (short == "S1DE").then(|| "signature does not fit".into()),
+            expired_at: (short == "G0NE").then(time).flatten(),
+            accepted_at: (state == "accepted").then(time).flatten(),
+            state: match short {
+                "K7QF" => "delivered",
+                "S1DE" => "set aside",
+                "G0NE" => "expired",
+                _ => "waiting",
+            }
+            .into(),
             read_at: None,
             acknowledged_at: None,
             remark: None,
@@ -274,6 +283,24 @@ fn a_refusal_by_the_relay_or_an_addressee_gives_4_in_harmless_words() {
     let output = sent(&desk, "MOD", "S1DE", &["--wait", "delivered", "--timeout", "1s"]);
     assert_eq!(exit(&output), 4);
     assert!(err(&output).contains("set aside by MOD: signature does not fit"), "{}", err(&output));
+    let output = sent(&desk, "MOD", "G0NE", &["--wait", "delivered", "--timeout", "1s"]);
+    assert_eq!(exit(&output), 4);
+    assert!(err(&output).contains("G0NE expired before MOD fetched it"), "{}", err(&output));
+}
+
+#[test]
+fn one_dispatch_is_shown_with_the_chain_of_receipts_of_each_addressee() {
+    let desk = Desk::start();
+    for (short, chain) in [
+        ("K7QF", "MOD TO delivered 241016ZNOV26 241016ZNOV26 - -"),
+        ("S1DE", "MOD TO set aside 241016ZNOV26 - - - set aside 241016ZNOV26: signature does not fit"),
+        ("G0NE", "MOD TO expired 241016ZNOV26 - - - expired 241016ZNOV26: not fetched in time"),
+        ("WA1T", "MOD TO waiting - - - -"),
+    ] {
+        let output = desk.pouch(&["outbox", short]);
+        let shown = out(&output).lines().find(|line| line.starts_with("MOD ")).unwrap_or_default();
+        assert_eq!(shown.split_whitespace().collect::<Vec<_>>().join(" "), chain, "{}", out(&output));
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ const CALLS: &[(&str, &str, Option<&str>)] = &[
     ("status", "The desk and its link", None),
     ("alarms", "All alarms that the desk keeps", None),
     ("take_alarm", "Somebody looks after an alarm", Some("Mark")),
+    ("close_alarm", "An alarm is over", Some("Mark")),
     ("order", "At the hub: gives an order", Some("NewOrder")),
     ("publish_roster", "At the hub: puts a signed roster note in force", Some("")),
 ];

@@ -13,7 +13,7 @@ use crate::desk::view::{Alarm, Mark};
 #[derive(Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub struct AlarmsArgs {
-    /// Those that somebody has taken, too
+    /// Those that somebody has taken and those that are over, too
     #[arg(long)]
     all: bool,
     #[command(subcommand)]
@@ -33,20 +33,31 @@ enum AlarmsCommand {
         #[arg(long, value_name = "NAME", env = "POUCH_WHO", default_value = "", hide_default_value = true)]
         who: String,
     },
+    /// Close an alarm: what it was about is over
+    Close {
+        /// As `pouch alarms` lists it
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Who says so
+        #[arg(long, value_name = "NAME", env = "POUCH_WHO", default_value = "", hide_default_value = true)]
+        who: String,
+    },
 }
 
-/// Lists or takes.
+/// Lists, takes or closes.
 pub async fn run(args: &AlarmsArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    if let Some(AlarmsCommand::Take { key, who }) = &args.command {
-        let alarm = desk.take_alarm(key, &Mark { who: who.clone(), ..Mark::default() }).await?;
-        if screen.json {
-            return screen.object(&alarm);
+    let mark = |who: &String| Mark { who: who.clone(), ..Mark::default() };
+    match &args.command {
+        Some(AlarmsCommand::Take { key, who }) => {
+            return done("taken", &desk.take_alarm(key, &mark(who)).await?, screen);
         }
-        screen.text(&format!("taken: {}\n", safe_text::line(&alarm.sentence)))?;
-        return screen.next("pouch alarms");
+        Some(AlarmsCommand::Close { key, who }) => {
+            return done("closed", &desk.close_alarm(key, &mark(who)).await?, screen);
+        }
+        None => {}
     }
     let mut alarms = desk.alarms().await?;
-    alarms.retain(|alarm| args.all || alarm.taken_at.is_none());
+    alarms.retain(|alarm| args.all || (alarm.taken_at.is_none() && alarm.closed_at.is_none()));
     if screen.json {
         return alarms.iter().try_for_each(|alarm| screen.object(alarm));
     }
@@ -54,18 +65,29 @@ pub async fn run(args: &AlarmsArgs, desk: &DeskClient, screen: &mut Screen<'_>) 
         screen.text("no alarm\n")?;
         return screen.next("pouch status");
     };
-    let rows: Vec<[String; 4]> = alarms.iter().map(row).collect();
-    screen.text(&table(screen.paint, ["KEY", "SINCE", "TAKEN", "ALARM"], &rows))?;
+    let rows: Vec<[String; 5]> = alarms.iter().map(row).collect();
+    screen.text(&table(screen.paint, ["KEY", "SINCE", "TAKEN", "OVER", "ALARM"], &rows))?;
     screen.next(&format!("pouch alarms take {}", safe_text::line(&newest.key)))
 }
 
-fn row(alarm: &Alarm) -> [String; 4] {
-    let taken = alarm.taken_at.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
-    let taken = format!("{taken} {}", safe_text::line(&alarm.taken_by));
+fn done(what: &str, alarm: &Alarm, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    if screen.json {
+        return screen.object(alarm);
+    }
+    screen.text(&format!("{what}: {}\n", safe_text::line(&alarm.sentence)))?;
+    screen.next("pouch alarms")
+}
+
+fn row(alarm: &Alarm) -> [String; 5] {
+    let by = |at: &Option<String>, who: &str| {
+        let at = at.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
+        format!("{at} {}", safe_text::line(who)).trim_end().to_owned()
+    };
     [
         safe_text::line(&alarm.key),
         time::dtg(&alarm.at),
-        taken.trim_end().to_owned(),
+        by(&alarm.taken_at, &alarm.taken_by),
+        by(&alarm.closed_at, &alarm.closed_by),
         safe_text::line(&alarm.sentence),
     ]
 }

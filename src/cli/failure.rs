@@ -49,6 +49,16 @@ pub enum Failure {
         /// Its desk's reason.
         reason: String,
     },
+    /// An addressee's desk did not fetch the dispatch in time.
+    #[error(
+        "{short} expired before {by} fetched it: send it again with a longer --expires, or telephone {by}"
+    )]
+    Expired {
+        /// Short id.
+        short: String,
+        /// The addressee's code.
+        by: String,
+    },
     /// The time to wait is over; the dispatch stays in the outbox and goes on by itself.
     #[error("{short} is not yet {}: it stays queued and goes on by itself: `pouch outbox {short}` shows how far it came", past(*.step))]
     StillQueued {
@@ -135,7 +145,7 @@ impl Failure {
         match self {
             Failure::Usage(_) | Failure::File { .. } => code::USAGE,
             Failure::Desk(error) => desk_exit_code(error),
-            Failure::Refused { .. } | Failure::SetAside { .. } => code::REFUSED,
+            Failure::Refused { .. } | Failure::SetAside { .. } | Failure::Expired { .. } => code::REFUSED,
             Failure::StillQueued { .. } => code::STILL_QUEUED,
             Failure::Config(_) | Failure::ExampleDomain(_) => code::CONFIGURATION,
             Failure::Demo(error) => demo_exit_code(error),

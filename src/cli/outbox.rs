@@ -105,10 +105,12 @@ fn verdict(outgoing: &Outgoing, step: Step) -> Result<(), Failure> {
             Err(Failure::Refused { short, code: refusal.code.clone(), sentence: refusal.sentence.clone() })
         }
         (Progress::Never, None) => {
-            let by = outgoing.addressees.iter().find(|addressee| addressee.set_aside_at.is_some());
-            let code = by.map(|by| by.code.clone()).unwrap_or_default();
-            let reason = by.and_then(|by| by.set_aside_reason.clone()).unwrap_or_default();
-            Err(Failure::SetAside { short, by: code, reason })
+            let lost = outgoing.addressees.iter().find(|addressee| addressee.is_lost());
+            let by = lost.map(|lost| lost.code.clone()).unwrap_or_default();
+            match lost.and_then(|lost| lost.set_aside_reason.clone()) {
+                Some(reason) => Err(Failure::SetAside { short, by, reason }),
+                None => Err(Failure::Expired { short, by }),
+            }
         }
     }
 }
@@ -175,11 +177,15 @@ fn state(outgoing: &Outgoing) -> String {
         |came: fn(&AddresseeState) -> bool| outgoing.addressees.iter().filter(|one| came(one)).count();
     let all = outgoing.addressees.len();
     let set_aside = count(|one| one.set_aside_at.is_some());
+    let expired = count(|one| one.is_lost() && one.set_aside_at.is_none());
     let delivered = count(|one| one.delivered_at.is_some());
+    let read = count(|one| one.read_at.is_some());
     let acknowledged = count(|one| one.acknowledged_at.is_some());
     match () {
         () if set_aside > 0 => format!("set aside {set_aside}/{all}"),
+        () if expired > 0 => format!("expired {expired}/{all}"),
         () if acknowledged > 0 => format!("acknowledged {acknowledged}/{all}"),
+        () if read > 0 => format!("read {read}/{all}"),
         () if delivered > 0 => format!("delivered {delivered}/{all}"),
         () => "accepted".to_owned(),
     }
@@ -205,22 +211,26 @@ fn detail(outgoing: &Outgoing, paint: Paint) -> String {
         let sentence = format!("refused   {}: {}", refusal.code, refusal.sentence);
         text.push_str(&(paint.alarm(&safe_text::line(&sentence)) + "\n"));
     }
-    let rows: Vec<[String; 6]> = outgoing.addressees.iter().map(addressee).collect();
-    let heading = ["ADDRESSEE", "ROLE", "DELIVERED", "READ", "ACKNOWLEDGED", "REMARK"];
+    let rows: Vec<[String; 8]> = outgoing.addressees.iter().map(addressee).collect();
+    let heading = ["ADDRESSEE", "ROLE", "STATE", "ACCEPTED", "DELIVERED", "READ", "ACKNOWLEDGED", "REMARK"];
     text.push('\n');
     text.push_str(&table(paint, heading, &rows));
     text
 }
 
-fn addressee(state: &AddresseeState) -> [String; 6] {
+/// The chain of receipts of one addressee.
+fn addressee(state: &AddresseeState) -> [String; 8] {
     let at = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
-    let remark = match &state.set_aside_reason {
-        Some(reason) => format!("set aside: {reason}"),
-        None => state.remark.clone().unwrap_or_default(),
+    let remark = match (&state.set_aside_reason, &state.expired_at) {
+        (Some(reason), _) => format!("set aside {}: {reason}", at(&state.set_aside_at)),
+        (None, Some(_)) => format!("expired {}: not fetched in time", at(&state.expired_at)),
+        (None, None) => state.remark.clone().unwrap_or_default(),
     };
     [
         safe_text::line(&state.code),
         state.role.to_uppercase(),
+        safe_text::line(&state.state),
+        at(&state.accepted_at),
         at(&state.delivered_at),
         at(&state.read_at),
         at(&state.acknowledged_at),

@@ -85,7 +85,8 @@ fn silence(stage: &Stage, code: &str) -> String {
 /// Receipts that the sender holds of one dispatch.
 fn receipts(outgoing: &Outgoing) -> usize {
     let of_one = |one: &AddresseeState| {
-        let steps = [&one.delivered_at, &one.set_aside_at, &one.read_at, &one.acknowledged_at];
+        let steps =
+            [&one.delivered_at, &one.set_aside_at, &one.expired_at, &one.read_at, &one.acknowledged_at];
         steps.into_iter().flatten().count()
     };
     outgoing.addressees.iter().map(of_one).sum()

@@ -93,6 +93,7 @@ fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/alarms", get(alarms))
         .route("/v1/alarms/{key}/take", post(take_alarm))
+        .route("/v1/alarms/{key}/close", post(close_alarm))
         .route("/v1/orders", post(order))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -240,6 +241,17 @@ async fn take_alarm(
 ) -> Answer<Alarm> {
     let alarm = api.desk.take_alarm(key?.0, parsed(body)?).await?;
     tracing::info!(uid = caller.uid, alarm = alarm.key, "alarm taken");
+    Ok(Json(alarm))
+}
+
+async fn close_alarm(
+    State(api): State<Api>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    key: Segment,
+    body: Body,
+) -> Answer<Alarm> {
+    let alarm = api.desk.close_alarm(key?.0, parsed(body)?).await?;
+    tracing::info!(uid = caller.uid, alarm = alarm.key, "alarm closed");
     Ok(Json(alarm))
 }
 

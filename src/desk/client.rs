@@ -166,6 +166,11 @@ impl DeskClient {
         self.post(&format!("/v1/alarms/{}/take", escaped(key)), mark).await
     }
 
+    /// Closes an alarm: it is over.
+    pub async fn close_alarm(&self, key: &str, mark: &Mark) -> Result<Alarm, ClientError> {
+        self.post(&format!("/v1/alarms/{}/close", escaped(key)), mark).await
+    }
+
     /// The desk's state.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/v1/status", ANSWER_TIME_MAX).await

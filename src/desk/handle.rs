@@ -154,6 +154,14 @@ impl DeskHandle {
         self.store.ask(move |store| store.take_alarm(&key, &mark.who, Timestamp::now())).await
     }
 
+    /// An alarm is over, by somebody's word.
+    ///
+    /// # Errors
+    /// [`DeskError::UnknownAlarm`], [`DeskError::TooLarge`].
+    pub async fn close_alarm(&self, key: String, mark: Mark) -> Result<Alarm, DeskError> {
+        self.store.ask(move |store| store.close_alarm(&key, &mark.who, Timestamp::now())).await
+    }
+
     /// A counter that rises with every change of the store; it only wakes readers up.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.store.changes()

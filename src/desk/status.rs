@@ -1,4 +1,4 @@
-//! How the link to the relay stands: the link writes it, the API and the store's alarms read it.
+//! How the link to the relay stands: the link writes it, the API reads it.
 
 use jiff::Timestamp;
 
@@ -38,8 +38,6 @@ pub struct LinkStatus {
     pub since: Timestamp,
     /// When anything was last heard from the relay.
     pub last_contact: Option<Timestamp>,
-    /// Sentences for a person, with the time of each, oldest first. The link bounds their number.
-    pub alarms: Vec<(Timestamp, String)>,
 }
 
 impl LinkStatus {
@@ -51,7 +49,6 @@ impl LinkStatus {
             relay: String::new(),
             since: now,
             last_contact: None,
-            alarms: Vec::new(),
         }
     }
 }

@@ -152,7 +152,7 @@ pub enum Progress {
     Reached,
     /// It may still come.
     Waiting,
-    /// It cannot: the relay refused the dispatch, or an addressee set it aside.
+    /// It cannot: the relay refused the dispatch, or an addressee set it aside or let it expire.
     Never,
 }
 
@@ -175,7 +175,7 @@ impl Outgoing {
             Progress::Never
         } else if self.state != "accepted" {
             Progress::Waiting
-        } else if waited_for.clone().any(|addressee| addressee.set_aside_at.is_some()) {
+        } else if waited_for.clone().any(|addressee| addressee.is_lost()) {
             Progress::Never
         } else if waited_for.all(came) {
             Progress::Reached
@@ -205,18 +205,32 @@ pub struct AddresseeState {
     pub code: String,
     /// `to` or `info`.
     pub role: String,
+    /// The last step that is known: `waiting` (not accepted yet), `accepted`, `delivered`, `read`, `acknowledged`;
+    /// or how it ended without: `set aside`, `expired`.
+    pub state: String,
+    /// When the relay's Accepted came.
+    pub accepted_at: Option<String>,
     /// Times from the addressee's own signed receipts.
     pub delivered_at: Option<String>,
     /// See `delivered_at`.
     pub set_aside_at: Option<String>,
     /// Reason of the set-aside receipt.
     pub set_aside_reason: Option<String>,
+    /// When it expired at the relay, which this desk had not fetched it from in time; by the relay's signed word.
+    pub expired_at: Option<String>,
     /// See `delivered_at`.
     pub read_at: Option<String>,
     /// See `delivered_at`.
     pub acknowledged_at: Option<String>,
     /// Who acknowledged, with a remark; a peer's text.
     pub remark: Option<String>,
+}
+
+impl AddresseeState {
+    /// Whether it will never be delivered as it is: set aside, or expired.
+    pub fn is_lost(&self) -> bool {
+        self.delivered_at.is_none() && (self.set_aside_at.is_some() || self.expired_at.is_some())
+    }
 }
 
 /// Why the relay refused.
@@ -378,7 +392,7 @@ pub struct Status {
     pub version: String,
 }
 
-/// An alarm that the desk keeps: `GET /v1/alarms`, `POST /v1/alarms/{key}/take`.
+/// An alarm that the desk keeps: `GET /v1/alarms`, `POST /v1/alarms/{key}/take` and `/close`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// What it is about; raised again, it replaces the one before.
@@ -391,6 +405,10 @@ pub struct Alarm {
     pub taken_at: Option<String>,
     /// Who does.
     pub taken_by: String,
+    /// Since when it is over.
+    pub closed_at: Option<String>,
+    /// Who said so; empty where its cause ended by itself.
+    pub closed_by: String,
 }
 
 /// Dispatches that wait in the outbox for the relay, by precedence.

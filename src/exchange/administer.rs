@@ -172,6 +172,11 @@ impl Exchange {
             let words = "this log holds as many roster versions as it can; begin a new log with this one";
             return Err(Declined(AdministeredCode::NotValid, words.to_owned()));
         }
+        let origin = |roster: &Roster| roster.content().log.origin.clone();
+        if self.roster.as_deref().is_some_and(|current| origin(current) != origin(&roster)) {
+            let words = "it names another log, and a log never changes its origin: start a relay on an empty folder with it";
+            return Err(Declined(AdministeredCode::NotValid, words.to_owned()));
+        }
         let length = u32::try_from(note.len()).expect("a verified note is at most 4 MiB");
         Ok(Act::Roster { version: roster.version(), hash, length })
     }

@@ -445,6 +445,12 @@ impl Exchange {
         session.heard = now.mono;
         match (session.stage, frame) {
             (_, Inbound::Goodbye) => self.close_quietly(conn),
+            (Stage::Open, Inbound::LogBehind) => {
+                let party = session.party;
+                self.notice(Notice::LogBehind { party });
+                self.close_quietly(conn);
+            }
+            (_, Inbound::LogBehind) => self.close_quietly(conn),
             (_, Inbound::Violation(words)) => self.goodbye(conn, GoodbyeCode::Protocol, words),
             (Stage::AwaitsHello { .. }, Inbound::Hello(hello)) => self.hello(conn, &hello, now),
             (Stage::AwaitsHello { .. }, Inbound::BadHello(code, words)) => self.bad_hello(conn, code, words),

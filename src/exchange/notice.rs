@@ -38,6 +38,11 @@ pub enum Notice {
         /// Which.
         party: PartyNumber,
     },
+    /// A desk says that this relay has lost what it had accepted from it. A bare claim: it is not proven.
+    LogBehind {
+        /// Whose.
+        party: PartyNumber,
+    },
     /// How the machine's clock stands to log time, when that changes.
     Clock {
         /// By how many seconds the machine's clock is ahead.

@@ -84,6 +84,15 @@ impl Notices {
                 );
                 self.alarms.raise(AlarmKind::Cloned, sentence);
             }
+            Notice::LogBehind { party } => {
+                let code = roster.and_then(|roster| roster.party(*party)).map_or("?", |party| &party.code);
+                let sentence = format!(
+                    "{code} says that this relay has lost what it had accepted, and sends nothing more: if the journal \
+                     was restored from a copy, stop this relay; bring its newest journal back, or begin a new log \
+                     under a new roster"
+                );
+                self.alarms.raise(AlarmKind::LogBehind, sentence);
+            }
             Notice::Clock { ahead_s, standing } => {
                 self.alarms.set(AlarmKind::Clock, clock_words(*ahead_s, *standing))
             }

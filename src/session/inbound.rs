@@ -47,6 +47,8 @@ pub enum Inbound {
     Pong,
     /// The desk ends the session.
     Goodbye,
+    /// The desk ends the session, because the relay has lost what it had accepted.
+    LogBehind,
     /// The desk broke the protocol, in these words.
     Violation(String),
 }
@@ -128,6 +130,7 @@ impl Intake {
             Kind::Order(order) => self.check_order(&order, key),
             Kind::Ping(ping) => Inbound::Ping(ping.token),
             Kind::Pong(_) => Inbound::Pong,
+            Kind::Goodbye(goodbye) if goodbye.code == pb::GoodbyeCode::LogBehind as u32 => Inbound::LogBehind,
             Kind::Goodbye(_) => Inbound::Goodbye,
             Kind::Welcome(_)
             | Kind::Accepted(_)

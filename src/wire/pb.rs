@@ -565,6 +565,8 @@ pub enum GoodbyeCode {
     TakeOverSoon = 12,
     /// more receipts than the relay takes within a minute; come again
     Rate = 13,
+    /// from a desk: Welcome is below what the relay had accepted under this log
+    LogBehind = 14,
 }
 impl GoodbyeCode {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -587,6 +589,7 @@ impl GoodbyeCode {
             Self::Version => "GOODBYE_CODE_VERSION",
             Self::TakeOverSoon => "GOODBYE_CODE_TAKE_OVER_SOON",
             Self::Rate => "GOODBYE_CODE_RATE",
+            Self::LogBehind => "GOODBYE_CODE_LOG_BEHIND",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -606,6 +609,7 @@ impl GoodbyeCode {
             "GOODBYE_CODE_VERSION" => Some(Self::Version),
             "GOODBYE_CODE_TAKE_OVER_SOON" => Some(Self::TakeOverSoon),
             "GOODBYE_CODE_RATE" => Some(Self::Rate),
+            "GOODBYE_CODE_LOG_BEHIND" => Some(Self::LogBehind),
             _ => None,
         }
     }

@@ -86,7 +86,7 @@ impl Desk {
     pub fn is_drained(&self) -> bool {
         let sql = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE state < 2)
             AND NOT EXISTS (SELECT 1 FROM outbox JOIN addressees ON dispatch = seq
-                WHERE state = 2 AND delivered_at IS NULL AND set_aside_at IS NULL)
+                WHERE state = 2 AND delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL)
             AND NOT EXISTS (SELECT 1 FROM receipts_due) AND NOT EXISTS (SELECT 1 FROM stored WHERE position IS NULL)";
         self.disk
             .prepare_cached(sql)
@@ -218,7 +218,6 @@ impl World {
                     self.trace.note(self.now, || format!("desk {desk} is {}: {reason:?}", state.name()));
                 }
                 Output::Answered(_) => {}
-                Output::Alarm(sentence) => self.trace.note(self.now, || format!("desk {desk}: {sentence}")),
             }
         }
     }

@@ -35,6 +35,14 @@ pub enum LinkEnd {
     /// The relay knows more of this desk than its store, which has taken a new incarnation.
     #[error("this desk's store is older than what the relay knows of it: it begins again as a new store")]
     Restored,
+    /// The roster names a new log, which the store has begun with.
+    #[error("the relay has begun a new log: the desk begins with it and comes back by itself")]
+    NewLog,
+    /// The relay has lost what it had accepted.
+    #[error(
+        "the relay has lost dispatches or receipts that it had accepted, so no mail goes out or comes in: telephone the ministry (`pouch alarms`)"
+    )]
+    RelayBehind,
     /// The relay said why.
     #[error(transparent)]
     Goodbye(#[from] RelayGoodbye),
@@ -50,7 +58,8 @@ impl LinkEnd {
             LinkEnd::Goodbye(_) => return None,
             LinkEnd::Silent => pb::GoodbyeCode::Silent,
             LinkEnd::Restored => pb::GoodbyeCode::IncarnationOld,
-            LinkEnd::Stopping => pb::GoodbyeCode::Shutdown,
+            LinkEnd::Stopping | LinkEnd::NewLog => pb::GoodbyeCode::Shutdown,
+            LinkEnd::RelayBehind => pb::GoodbyeCode::LogBehind,
             LinkEnd::NotInRoster => pb::GoodbyeCode::NotInRoster,
             LinkEnd::Welcome(_) => pb::GoodbyeCode::BadSignature,
             LinkEnd::Protocol(_) | LinkEnd::Unproven(_) | LinkEnd::NoRoster | LinkEnd::WrongRelay(_) => {
@@ -113,6 +122,11 @@ pub enum RelayGoodbye {
     /// RATE
     #[error("this desk gave more receipts than the relay takes within a minute: it goes on by itself")]
     Rate,
+    /// LOG_BEHIND, which only a desk says.
+    #[error(
+        "the relay claims that this desk has lost its log: relay and desk may be of different versions; tell the ministry"
+    )]
+    LogBehind,
     /// A code that this version does not know.
     #[error("the relay ended the session with code {0}: this desk may need an update")]
     Unknown(u32),
@@ -136,6 +150,7 @@ impl From<pb::Goodbye> for RelayGoodbye {
             Some(Code::Version) => RelayGoodbye::Version,
             Some(Code::TakeOverSoon) => RelayGoodbye::TakeOverSoon,
             Some(Code::Rate) => RelayGoodbye::Rate,
+            Some(Code::LogBehind) => RelayGoodbye::LogBehind,
             Some(Code::Unspecified) | None => RelayGoodbye::Unknown(goodbye.code),
         }
     }

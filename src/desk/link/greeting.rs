@@ -1,6 +1,6 @@
 //! Before a session is open: Hello, the rosters that the relay sends, and whether its Welcome is believed.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -10,11 +10,11 @@ use crate::{
         link::{
             end::LinkEnd,
             jobs::StoreJob,
+            known::Known,
             machine::{Now, Setup},
             rosters::Administrative,
-            session::Known,
         },
-        store::Facts,
+        store::{Facts, WelcomeFacts},
     },
     identity::{Kind, SpiffeId},
     merkle,
@@ -68,8 +68,8 @@ pub(super) fn hello(connection: &Connection, facts: &Facts, setup: &Setup) -> pb
     }
 }
 
-/// Verifies Welcome by the newest roster held, and returns this desk's number in it. A roster or a clock
-/// that differs from ours is an alarm.
+/// Verifies Welcome by the newest roster held, and returns this desk's number in it and what the store has to
+/// know of the Welcome.
 ///
 /// # Errors
 /// [`LinkEnd::NoRoster`], [`LinkEnd::WrongRelay`], [`LinkEnd::Welcome`], [`LinkEnd::NotInRoster`].
@@ -78,33 +78,36 @@ pub(super) fn check_welcome(
     welcome: &pb::Welcome,
     known: &mut Known,
     now: Now,
-) -> Result<PartyNumber, LinkEnd> {
+) -> Result<(PartyNumber, WelcomeFacts), LinkEnd> {
     let roster = known.roster.clone().ok_or(LinkEnd::NoRoster)?;
     let Connection { exporter, relay: id, serial } = connection;
     let relay = roster.relay().filter(|relay| relay.id == *id && !relay.revoked_serials.contains(serial));
     let relay = relay.ok_or_else(|| LinkEnd::WrongRelay(id.to_string()))?;
     hello::verify_welcome(welcome, *exporter, &known.setup.trust.trust_domain, &relay.sign)?;
     let own = roster.party_by_id(&known.setup.id).ok_or(LinkEnd::NotInRoster)?;
-    if welcome.roster_version != roster.version() || *welcome.roster_hash != *roster.hash().as_bytes() {
-        known.alarm(format!(
-            "the relay holds roster {} and did not prove it, this desk keeps its own, {}: tell the ministry",
-            welcome.roster_version,
-            roster.version()
-        ));
-    }
+    let is_ours =
+        welcome.roster_version == roster.version() && *welcome.roster_hash == *roster.hash().as_bytes();
     let difference = Duration::from_micros(welcome.time_us.abs_diff(now.wall_us));
-    if difference > CLOCK_DIFFERENCE_MAX {
-        known.alarm(format!(
-            "this machine's clock and the relay's differ by {} s: check this one with `timedatectl`",
-            difference.as_secs()
-        ));
-    }
-    Ok(own.number)
+    let facts = WelcomeFacts {
+        last_accepted: welcome.last_accepted,
+        last_stored: welcome.last_stored,
+        incarnation_known: welcome.incarnation_known,
+        is_new_incarnation: mem::take(&mut known.is_new_incarnation),
+        other_roster: (!is_ours).then_some(welcome.roster_version),
+        clock_off_s: (difference > CLOCK_DIFFERENCE_MAX).then_some(difference.as_secs()),
+    };
+    Ok((own.number, facts))
+}
+
+/// An administrative leaf that is not believed: the alarm to raise.
+pub(super) struct Doubt {
+    pub(super) key: &'static str,
+    pub(super) sentence: String,
 }
 
 /// What to do about a leaf with nothing beside it: an order is obeyed, clones are an alarm, and what this
 /// version does not know changes nothing.
-fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<StoreJob, String> {
+fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<StoreJob, Doubt> {
     match AdministrativeLeaf::decode(leaf).map(|leaf| leaf.act) {
         Ok(Act::Order(order)) => {
             let hub = known.roster.as_ref().and_then(|roster| {
@@ -113,20 +116,22 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
             });
             let verified = hub.is_some_and(|(domain, key)| order.verify(&domain, &key).is_ok());
             if !verified {
-                return Err(format!(
+                let sentence = format!(
                     "the log's order at position {position} is not signed by the hub's key in this desk's roster; it \
                      is not obeyed: tell the ministry"
-                ));
+                );
+                return Err(Doubt { key: "log-order", sentence });
             }
             return Ok(StoreJob::LearnOrder { position, order });
         }
         Ok(Act::Cloned { party, .. }) => {
             let named = known.roster.as_ref().and_then(|roster| roster.party(party));
             let code = named.map_or_else(|| format!("party {party}"), |party| party.code.clone());
-            known.alarm(format!(
+            let sentence = format!(
                 "two machines take turns as {code} (position {position} of the log): find out by telephone which is \
                  the real one and stop the other; if it is not ours, suspend {code}"
-            ));
+            );
+            known.alarm(&format!("cloned-{party}"), sentence);
         }
         Ok(_) | Err(_) => {}
     }
@@ -136,8 +141,9 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
 /// What to do about an administrative leaf; where it is a roster, the desk's own from here on.
 ///
 /// # Errors
-/// The alarm to raise where the roster is none that follows ours: ours stays.
-pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, String> {
+/// [`Doubt`] where the roster is none that follows ours: ours stays.
+pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, Doubt> {
+    let doubt = |sentence| Doubt { key: "log-roster", sentence };
     let Administrative { position, leaf, beside: note } = whole;
     if note.is_empty() {
         return learn_act(position, &leaf, known);
@@ -146,9 +152,9 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
     let named = AdministrativeLeaf::decode(&leaf)
         .is_ok_and(|leaf| matches!(leaf.act, Act::Roster { hash: named, .. } if named == hash));
     if !named {
-        return Err(format!(
+        return Err(doubt(format!(
             "the log's leaf at position {position} does not name the roster beside it: tell the ministry"
-        ));
+        )));
     }
     let verified = match &known.roster {
         Some(current) if current.hash() == hash => return Ok(StoreJob::LearnAdministrative(position)),
@@ -158,10 +164,10 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
         None => roster::verify_first(&note, &known.setup.trust),
     };
     let roster = Arc::new(verified.map_err(|problem| {
-        format!(
+        doubt(format!(
             "the relay sent a roster that does not follow this desk's ({problem}); ours stays in force: tell the \
              ministry"
-        )
+        ))
     })?);
     known.roster = Some(roster.clone());
     Arc::make_mut(&mut known.keys).push(&roster);

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 
 use crate::{
     desk::store::{
-        Delivery, Facts, ReceivedReceipt, Resend, Room, SealedSubmit, Store, StoreError, WelcomeFacts,
+        Delivery, Facts, ReceivedReceipt, Resend, Resumption, Room, SealedSubmit, Store, StoreError,
+        WelcomeFacts,
     },
     keys::SigningKey,
     roster::Roster,
@@ -39,7 +40,16 @@ pub enum StoreJob {
     },
     /// An administrative leaf that changes nothing here.
     LearnAdministrative(Position),
-    /// What Welcome says; answered by what must be sent again, or by a new incarnation.
+    /// Something that a person must see.
+    Alarm {
+        /// What it is about; a second one replaces the first.
+        key: String,
+        /// In words, with what to do.
+        sentence: String,
+    },
+    /// Whether the relay has put everything new off for long.
+    Defers(bool),
+    /// What Welcome says; answered by what must be sent again, or by why the session cannot go on.
     Resume(WelcomeFacts),
     /// Envelopes that are durable at the relay.
     Accepted(Vec<pb::Accepted>),
@@ -66,6 +76,10 @@ pub enum StoreAnswer {
     Resumed(Resend),
     /// To [`StoreJob::Resume`]: the store was restored, and took a new incarnation to begin again with.
     Restored,
+    /// To [`StoreJob::Resume`]: the relay has begun a new log, and so does the store.
+    NewLog,
+    /// To [`StoreJob::Resume`]: the relay has lost what it had accepted.
+    RelayBehind,
     /// To [`StoreJob::MakeStored`]: the frame, durable.
     Stored(Option<pb::Stored>),
     /// To [`StoreJob::Seal`].
@@ -96,8 +110,12 @@ pub fn run(
     match job {
         StoreJob::Facts => return Ok(StoreAnswer::Facts(store.facts()?)),
         StoreJob::Resume(facts) => {
-            let unanswered = store.welcome(facts, sign, now)?;
-            return Ok(unanswered.map_or(StoreAnswer::Restored, StoreAnswer::Resumed));
+            return Ok(match store.welcome(facts, sign, now)? {
+                Resumption::GoesOn(resend) => StoreAnswer::Resumed(resend),
+                Resumption::Restored => StoreAnswer::Restored,
+                Resumption::NewLog => StoreAnswer::NewLog,
+                Resumption::RelayBehind => StoreAnswer::RelayBehind,
+            });
         }
         StoreJob::MakeStored => return Ok(StoreAnswer::Stored(store.make_stored(sign, now)?)),
         StoreJob::Seal(room) => {
@@ -112,6 +130,8 @@ pub fn run(
             store.receipts(receipts, now)?;
             return Ok(StoreAnswer::ReceiptsStored);
         }
+        StoreJob::Alarm { key, sentence } => store.raise_alarm(&key, &sentence, now)?,
+        StoreJob::Defers(defers) => store.relay_defers(defers, now)?,
         StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
         StoreJob::LearnRoster { position, roster, note } => {
             store.learn_roster(Some(position), roster, &note)?;
@@ -123,7 +143,7 @@ pub fn run(
             refused.into_iter().try_for_each(|refused| store.refused(refused, now))?;
         }
         StoreJob::StoredAt(answers) => {
-            answers.into_iter().try_for_each(|stored_at| store.stored_at(stored_at))?;
+            answers.into_iter().try_for_each(|stored_at| store.stored_at(&stored_at, now))?;
         }
     }
     Ok(StoreAnswer::Done)

@@ -3,7 +3,11 @@
 //! After every [`Machine::handle`] and [`Machine::handle_timeout`], take [`Machine::poll_output`] until
 //! there is none, then wait until [`Machine::poll_timeout`] or the next input.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     batch,
@@ -13,8 +17,9 @@ use crate::{
             end::{LinkEnd, RelayGoodbye},
             greeting::Connection,
             jobs::{StoreAnswer, StoreJob},
+            known::Known,
             requests::{Request, RequestEnd},
-            session::{Known, Session},
+            session::Session,
         },
         status::LinkState,
     },
@@ -105,8 +110,6 @@ pub enum Output {
     Ask(StoreJob),
     /// How the link stands from now on, and why it is not in contact.
     Status(LinkState, Option<String>),
-    /// Something that a person must see.
-    Alarm(String),
     /// What became of the one [`Input::Request`] under way.
     Answered(RequestEnd),
 }
@@ -122,8 +125,6 @@ pub struct Machine {
     backoff: Backoff,
     phase: Phase,
     address: usize,
-    /// Jobs that belong to no session.
-    lasting: VecDeque<StoreJob>,
     /// The session whose job is at the store, or [`NO_SESSION`].
     busy: Option<u64>,
     /// Counts sessions, from 1.
@@ -156,12 +157,13 @@ impl Machine {
                 keys: Arc::new(SignKeys::default()),
                 verifier,
                 is_new_incarnation: false,
+                jobs: VecDeque::new(),
+                alarms: BTreeMap::new(),
                 outputs: VecDeque::new(),
             },
             backoff: Backoff::default(),
             phase: Phase::Waiting(Duration::ZERO),
             address: 0,
-            lasting: VecDeque::new(),
             busy: None,
             session: 0,
             stopping: false,
@@ -271,7 +273,7 @@ impl Machine {
     fn close(&mut self, end: LinkEnd, now: Now) {
         self.end_session(now);
         if let LinkEnd::Goodbye(RelayGoodbye::IncarnationOld(current)) = end {
-            self.lasting.push_back(StoreJob::TakeIncarnation(current.saturating_add(1)));
+            self.known.jobs.push_back(StoreJob::TakeIncarnation(current.saturating_add(1)));
             self.known.is_new_incarnation = true;
         }
         if end == LinkEnd::Restored {
@@ -349,7 +351,8 @@ impl Machine {
         if self.busy.is_some() {
             return;
         }
-        let job = match (self.lasting.pop_front(), &mut self.phase) {
+        let alarm = || self.known.alarms.pop_first().map(|(key, sentence)| StoreJob::Alarm { key, sentence });
+        let job = match (self.known.jobs.pop_front().or_else(alarm), &mut self.phase) {
             (Some(job), _) => Some((job, NO_SESSION)),
             (None, Phase::Up(session)) => session.next_job(now).map(|job| (job, self.session)),
             (None, _) => None,

@@ -10,6 +10,7 @@ pub mod end;
 mod greeting;
 mod inbound;
 pub mod jobs;
+mod known;
 mod line;
 pub mod machine;
 pub mod requests;

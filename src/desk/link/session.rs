@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     mem,
-    sync::Arc,
     time::Duration,
 };
 
@@ -16,32 +15,19 @@ use crate::{
             greeting::{self, Connection},
             inbound::{self, Inbound},
             jobs::{StoreAnswer, StoreJob},
-            machine::{Now, Output, Setup},
+            known::Known,
+            machine::{Now, Output},
             requests::{self, Request},
             rosters::Assembly,
-            submissions::Submissions,
-            verify::{self, Judge},
+            submissions::{Deferral, Submissions},
+            verify,
         },
-        store::{Resend, WelcomeFacts},
+        store::Resend,
     },
-    roster::{PartyNumber, Roster, SignKeys},
+    roster::PartyNumber,
     session::window::Credit,
     wire::{EnvelopeHash, Position, pb, pb::frame::Kind},
 };
-
-/// What outlives a session.
-pub(super) struct Known {
-    pub(super) setup: Setup,
-    /// The newest roster, verified.
-    pub(super) roster: Option<Arc<Roster>>,
-    /// The sign keys under it and those before it.
-    pub(super) keys: Arc<SignKeys>,
-    pub(super) verifier: batch::Verifier,
-    /// Whether the store took a new incarnation and no Welcome has come since.
-    pub(super) is_new_incarnation: bool,
-    /// What is to be carried out, in order.
-    pub(super) outputs: VecDeque<Output>,
-}
 
 /// How far the session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +56,7 @@ pub(super) struct Session {
     resumed: bool,
     /// What was submitted, for the machine to let out.
     pub(super) submissions: Submissions,
+    deferral: Deferral,
     inbound: Inbound,
     accepted: Vec<pb::Accepted>,
     refused: Vec<pb::Refused>,
@@ -107,6 +94,7 @@ impl Session {
             first: VecDeque::from([StoreJob::Facts]),
             resumed: false,
             submissions: Submissions::new(&known.setup.limits),
+            deferral: Deferral::default(),
             inbound: Inbound::new(&known.setup.limits),
             accepted: Vec::new(),
             refused: Vec::new(),
@@ -171,11 +159,19 @@ impl Session {
         now: Now,
     ) -> Result<(), LinkEnd> {
         match frame {
-            Kind::Accepted(accepted) => self.accepted(accepted),
+            Kind::Accepted(accepted) => {
+                if self.deferral.over() {
+                    known.jobs.push_back(StoreJob::Defers(false));
+                }
+                self.accepted(accepted)
+            }
             Kind::Refused(refused) => self.refused(refused, own, known),
             Kind::Deferred(deferred) => {
                 let retry_after = Duration::from_millis(deferred.retry_after_ms.into());
                 self.submissions.defer(deferred.submission, retry_after, now.mono);
+                if self.deferral.deferred(now.mono) {
+                    known.jobs.push_back(StoreJob::Defers(true));
+                }
                 Ok(())
             }
             Kind::Deliver(deliver) => self.deliver(deliver, own, known, now),
@@ -231,7 +227,7 @@ impl Session {
     /// What the store said to this session's job.
     ///
     /// # Errors
-    /// [`LinkEnd::Restored`].
+    /// [`LinkEnd::Restored`], [`LinkEnd::NewLog`], [`LinkEnd::RelayBehind`].
     pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known) -> Result<(), LinkEnd> {
         match answer {
             StoreAnswer::Facts(facts) => {
@@ -242,6 +238,8 @@ impl Session {
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
             StoreAnswer::Restored => return Err(LinkEnd::Restored),
+            StoreAnswer::NewLog => return Err(LinkEnd::NewLog),
+            StoreAnswer::RelayBehind => return Err(LinkEnd::RelayBehind),
             StoreAnswer::Delivered => {
                 if let Some(credit) = self.inbound.delivered() {
                     known.grant(credit);
@@ -319,23 +317,18 @@ impl Session {
         let Some(whole) = self.assembly.take(chunk)? else { return Ok(()) };
         match greeting::learn(whole, known) {
             Ok(job) => self.first.push_back(job),
-            Err(alarm) => known.alarm(alarm),
+            Err(doubt) => known.alarm(doubt.key, doubt.sentence),
         }
         Ok(())
     }
 
     fn welcome(&mut self, welcome: &pb::Welcome, known: &mut Known, now: Now) -> Result<(), LinkEnd> {
-        let own = greeting::check_welcome(&self.connection, welcome, known, now)?;
+        let (own, facts) = greeting::check_welcome(&self.connection, welcome, known, now)?;
         self.phase = Phase::Open(own);
         self.opened = Some(now.mono);
         self.submissions.grant(Credit { envelopes: welcome.credit_envelopes, bytes: welcome.credit_bytes });
         known.grant(self.inbound.granted());
-        self.first.push_back(StoreJob::Resume(WelcomeFacts {
-            last_accepted: welcome.last_accepted,
-            last_stored: welcome.last_stored,
-            incarnation_known: welcome.incarnation_known,
-            is_new_incarnation: mem::take(&mut known.is_new_incarnation),
-        }));
+        self.first.push_back(StoreJob::Resume(facts));
         Ok(())
     }
 
@@ -368,7 +361,24 @@ impl Session {
         Ok(())
     }
 
-    fn refused(&mut self, frame: pb::Refused, own: PartyNumber, known: &mut Known) -> Result<(), LinkEnd> {
+    fn refused(
+        &mut self,
+        mut frame: pb::Refused,
+        own: PartyNumber,
+        known: &mut Known,
+    ) -> Result<(), LinkEnd> {
+        if frame.submission == 0 {
+            // The relay could not read a number: the header's hash says which envelope it means.
+            match self.submissions.number_of(&frame.envelope_hash) {
+                Some(number) => frame.submission = number,
+                None => {
+                    let sentence =
+                        "the relay refused something that this desk did not send: tell the ministry";
+                    known.alarm("relay-refusal", sentence.to_owned());
+                    return Ok(());
+                }
+            }
+        }
         let Some(hash) = self.submitted_hash(frame.submission) else { return Ok(()) };
         known.judge(own).refused(&frame, hash)?;
         self.submissions.remove(frame.submission);
@@ -388,10 +398,11 @@ impl Session {
         match known.judge(own).delivery(frame) {
             Ok(delivery) => self.inbound.deliver(delivery, now.mono),
             Err(problem) => {
-                known.alarm(format!(
+                let sentence = format!(
                     "the relay delivered something at position {position} that is no envelope for this desk \
                      ({problem}): tell the ministry"
-                ));
+                );
+                known.alarm("relay-delivery", sentence);
                 if let Some(credit) = self.inbound.finish(bytes) {
                     known.grant(credit);
                 }
@@ -408,10 +419,13 @@ impl Session {
                     return Err(LinkEnd::Protocol("more receipts than may be unconfirmed".into()));
                 }
             }
-            Err(problem) => known.alarm(format!(
-                "the relay delivered a receipt at position {position} that proves nothing ({problem}): \
-                 tell the ministry"
-            )),
+            Err(problem) => {
+                let sentence = format!(
+                    "the relay delivered a receipt at position {position} that proves nothing ({problem}): \
+                     tell the ministry"
+                );
+                known.alarm("relay-receipt", sentence);
+            }
         }
         Ok(())
     }
@@ -454,25 +468,5 @@ impl Session {
         let room = self.submissions.room()?;
         self.seal = false;
         Some(StoreJob::Seal(room))
-    }
-}
-
-impl Known {
-    fn send(&mut self, frame: Kind) {
-        self.outputs.push_back(Output::Send(frame));
-    }
-
-    fn grant(&mut self, total: Credit) {
-        self.send(Kind::Credit(pb::Credit { envelopes: total.envelopes, bytes: total.bytes }));
-    }
-
-    pub(super) fn alarm(&mut self, sentence: String) {
-        self.outputs.push_back(Output::Alarm(sentence));
-    }
-
-    /// What to verify by in an open session.
-    fn judge(&mut self, own: PartyNumber) -> Judge<'_> {
-        let roster = self.roster.as_deref().expect("a session opens only with a roster");
-        Judge { roster, keys: &self.keys, own, verifier: &mut self.verifier }
     }
 }

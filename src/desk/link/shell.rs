@@ -54,8 +54,6 @@ pub struct Edges {
     pub alarms: Alarms,
 }
 
-/// Alarms kept for a person; older ones go first.
-const ALARMS_MAX: usize = 32;
 /// A Goodbye may take this long to leave.
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -227,7 +225,6 @@ impl Shell {
                 Output::Close => self.close(),
                 Output::Ask(job) => self.ask(job),
                 Output::Status(state, reason) => self.status(state, reason),
-                Output::Alarm(sentence) => self.alarm(sentence),
                 Output::Answered(end) => self.answered(end),
             }
         }
@@ -312,17 +309,6 @@ impl Shell {
             }
             status.state = state;
             status.reason = reason;
-        });
-    }
-
-    fn alarm(&mut self, sentence: String) {
-        tracing::warn!(alarm = sentence, "link");
-        self.edges.status.send_modify(|status| {
-            status.alarms.retain(|(_, said)| *said != sentence);
-            if status.alarms.len() == ALARMS_MAX {
-                status.alarms.remove(0);
-            }
-            status.alarms.push((Timestamp::now(), sentence));
         });
     }
 

@@ -1,8 +1,9 @@
 //! What is submitted and not yet answered, and how much more the relay takes.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
+    batch::{Tag, item_leaf},
     desk::store::{Room, SealedSubmit},
     limits::Limits,
     session::{
@@ -12,8 +13,12 @@ use crate::{
     wire::pb::{self, frame::Kind},
 };
 
-/// The relay cannot ask for a longer pause.
+/// The relay cannot ask for a longer pause, nor for so short a one that both sides do nothing else.
 const HOLD_MAX: Duration = Duration::from_secs(60);
+/// See [`HOLD_MAX`].
+const HOLD_MIN: Duration = Duration::from_millis(100);
+/// A relay that takes nothing new for so long is worth an alarm.
+const DEFERRED_LONG: Duration = Duration::from_secs(60);
 
 /// Sealed envelopes in number order, from the first unanswered one on. Bounded by the relay's window, and by what
 /// the line takes in a second: nothing is sealed ahead of them, because what is sealed has its number, and no
@@ -82,7 +87,7 @@ impl Submissions {
         let from = self.unanswered.partition_point(|submit| submit.number < number);
         if from < self.sent {
             self.sent = from;
-            self.held_until = Some(now + retry_after.min(HOLD_MAX));
+            self.held_until = Some(now + retry_after.clamp(HOLD_MIN, HOLD_MAX));
         }
     }
 
@@ -94,6 +99,14 @@ impl Submissions {
     /// The envelope of this number, while it waits for its answer.
     pub(super) fn find(&self, number: u64) -> Option<&pb::Submit> {
         Some(&self.unanswered.get(self.index_of(number)?)?.submit)
+    }
+
+    /// The number of the unanswered envelope of this name.
+    pub(super) fn number_of(&self, envelope_hash: &[u8]) -> Option<u64> {
+        let names = |submit: &&SealedSubmit| {
+            *item_leaf(Tag::Envelope, &submit.submit.header).as_bytes() == *envelope_hash
+        };
+        self.unanswered.iter().take(self.sent).find(names).map(|submit| submit.number)
     }
 
     /// Takes out an envelope that was answered.
@@ -120,6 +133,28 @@ impl Submissions {
 
     fn index_of(&self, number: u64) -> Option<usize> {
         self.unanswered.binary_search_by_key(&number, |submit| submit.number).ok()
+    }
+}
+
+/// Since when the relay has put everything off, without accepting anything between.
+#[derive(Debug, Default)]
+pub(super) struct Deferral {
+    since: Option<Duration>,
+    is_told: bool,
+}
+
+impl Deferral {
+    /// Notes a Deferred; true once, when it has lasted long.
+    pub(super) fn deferred(&mut self, now: Duration) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let is_long = now.saturating_sub(since) >= DEFERRED_LONG;
+        is_long && !mem::replace(&mut self.is_told, true)
+    }
+
+    /// Notes an Accepted; true where a long deferral ends with it.
+    pub(super) fn over(&mut self) -> bool {
+        self.since = None;
+        mem::take(&mut self.is_told)
     }
 }
 

@@ -1,4 +1,5 @@
-//! Alarms for a person: raised in the transaction that found the reason, shown until somebody takes them.
+//! Alarms for a person: raised in the transaction that found the reason, shown until somebody takes them or
+//! they are closed, by a person or because their cause is over.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, Row, params};
@@ -10,10 +11,13 @@ use super::{
 };
 use crate::desk::{error::DeskError, view::Alarm};
 
-/// Alarms kept; the oldest go first. They are for a person, not the record: that is the log.
+/// Alarms kept; closed ones go first, then the oldest. They are for a person, not the record: that is the log.
 const ALARMS_MAX: u32 = 200;
 
-const COLUMNS: &str = "key, at, sentence, taken_at, taken_by";
+/// Key of the alarm that the relay puts everything off.
+pub(super) const RELAY_DEFERS: &str = "relay-defers";
+
+const COLUMNS: &str = "key, at, sentence, taken_at, taken_by, closed_at, closed_by";
 
 impl Store {
     /// All alarms that are kept, oldest first.
@@ -28,6 +32,24 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Raises an alarm of the link.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn raise_alarm(&mut self, key: &str, sentence: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| raise(tx, now, key, sentence))
+    }
+
+    /// Notes whether the relay has put everything new off for long.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn relay_defers(&mut self, defers: bool, now: Timestamp) -> Result<(), StoreError> {
+        let sentence = "the relay takes nothing new for now: its journal has no room, or this desk has too many receipts \
+            to fetch first; dispatches wait here, what comes in goes on; if it lasts, call whoever runs the relay";
+        self.write(|tx| hold(tx, now, RELAY_DEFERS, defers.then_some(sentence)))
+    }
+
     /// Notes that somebody looks after an alarm; who takes it first, has it. Raised again, it is nobody's.
     ///
     /// # Errors
@@ -38,11 +60,31 @@ impl Store {
         who: &str,
         now: Timestamp,
     ) -> Result<Alarm, DeskError> {
+        let sql = "UPDATE alarms SET taken_at = ?2, taken_by = ?3
+            WHERE key = ?1 AND taken_at IS NULL AND closed_at IS NULL";
+        self.change_alarm(sql, key, who, now)
+    }
+
+    /// Notes that an alarm is over, by a person's word; who closes it first, has closed it. Raised again, it
+    /// is open again.
+    ///
+    /// # Errors
+    /// As [`Store::take_alarm`].
+    pub(in crate::desk) fn close_alarm(
+        &mut self,
+        key: &str,
+        who: &str,
+        now: Timestamp,
+    ) -> Result<Alarm, DeskError> {
+        let sql = "UPDATE alarms SET closed_at = ?2, closed_by = ?3 WHERE key = ?1 AND closed_at IS NULL";
+        self.change_alarm(sql, key, who, now)
+    }
+
+    fn change_alarm(&mut self, sql: &str, key: &str, who: &str, now: Timestamp) -> Result<Alarm, DeskError> {
         if who.len() > WHO_BYTES_MAX {
             return Err(DeskError::TooLarge { field: "who", bytes: who.len(), bytes_max: WHO_BYTES_MAX });
         }
         self.write(|tx| {
-            let sql = "UPDATE alarms SET taken_at = ?2, taken_by = ?3 WHERE key = ?1 AND taken_at IS NULL";
             tx.db.prepare_cached(sql)?.execute(params![key, micros(now), who])?;
             let sql = format!("SELECT {COLUMNS} FROM alarms WHERE key = ?1");
             let found = tx.db.prepare_cached(&sql)?.query_row([key], alarm).optional()?;
@@ -57,14 +99,30 @@ pub(super) fn raise(tx: &Tx<'_>, now: Timestamp, key: &str, sentence: &str) -> R
     tracing::warn!(alarm = key, "alarm raised");
     let sql = "INSERT OR REPLACE INTO alarms (key, at, sentence) VALUES (?1, ?2, ?3)";
     tx.db.prepare_cached(sql)?.execute(params![key, micros(now), sentence])?;
-    let sql = "DELETE FROM alarms WHERE key IN (SELECT key FROM alarms ORDER BY at DESC LIMIT -1 OFFSET ?1)";
+    let sql = "DELETE FROM alarms WHERE key IN
+        (SELECT key FROM alarms ORDER BY closed_at IS NULL DESC, at DESC LIMIT -1 OFFSET ?1)";
     tx.db.prepare_cached(sql)?.execute([ALARMS_MAX])?;
     Ok(())
 }
 
-/// Alarms that nobody has taken, with their times, oldest first.
+/// Holds an alarm to its cause: raised while there is a sentence, closed when there is none. One that is open
+/// already keeps its beginning and who has taken it.
+pub(super) fn hold(tx: &Tx<'_>, now: Timestamp, key: &str, sentence: Option<&str>) -> Result<(), StoreError> {
+    let Some(sentence) = sentence else {
+        let sql = "UPDATE alarms SET closed_at = ?2 WHERE key = ?1 AND closed_at IS NULL";
+        tx.db.prepare_cached(sql)?.execute(params![key, micros(now)])?;
+        return Ok(());
+    };
+    let sql = "UPDATE alarms SET sentence = ?2 WHERE key = ?1 AND closed_at IS NULL";
+    match tx.db.prepare_cached(sql)?.execute(params![key, sentence])? {
+        0 => raise(tx, now, key, sentence),
+        _ => Ok(()),
+    }
+}
+
+/// Open alarms that nobody has taken, with their times, oldest first.
 pub(super) fn open(tx: &Tx<'_>) -> Result<Vec<(i64, String)>, StoreError> {
-    let sql = "SELECT at, sentence FROM alarms WHERE taken_at IS NULL ORDER BY at, key";
+    let sql = "SELECT at, sentence FROM alarms WHERE taken_at IS NULL AND closed_at IS NULL ORDER BY at, key";
     let mut statement = tx.db.prepare_cached(sql)?;
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -77,5 +135,7 @@ fn alarm(row: &Row<'_>) -> rusqlite::Result<Alarm> {
         sentence: row.get(2)?,
         taken_at: optional_time(row, 3)?,
         taken_by: row.get(4)?,
+        closed_at: optional_time(row, 5)?,
+        closed_by: row.get(6)?,
     })
 }

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     Store, StoreError, Tx, alarms,
     columns::{integer, micros},
+    logs,
     naming::new_id,
     raise_incarnation, receipts,
     sealing::{self, SealedSubmit, give_back},
@@ -13,6 +14,7 @@ use super::{
 };
 use crate::{
     keys::SigningKey,
+    roster::Roster,
     wire::{EnvelopeHash, Position, SubmissionNumber, pb},
 };
 
@@ -20,10 +22,13 @@ use crate::{
 /// the end of 63 bits that a lie leaves numbers to go on with.
 const NUMBER_MAX: u64 = 1 << 62;
 
+/// Key of the alarm that the relay has lost something.
+const RELAY_BEHIND: &str = "relay-behind";
+
 /// A roster version that no desk holds: what waits for it waits until [`release`].
 const ROSTER_OF_RELAY: u32 = u32::MAX;
 
-/// What Welcome says of this desk.
+/// What Welcome says of this desk and of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WelcomeFacts {
     /// Last submission number that the relay has spent.
@@ -34,6 +39,25 @@ pub struct WelcomeFacts {
     pub incarnation_known: u32,
     /// Whether the store took this incarnation just now: then that the relay is ahead is no news.
     pub is_new_incarnation: bool,
+    /// The relay's roster version, where its roster is not this desk's.
+    pub other_roster: Option<u32>,
+    /// By how many seconds this machine's clock and the relay's differ, where it matters.
+    pub clock_off_s: Option<u64>,
+}
+
+/// What follows from a Welcome.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Resumption {
+    /// The session goes on, and this is sent again.
+    GoesOn(Resend),
+    /// The store was restored, and took the next incarnation to begin again with: streams begin anew, and
+    /// nothing collides with what the lost store sent.
+    Restored,
+    /// The roster names another log than before: the session begins again by what is known of the new one.
+    NewLog,
+    /// The relay has lost what it had accepted. Under the same log nothing may go on: positions would be given
+    /// twice, and a fork would grow.
+    RelayBehind,
 }
 
 /// What a desk sends again when a session has opened, in this order.
@@ -46,11 +70,10 @@ pub struct Resend {
 }
 
 impl Store {
-    /// Compares what the relay knows of this desk with the store, and gives what must be sent again. A relay
-    /// that is ahead means that the store was restored, one that is behind that the relay was; either raises
-    /// an alarm. `None` for a restored store: it has taken the next incarnation, with which the session has to
-    /// begin again, so that streams begin anew and nothing collides with what the lost store sent. Numbers that the relay has spent are never used again. What an earlier key of this desk signed
-    /// is signed again under `sign`: its numbers and names stay.
+    /// Compares what the relay knows of this desk with the store. A relay that is ahead means that the store was
+    /// restored, one that is behind that the relay was; either raises an alarm. Numbers that the relay has spent are
+    /// never used again. What an earlier key of this desk signed is signed again under `sign`: its numbers and
+    /// names stay.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -59,23 +82,31 @@ impl Store {
         facts: WelcomeFacts,
         sign: &SigningKey,
         now: Timestamp,
-    ) -> Result<Option<Resend>, StoreError> {
+    ) -> Result<Resumption, StoreError> {
         self.write(|tx| {
+            if logs::is_new(tx)? {
+                logs::begin(tx, facts.last_accepted, now)?;
+                return Ok(Resumption::NewLog);
+            }
+            hold_alarms(tx, &facts, now)?;
             if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
                 let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
                 alarms::raise(tx, now, "relay-numbers", sentence)?;
-                return resend(tx, sign).map(Some);
+                return resend(tx, sign).map(Resumption::GoesOn);
             }
+            if relay_is_behind(tx, &facts)? {
+                let sentence = "the relay has lost dispatches or receipts that it had accepted: no mail goes out or \
+                    comes in here until it is mended; telephone the ministry: the relay must get its newest journal \
+                    back, or begin a new log under a new roster";
+                alarms::hold(tx, now, RELAY_BEHIND, Some(sentence))?;
+                return Ok(Resumption::RelayBehind);
+            }
+            alarms::hold(tx, now, RELAY_BEHIND, None)?;
             let is_restored = store_is_behind(tx, &facts)?;
             if is_restored {
                 let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
-                    store was restored from a backup or replaced; compare the register with the ministry's";
+                    store was restored from a backup or replaced; mail goes on; compare the register with the ministry's";
                 alarms::raise(tx, now, "store-restored", sentence)?;
-            }
-            if relay_is_behind(tx, &facts)? {
-                let sentence = "the relay has lost dispatches or receipts that it had accepted: tell the ministry \
-                    to stop it and to compare its log";
-                alarms::raise(tx, now, "relay-behind", sentence)?;
             }
             release(tx)?;
             let begins_again = is_restored && !facts.is_new_incarnation;
@@ -86,7 +117,7 @@ impl Store {
             let sql = "UPDATE desk SET last_submission = max(last_submission, ?1),
                 last_stored = max(?2, (SELECT coalesce(max(number), 0) FROM stored))";
             tx.db.execute(sql, params![integer(facts.last_accepted), integer(facts.last_stored)])?;
-            if begins_again { Ok(None) } else { resend(tx, sign).map(Some) }
+            if begins_again { Ok(Resumption::Restored) } else { resend(tx, sign).map(Resumption::GoesOn) }
         })
     }
 
@@ -108,6 +139,26 @@ impl Store {
     }
 }
 
+/// Alarms that a Welcome raises or ends.
+fn hold_alarms(tx: &Tx<'_>, facts: &WelcomeFacts, now: Timestamp) -> Result<(), StoreError> {
+    let own = tx.roster.map_or(0, Roster::version);
+    let roster = facts.other_roster.map(|version| {
+        format!(
+            "the relay holds roster {version} and did not prove it, this desk keeps its own, {own}; mail goes on: tell \
+             the ministry"
+        )
+    });
+    alarms::hold(tx, now, "relay-roster", roster.as_deref())?;
+    let clock = facts.clock_off_s.map(|seconds| {
+        format!(
+            "this machine's clock and the relay's differ by {seconds} s: check this one with `timedatectl`"
+        )
+    });
+    alarms::hold(tx, now, "relay-clock", clock.as_deref())?;
+    // A session begins with nothing put off.
+    alarms::hold(tx, now, alarms::RELAY_DEFERS, None)
+}
+
 fn resend(tx: &Tx<'_>, sign: &SigningKey) -> Result<Resend, StoreError> {
     Ok(Resend { stored: receipts::resend(tx, sign)?, submits: sealing::resend(tx, sign)? })
 }
@@ -123,7 +174,7 @@ fn store_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError
 }
 
 fn relay_is_behind(tx: &Tx<'_>, facts: &WelcomeFacts) -> Result<bool, StoreError> {
-    let sql = "SELECT max(number) FROM submissions WHERE state = 1";
+    let sql = "SELECT max(number) FROM submissions WHERE state = 1 AND number > (SELECT log_floor FROM desk)";
     let accepted: Option<u64> = tx.db.query_row(sql, [], |row| row.get(0))?;
     let sql = "SELECT max(number) FROM stored WHERE position IS NOT NULL";
     let stored: Option<u64> = tx.db.query_row(sql, [], |row| row.get(0))?;
@@ -150,9 +201,9 @@ fn submission(tx: &Tx<'_>, number: SubmissionNumber) -> Result<Option<Submission
     let sql = "SELECT dispatch, state, roster_version, hash FROM submissions WHERE number = ?1";
     let found = tx.db.prepare_cached(sql)?.query_row([number], |row| {
         let answer = match row.get(1)? {
-            0 => Answer::None,
             1 => Answer::Accepted,
-            _ => Answer::Refused,
+            2 => Answer::Refused,
+            _ => Answer::None,
         };
         Ok(Submission { dispatch: row.get(0)?, answer, roster_version: row.get(2)?, hash: row.get(3)? })
     });
@@ -193,9 +244,14 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
         contradiction(tx, number, "refused what it had accepted", now)?;
     }
     tx.db.prepare_cached("UPDATE submissions SET state = 2 WHERE number = ?1")?.execute([number])?;
+    if logs::is_settled(tx, known.dispatch)? {
+        return Ok(());
+    }
     streams::void(tx, number)?;
+    let is_newer = tx.roster.is_some_and(|roster| roster.version() > known.roster_version);
     match mend(refused.code) {
         Mend::NewerRoster => wait_again(tx, &known, known.roster_version + 1),
+        Mend::RelaysRoster if is_newer => wait_again(tx, &known, 0),
         Mend::RelaysRoster => wait_again(tx, &known, ROSTER_OF_RELAY),
         Mend::EndOfMinimize | Mend::NewNumber => wait_again(tx, &known, 0),
         Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),

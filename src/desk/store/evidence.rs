@@ -45,6 +45,10 @@ impl Store {
                     apply(tx, &receipt.part, now)?;
                 }
             }
+            if let Some(highest) = receipts.iter().map(|receipt| receipt.position).max() {
+                let sql = "UPDATE desk SET confirmed = ?1 WHERE confirmed < ?1";
+                tx.db.prepare_cached(sql)?.execute([highest])?;
+            }
             Ok(())
         })
     }
@@ -75,8 +79,9 @@ fn apply(tx: &Tx<'_>, part: &ReceiptPart, now: Timestamp) -> Result<(), StoreErr
     // 1 to 4 and 7 are the codes of the kinds that concern an addressee.
     let sql = "UPDATE addressees SET
         delivered_at = coalesce(delivered_at, iif(?3 = 1, ?4, NULL)),
-        set_aside_at = coalesce(set_aside_at, iif(?3 IN (2, 7), ?4, NULL)),
-        set_aside_reason = coalesce(set_aside_reason, iif(?3 IN (2, 7), ?5, NULL)),
+        set_aside_at = coalesce(set_aside_at, iif(?3 = 2, ?4, NULL)),
+        set_aside_reason = coalesce(set_aside_reason, iif(?3 = 2, ?5, NULL)),
+        expired_at = coalesce(expired_at, iif(?3 = 7, ?4, NULL)),
         read_at = coalesce(read_at, iif(?3 = 3, ?4, NULL)),
         acknowledged_at = coalesce(acknowledged_at, iif(?3 = 4, ?4, NULL)),
         remark = coalesce(remark, iif(?3 = 4, ?5, NULL))
@@ -119,13 +124,16 @@ fn is_for_addressee(tx: &Tx<'_>, item: &ReceiptItem) -> bool {
 fn words(part: &ReceiptPart) -> Option<String> {
     match part.item.kind {
         ReceiptKind::SetAside => Some(SetAsideReason::words(part.item.reason).to_owned()),
-        ReceiptKind::Expired => Some("expired at the relay before it was fetched".to_owned()),
         ReceiptKind::Acknowledged => {
             let details = pb::Details::decode(part.details.get(32..)?).ok()?;
             let said = [details.who, details.remark].into_iter().filter(|said| !said.is_empty());
             Some(said.collect::<Vec<_>>().join(": ")).filter(|said| !said.is_empty())
         }
-        ReceiptKind::Delivered | ReceiptKind::Read | ReceiptKind::Withdrawn | ReceiptKind::Refused => None,
+        ReceiptKind::Delivered
+        | ReceiptKind::Read
+        | ReceiptKind::Withdrawn
+        | ReceiptKind::Refused
+        | ReceiptKind::Expired => None,
     }
 }
 

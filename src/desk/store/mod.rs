@@ -15,6 +15,7 @@ mod draft;
 mod evidence;
 mod expired;
 mod inbox;
+mod logs;
 mod naming;
 mod orders;
 mod outbox;
@@ -27,7 +28,7 @@ mod thread;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Resend, WelcomeFacts};
+pub use answers::{Resend, Resumption, WelcomeFacts};
 pub use arrivals::Delivery;
 pub use evidence::ReceivedReceipt;
 pub use sealing::{Room, SealedSubmit};
@@ -208,8 +209,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn facts(&self) -> Result<Facts, StoreError> {
-        let sql = "SELECT incarnation, store_id, last_submission, last_stored, position,
-            (SELECT coalesce(max(position), 0) FROM receipts_in) FROM desk";
+        let sql = "SELECT incarnation, store_id, last_submission, last_stored, position, confirmed FROM desk";
         let facts = self.connection.prepare_cached(sql)?.query_row([], |row| {
             Ok(Facts {
                 incarnation: row.get(0)?,

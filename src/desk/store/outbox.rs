@@ -247,11 +247,11 @@ fn named(tx: &Tx<'_>, seq: i64) -> Result<Vec<Named>, StoreError> {
 
 fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> {
     let sql =
-        "SELECT code, role, delivered_at, set_aside_at, set_aside_reason, read_at, acknowledged_at, remark
-        FROM addressees WHERE dispatch = ?1 ORDER BY ordinal";
+        "SELECT code, role, delivered_at, set_aside_at, set_aside_reason, read_at, acknowledged_at, remark,
+        expired_at, accepted_at FROM addressees JOIN outbox ON dispatch = seq WHERE dispatch = ?1 ORDER BY ordinal";
     let mut statement = tx.db.prepare_cached(sql)?;
     let rows = statement.query_map([seq], |row| {
-        Ok(AddresseeState {
+        let mut addressee = AddresseeState {
             code: row.get(0)?,
             role: role_name(row.get(1)?).to_owned(),
             delivered_at: optional_time(row, 2)?,
@@ -260,9 +260,27 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> 
             read_at: optional_time(row, 5)?,
             acknowledged_at: optional_time(row, 6)?,
             remark: row.get(7)?,
-        })
+            expired_at: optional_time(row, 8)?,
+            accepted_at: optional_time(row, 9)?,
+            state: String::new(),
+        };
+        addressee.state = last_step(&addressee).to_owned();
+        Ok(addressee)
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The last step of the chain of receipts. What an addressee said outweighs what the relay said of it.
+fn last_step(addressee: &AddresseeState) -> &'static str {
+    let steps = [
+        ("acknowledged", &addressee.acknowledged_at),
+        ("read", &addressee.read_at),
+        ("delivered", &addressee.delivered_at),
+        ("set aside", &addressee.set_aside_at),
+        ("expired", &addressee.expired_at),
+        ("accepted", &addressee.accepted_at),
+    ];
+    steps.into_iter().find(|(_, at)| at.is_some()).map_or("waiting", |(step, _)| step)
 }
 
 /// A dispatch's state as the API writes it.

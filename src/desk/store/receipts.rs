@@ -3,10 +3,10 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Store, StoreError, Tx,
+    Store, StoreError, Tx, alarms,
     columns::{integer, micros},
     naming::random,
 };
@@ -16,6 +16,7 @@ use crate::{
     keys::SigningKey,
     limits,
     merkle::{self, Hash},
+    record::leaf::{Opening, OpeningKind},
     roster::{Party, PartyNumber, Roster},
     wire::{
         EnvelopeHash, Position, pb,
@@ -78,22 +79,31 @@ impl Store {
         unanswered(&self.read())
     }
 
-    /// Notes that a frame's record is durable at the relay. A repetition changes nothing.
+    /// Notes that a frame's record is durable at the relay, if its opening names what was signed; otherwise the
+    /// frame stays unanswered, and an alarm says so. A repetition changes nothing.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn stored_at(&mut self, stored_at: pb::StoredAt) -> Result<(), StoreError> {
+    pub fn stored_at(&mut self, stored_at: &pb::StoredAt, now: Timestamp) -> Result<(), StoreError> {
         self.write(|tx| {
-            let sql = "UPDATE stored SET position = ?2, salt = ?3, opening = ?4
-                WHERE number = ?1 AND position IS NULL";
-            let pb::StoredAt { number, position, salt, opening } = &stored_at;
-            let position = Position(*position);
-            tx.db.prepare_cached(sql)?.execute(params![
-                integer(*number),
-                position,
-                &salt[..],
-                &opening[..]
-            ])?;
+            let sql = "SELECT frame FROM stored WHERE number = ?1 AND position IS NULL";
+            let number = integer(stored_at.number);
+            let frame = tx.db.prepare_cached(sql)?.query_row([number], |row| row.get::<_, Vec<u8>>(0));
+            let Some(frame) = frame.optional()? else { return Ok(()) };
+            let root = merkle::root(&leaves(&parts(&decoded(frame)?)?));
+            let named = Opening::decode(&stored_at.opening);
+            if !named.is_ok_and(|named| named.kind == OpeningKind::Receipts && named.hash == root) {
+                let sentence = format!(
+                    "the relay logged other receipts than this desk signed (frame {number}, position {}); they go out \
+                     again with the next session, mail goes on: tell the ministry to check the relay",
+                    stored_at.position
+                );
+                return alarms::raise(tx, now, "relay-stored", &sentence);
+            }
+            let sql = "UPDATE stored SET position = ?2, salt = ?3, opening = ?4 WHERE number = ?1";
+            let (salt, opening) = (&stored_at.salt[..], &stored_at.opening[..]);
+            let position = Position(stored_at.position);
+            tx.db.prepare_cached(sql)?.execute(params![number, position, salt, opening])?;
             Ok(())
         })
     }
@@ -169,10 +179,17 @@ fn parts(frame: &pb::Stored) -> Result<Vec<ReceiptPart>, StoreError> {
     split_parts(frame.items.clone(), count).map_err(|_| corrupt)
 }
 
+fn leaves(parts: &[ReceiptPart]) -> Vec<Hash> {
+    parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect()
+}
+
+fn decoded(frame: Vec<u8>) -> Result<pb::Stored, StoreError> {
+    pb::Stored::decode(Bytes::from(frame)).map_err(|_| StoreError::Corrupt { what: "a receipt frame" })
+}
+
 /// One signature over all items.
 fn signature(parts: &[ReceiptPart], domain: &str, sign: &SigningKey) -> Bytes {
-    let leaves: Vec<Hash> = parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect();
-    let proofs = sign.sign_batch(domain, Tag::Receipt, &leaves);
+    let proofs = sign.sign_batch(domain, Tag::Receipt, &leaves(parts));
     let proof = proofs.first().expect("a proof for each of at least one item");
     Bytes::copy_from_slice(&proof.signature)
 }
@@ -183,8 +200,7 @@ pub(super) fn unanswered(tx: &Tx<'_>) -> Result<Vec<pb::Stored>, StoreError> {
     let mut rows = statement.query([])?;
     let mut frames = Vec::new();
     while let Some(row) = rows.next()? {
-        let frame = Bytes::from(row.get::<_, Vec<u8>>(0)?);
-        frames.push(pb::Stored::decode(frame).map_err(|_| StoreError::Corrupt { what: "a receipt frame" })?);
+        frames.push(decoded(row.get(0)?)?);
     }
     Ok(frames)
 }

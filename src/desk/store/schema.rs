@@ -15,7 +15,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, config::DbConfig, param
 use super::StoreError;
 
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
+/// The one before, which [`UPGRADE`] brings up.
+const VERSION_BEFORE: i64 = 2;
 const FILE: &str = "desk.sqlite";
 const LOCK: &str = "desk.lock";
 /// Statements kept prepared: more than the store has.
@@ -29,7 +31,11 @@ CREATE TABLE desk (
     incarnation     INTEGER NOT NULL,
     last_submission INTEGER NOT NULL DEFAULT 0,
     last_stored     INTEGER NOT NULL DEFAULT 0,
-    position        INTEGER NOT NULL DEFAULT 0
+    position        INTEGER NOT NULL DEFAULT 0,
+    confirmed       INTEGER NOT NULL DEFAULT 0, -- highest position of a receipt of others
+    log             INTEGER NOT NULL DEFAULT 1, -- counts the relay's logs that this desk has met
+    log_origin      TEXT NOT NULL DEFAULT '', -- of the one that positions are of; empty before the first Welcome
+    log_floor       INTEGER NOT NULL DEFAULT 0 -- submission numbers up to here were answered by earlier logs
 ) STRICT;
 CREATE TABLE rosters (version INTEGER PRIMARY KEY, position INTEGER, note BLOB NOT NULL) STRICT;
 -- orders of the hub, as signed
@@ -43,11 +49,13 @@ CREATE TABLE orders (
 ) STRICT;
 -- a second raising of one alarm replaces the first
 CREATE TABLE alarms (
-    key      TEXT PRIMARY KEY,
-    at       INTEGER NOT NULL,
-    sentence TEXT NOT NULL,
-    taken_at INTEGER, -- since when somebody looks after it
-    taken_by TEXT NOT NULL DEFAULT ''
+    key       TEXT PRIMARY KEY,
+    at        INTEGER NOT NULL,
+    sentence  TEXT NOT NULL,
+    taken_at  INTEGER, -- since when somebody looks after it
+    taken_by  TEXT NOT NULL DEFAULT '',
+    closed_at INTEGER, -- since when it is over
+    closed_by TEXT NOT NULL DEFAULT '' -- empty: its cause ended by itself
 ) STRICT;
 -- every short id of outbox and inbox
 CREATE TABLE shorts (short TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
@@ -109,18 +117,19 @@ CREATE TABLE addressees (
     delivered_at     INTEGER,
     set_aside_at     INTEGER,
     set_aside_reason TEXT,
+    expired_at       INTEGER, -- by the relay's word: it was not fetched in time
     read_at          INTEGER,
     acknowledged_at  INTEGER,
     remark           TEXT,
     PRIMARY KEY (dispatch, code)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX addressees_waiting ON addressees (dispatch)
-    WHERE delivered_at IS NULL AND set_aside_at IS NULL;
+CREATE INDEX addressees_open ON addressees (dispatch)
+    WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL;
 -- every envelope that was ever sealed here, with the very bytes
 CREATE TABLE submissions (
     number   INTEGER PRIMARY KEY,
     dispatch INTEGER NOT NULL REFERENCES outbox,
-    state    INTEGER NOT NULL, -- 0 unanswered, 1 accepted, 2 refused
+    state    INTEGER NOT NULL, -- 0 unanswered, 1 accepted, 2 refused, 3 to be sent again to a new log
     roster_version INTEGER NOT NULL, -- that it was sealed by
     hash     BLOB NOT NULL UNIQUE,
     position INTEGER,
@@ -129,6 +138,7 @@ CREATE TABLE submissions (
     frame    BLOB NOT NULL
 ) STRICT;
 CREATE INDEX submissions_unanswered ON submissions (number) WHERE state = 0;
+CREATE INDEX submissions_again ON submissions (number) WHERE state = 3;
 CREATE TABLE slips_out (
     party        INTEGER NOT NULL,
     precedence   INTEGER NOT NULL,
@@ -233,6 +243,17 @@ CREATE TABLE stored (
     frame    BLOB NOT NULL
 ) STRICT;
 CREATE INDEX stored_unanswered ON stored (number) WHERE position IS NULL;
+-- answered frames of logs before the one that the relay keeps now, which counts them anew
+CREATE TABLE stored_earlier (
+    log      INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    receipts INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    salt     BLOB,
+    opening  BLOB,
+    frame    BLOB NOT NULL,
+    PRIMARY KEY (log, number)
+) STRICT;
 -- receipts of others for what was sent here, as evidence
 CREATE TABLE receipts_in (
     position INTEGER NOT NULL,
@@ -243,6 +264,34 @@ CREATE TABLE receipts_in (
     salt     BLOB NOT NULL,
     opening  BLOB NOT NULL,
     PRIMARY KEY (position, hash)
+) STRICT;
+";
+
+/// From [`VERSION_BEFORE`] to [`VERSION`], in one transaction: nothing is lost, and a kill leaves the one or the other.
+const UPGRADE: &str = "
+ALTER TABLE desk ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE desk ADD COLUMN log INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE desk ADD COLUMN log_origin TEXT NOT NULL DEFAULT '';
+ALTER TABLE desk ADD COLUMN log_floor INTEGER NOT NULL DEFAULT 0;
+UPDATE desk SET confirmed = (SELECT coalesce(max(position), 0) FROM receipts_in);
+ALTER TABLE alarms ADD COLUMN closed_at INTEGER;
+ALTER TABLE alarms ADD COLUMN closed_by TEXT NOT NULL DEFAULT '';
+ALTER TABLE addressees ADD COLUMN expired_at INTEGER;
+UPDATE addressees SET expired_at = set_aside_at, set_aside_at = NULL, set_aside_reason = NULL
+    WHERE set_aside_reason = 'expired at the relay before it was fetched';
+DROP INDEX addressees_waiting;
+CREATE INDEX addressees_open ON addressees (dispatch)
+    WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL;
+CREATE INDEX submissions_again ON submissions (number) WHERE state = 3;
+CREATE TABLE stored_earlier (
+    log      INTEGER NOT NULL,
+    number   INTEGER NOT NULL,
+    receipts INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    salt     BLOB,
+    opening  BLOB,
+    frame    BLOB NOT NULL,
+    PRIMARY KEY (log, number)
 ) STRICT;
 ";
 
@@ -312,18 +361,24 @@ fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 fn create(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if found == VERSION {
-        return Ok(());
-    }
-    if found != 0 || objects != 0 {
-        return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION });
-    }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    transaction.execute(
-        "INSERT INTO desk (one, store_id, incarnation) VALUES (1, ?1, 1)",
-        params![super::naming::random::<16>()?],
-    )?;
+    match found {
+        VERSION => return Ok(()),
+        0 if objects == 0 => {
+            transaction.execute_batch(TABLES)?;
+            let sql = "INSERT INTO desk (one, store_id, incarnation) VALUES (1, ?1, 1)";
+            transaction.execute(sql, params![super::naming::random::<16>()?])?;
+        }
+        VERSION_BEFORE => {
+            transaction.execute_batch(UPGRADE)?;
+            tracing::info!(
+                from = VERSION_BEFORE,
+                to = VERSION,
+                "the store was brought to this version's tables"
+            );
+        }
+        _ => return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION }),
+    }
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)
 }

@@ -9,7 +9,7 @@ use super::{
     Store, StoreError, Tx,
     addressing::{Addressed, Directory, Naming},
     columns::integer,
-    draft, orders,
+    draft, logs, orders,
     outbox::{keep_addressed, names},
     streams,
 };
@@ -61,7 +61,9 @@ impl Store {
     pub fn waiting(&self, now: Timestamp) -> Result<bool, StoreError> {
         let tx = self.read();
         match (tx.roster, tx.own()) {
-            (Some(roster), Some(_)) => Ok(!waiting(&tx, roster.version(), 1, now)?.is_empty()),
+            (Some(roster), Some(_)) => {
+                Ok(logs::waits(&tx)? || !waiting(&tx, roster.version(), 1, now)?.is_empty())
+            }
             _ => Ok(false),
         }
     }
@@ -74,7 +76,7 @@ impl Store {
         unanswered(&self.read())
     }
 
-    /// Seals what waits, highest precedence first, then oldest first, as far as `room` goes: at most
+    /// Gives what has to be sent again to a new log first. Then seals what waits, highest precedence first, then oldest first, as far as `room` goes: at most
     /// [`limits::BATCH_ITEMS_MAX`] under one signature, durable when this returns. What cannot be sealed
     /// (expired, an addressee that the roster does not know) becomes refused. Empty without a roster.
     ///
@@ -87,6 +89,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<SealedSubmit>, StoreError> {
         self.write(|tx| match (tx.roster, tx.own()) {
+            (Some(_), Some(_)) if logs::waits(tx)? => logs::next(tx, sign, room),
             (Some(roster), Some(own)) => Sealer::start(tx, roster, own, now)?.run(sign, room),
             _ => Ok(Vec::new()),
         })

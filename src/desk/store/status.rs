@@ -36,14 +36,14 @@ impl Store {
             queued,
             undelivered: count(
                 "SELECT count(DISTINCT dispatch) FROM addressees JOIN outbox ON dispatch = seq
-                 WHERE delivered_at IS NULL AND set_aside_at IS NULL AND state = 2",
+                 WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL AND state = 2",
             )?,
             waiting: self.waiting_by_precedence()?,
             oldest_queued_at: self
                 .oldest("SELECT min(queued_at) FROM outbox WHERE state <> 2 AND state < 2")?,
             oldest_undelivered_at: self.oldest(
                 "SELECT min(accepted_at) FROM outbox WHERE state = 2 AND seq IN
-                 (SELECT dispatch FROM addressees WHERE delivered_at IS NULL AND set_aside_at IS NULL)",
+                 (SELECT dispatch FROM addressees WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL)",
             )?,
             refused: count("SELECT count(*) FROM outbox WHERE state <> 2 AND state = 3")?,
             inbox: count("SELECT coalesce(max(register), 0) FROM inbox")?,
@@ -55,7 +55,7 @@ impl Store {
             set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
             orders: orders::standing(&tx, now)?,
-            alarms: self.open_alarms(link, queued)?,
+            alarms: self.open_alarms(queued)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
         })
     }
@@ -90,11 +90,10 @@ impl Store {
         Ok(self.connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
 
-    fn open_alarms(&self, link: &LinkStatus, queued: u64) -> Result<Vec<String>, StoreError> {
+    fn open_alarms(&self, queued: u64) -> Result<Vec<String>, StoreError> {
         let tx = self.read();
         let mut dated = alarms::open(&tx)?;
         dated.extend(streams::gap_alarms(&tx, GAP_ALARMS_MAX)?);
-        dated.extend(link.alarms.iter().map(|(at, sentence)| (at.as_microsecond(), sentence.clone())));
         dated.sort();
         let mut sentences: Vec<String> = dated.into_iter().map(|(_, sentence)| sentence).collect();
         if tx.own().is_none() && queued > 0 {

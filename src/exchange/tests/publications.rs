@@ -128,3 +128,16 @@ fn a_hub_that_the_new_roster_suspends_is_closed_and_not_answered() {
     let seen = publish(&mut world, hub, 1, &note);
     assert_eq!(seen, ["append roster 2", "roster 2 in force", "MOD < Goodbye Suspended", "MOD closed"]);
 }
+
+#[test]
+fn a_roster_with_another_origin_is_for_another_log() {
+    let mut world = World::new();
+    let hub = world.open(MOD);
+    let note = next_note(&first_note(), |draft| {
+        draft.log.origin = "bloc.example/log-2".to_owned();
+        draft.log.keys.clear();
+    });
+    let seen = publish(&mut world, hub, 1, &note);
+    assert!(seen.len() == 1 && seen[0].starts_with("MOD < NotValid 1"), "{seen:?}");
+    assert_eq!(world.exchange.roster().unwrap().version(), 1);
+}

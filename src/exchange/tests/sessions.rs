@@ -302,3 +302,16 @@ fn a_suspended_party_is_refused_until_the_roster_lifts_it() {
     world.input(Input::RosterOffered { note: lifted });
     world.open(IDN);
 }
+
+#[test]
+fn a_desk_that_says_the_log_is_behind_is_told_to_the_operator_once_its_session_is_open() {
+    let code = GoodbyeCode::LogBehind as u32;
+    let goodbye = || Kind::Goodbye(pb::Goodbye { code, ..pb::Goodbye::default() });
+    let mut world = World::new();
+    let conn = world.connect(IDN);
+    assert_eq!(world.say(conn, goodbye()), ["IDN closed"]);
+    assert!(!world.notices.iter().any(|notice| matches!(notice, Notice::LogBehind { .. })));
+    let conn = world.open(IDN);
+    assert_eq!(world.say(conn, goodbye()), ["IDN closed"]);
+    assert!(world.notices.contains(&Notice::LogBehind { party: IDN.number }));
+}

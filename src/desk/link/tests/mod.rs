@@ -182,6 +182,14 @@ fn facts(roster: Option<Arc<Roster>>) -> Facts {
     }
 }
 
+/// The sentence of the one alarm that goes to the store, and of nothing else.
+fn alarmed(outputs: &[Output]) -> &str {
+    match outputs {
+        [Output::Ask(StoreJob::Alarm { sentence, .. })] => sentence,
+        other => panic!("no alarm alone: {other:?}"),
+    }
+}
+
 /// What ends a session by our own doing: the Goodbye's code, and the reason that a person reads.
 fn ended(outputs: &[Output]) -> (u32, String) {
     match outputs {

@@ -9,6 +9,7 @@ use crate::{
         content::Traffic,
         leaf::{Opening, OpeningKind},
     },
+    roster::PartyNumber,
     session::{hello::VerifiedHello, outbound::Outbound},
     wire::{Precedence, envelope::Envelope, receipt::ReceiptKind},
 };
@@ -93,8 +94,14 @@ fn the_store_hears_what_welcome_says_before_anything_else() {
     bench.connect();
     let welcome = bench.signed_welcome(EXPORTER, RELAY, 1, 1);
     let outputs = bench.frame(Kind::Welcome(welcome));
-    let facts =
-        WelcomeFacts { last_accepted: 0, last_stored: 0, incarnation_known: 1, is_new_incarnation: false };
+    let facts = WelcomeFacts {
+        last_accepted: 0,
+        last_stored: 0,
+        incarnation_known: 1,
+        is_new_incarnation: false,
+        other_roster: None,
+        clock_off_s: None,
+    };
     assert_eq!(outputs.last(), Some(&Output::Ask(StoreJob::Resume(facts))));
     assert_eq!(bench.give(WAKE), []);
 }
@@ -165,7 +172,8 @@ fn a_roster_that_does_not_follow_ours_raises_an_alarm_and_ours_stays() {
     for chunk in bench.world.administrative(20, &other.next_note(|_| ())) {
         forged.extend(bench.frame(Kind::Administrative(chunk)));
     }
-    assert!(matches!(&*forged, [Output::Alarm(text)] if text.contains("ours stays in force")), "{forged:?}");
+    assert!(alarmed(&forged).contains("ours stays in force"));
+    bench.answer(StoreAnswer::Done);
 
     let next = bench.world.next_note(|draft| draft.relay_addresses = vec!["relay.example:443".into()]);
     let mut outputs = Vec::new();
@@ -188,10 +196,7 @@ fn a_roster_that_its_leaf_does_not_name_is_not_taken() {
     for chunk in chunks {
         outputs.extend(bench.frame(Kind::Administrative(chunk)));
     }
-    assert!(
-        matches!(&*outputs, [Output::Alarm(text)] if text.contains("does not name the roster")),
-        "{outputs:?}"
-    );
+    assert!(alarmed(&outputs).contains("does not name the roster"));
 }
 
 #[test]
@@ -256,6 +261,33 @@ fn a_deferred_envelope_holds_all_above_it_until_its_time_and_then_they_go_out_ag
 }
 
 #[test]
+fn a_relay_that_asks_for_no_pause_gets_one_all_the_same() {
+    let (mut bench, submits) = open_with(1..=1);
+    assert_eq!(bench.frame(Kind::Deferred(pb::Deferred { submission: 1, retry_after_ms: 0 })), []);
+    assert_eq!(bench.pass(Duration::from_millis(99)), []);
+    assert_eq!(bench.pass(Duration::from_millis(1)), sent(&submits));
+}
+
+#[test]
+fn a_relay_that_defers_for_a_minute_is_an_alarm_until_it_accepts() {
+    let (mut bench, submits) = open_with(1..=1);
+    let deferred = || Kind::Deferred(pb::Deferred { submission: 1, retry_after_ms: 1_000 });
+    for _ in 0..60 {
+        assert_eq!(bench.frame(deferred()), []);
+        bench.give(Input::Heard);
+        bench.give(Input::Unsent(0));
+        assert_eq!(bench.pass(SECOND), sent(&submits));
+    }
+    assert_eq!(bench.frame(deferred()), [Output::Ask(StoreJob::Defers(true))]);
+    assert_eq!(bench.answer(StoreAnswer::Done), []);
+    bench.give(Input::Heard);
+    bench.pass(SECOND);
+    assert_eq!(bench.frame(deferred()), [], "once is enough");
+    let outputs = bench.frame(Kind::Accepted(accepted(&submits[0], 7)));
+    assert_eq!(outputs, [Output::Ask(StoreJob::Defers(false))]);
+}
+
+#[test]
 fn accepted_goes_to_the_store_and_a_repetition_does_not() {
     let (mut bench, submits) = open_with(1..=2);
     let answer = accepted(&submits[1], 40);
@@ -276,24 +308,39 @@ fn accepted_for_another_envelope_is_not_believed() {
     assert!(reason.contains("another envelope was accepted under this number"), "{reason}");
 }
 
+fn refusal(world: &World, signer: PartyNumber, submit: &SealedSubmit) -> pb::Refused {
+    let mut item = item(ReceiptKind::Refused, RELAY, IDN);
+    item.reason = 9;
+    item.envelopes = vec![(hash_of(&submit.submit), Position::NONE)];
+    let receipt = world.receipt(signer, &item, 0);
+    pb::Refused {
+        submission: submit.number,
+        envelope_hash: Bytes::copy_from_slice(hash_of(&submit.submit).0.as_bytes()),
+        code: 9,
+        sentence: "topic".into(),
+        item: receipt.item,
+        proof: receipt.proof,
+        recorded: false,
+        ..pb::Refused::default()
+    }
+}
+
+#[test]
+fn a_refusal_without_a_number_is_about_the_envelope_that_its_hash_names() {
+    let (mut bench, submits) = open_with(1..=2);
+    let named = refusal(&bench.world, RELAY, &submits[1]);
+    let numberless = pb::Refused { submission: 0, ..named.clone() };
+    let outputs = bench.frame(Kind::Refused(numberless.clone()));
+    assert_eq!(outputs, [Output::Ask(StoreJob::Refused(vec![named]))]);
+    bench.answer(StoreAnswer::Done);
+    let outputs = bench.answer(StoreAnswer::Sealed { submits: Vec::new(), more: false });
+    assert_eq!(outputs, []);
+    let outputs = bench.frame(Kind::Refused(numberless));
+    assert!(alarmed(&outputs).contains("that this desk did not send"), "nothing of that name waits any more");
+}
+
 #[test]
 fn a_refusal_counts_only_with_the_relays_signature_and_sealing_goes_on_after_it() {
-    let refusal = |world: &World, signer, submit: &SealedSubmit| {
-        let mut item = item(ReceiptKind::Refused, RELAY, IDN);
-        item.reason = 9;
-        item.envelopes = vec![(hash_of(&submit.submit), Position::NONE)];
-        let receipt = world.receipt(signer, &item, 0);
-        pb::Refused {
-            submission: submit.number,
-            envelope_hash: Bytes::copy_from_slice(hash_of(&submit.submit).0.as_bytes()),
-            code: 9,
-            sentence: "topic".into(),
-            item: receipt.item,
-            proof: receipt.proof,
-            recorded: false,
-            ..pb::Refused::default()
-        }
-    };
     let (mut bench, submits) = open_with(1..=1);
     let refused = refusal(&bench.world, RELAY, &submits[0]);
     assert_eq!(bench.frame(Kind::Refused(refused.clone())), [Output::Ask(StoreJob::Refused(vec![refused]))]);
@@ -417,7 +464,8 @@ fn what_proves_nothing_raises_an_alarm_and_does_not_stop_what_follows() {
     let mut bench = Bench::open();
     let forged = bench.world.receipt(IDN, &item(ReceiptKind::Delivered, MOD, MOD), 80);
     let outputs = bench.frame(Kind::Receipt(forged));
-    assert!(matches!(&*outputs, [Output::Alarm(text)] if text.contains("position 80")), "{outputs:?}");
+    assert!(alarmed(&outputs).contains("position 80"));
+    bench.answer(StoreAnswer::Done);
     let misrouted = bench.world.deliver(MOD, &bench.world.core(MOD, RELAY, 1), 81);
     let outputs = bench.frame(Kind::Deliver(misrouted));
     let confirm = pb::Confirm { position: 80 };
@@ -426,7 +474,8 @@ fn what_proves_nothing_raises_an_alarm_and_does_not_stop_what_follows() {
         Output::Send(Kind::Confirm(confirm)),
         "it is not to come again with every session"
     );
-    assert!(matches!(&outputs[1..], [Output::Alarm(text)] if text.contains("position 81")), "{outputs:?}");
+    assert!(alarmed(&outputs[1..]).contains("position 81"));
+    bench.answer(StoreAnswer::Done);
     let receipt = bench.world.receipt(MOD, &item(ReceiptKind::Read, MOD, MOD), 82);
     let outputs = bench.frame(Kind::Receipt(receipt));
     assert!(matches!(*outputs, [Output::Ask(StoreJob::Receipts(_))]));
@@ -600,11 +649,42 @@ fn stop_while_connecting_or_waiting_ends_at_once() {
 }
 
 #[test]
-fn a_clock_that_differs_is_named() {
+fn a_clock_and_a_roster_that_differ_are_told_to_the_store() {
     let mut bench = Bench::new();
     bench.connect();
     let mut welcome = bench.signed_welcome(EXPORTER, RELAY, 8, 1 << 16);
     welcome.time_us += 7_200_000_000;
+    welcome.roster_version = 9;
     let outputs = bench.frame(Kind::Welcome(welcome));
-    assert!(matches!(&outputs[0], Output::Alarm(text) if text.contains("differ by 7200 s")), "{outputs:?}");
+    let Some(Output::Ask(StoreJob::Resume(facts))) = outputs.last() else { panic!("{outputs:?}") };
+    assert_eq!((facts.clock_off_s, facts.other_roster), (Some(7_200), Some(9)));
+}
+
+#[test]
+fn a_relay_that_lost_its_log_is_told_and_asked_ever_less_often() {
+    let mut bench = Bench::new();
+    let mut waits = Vec::new();
+    for _ in 0..10 {
+        bench.connect();
+        bench.welcome(8, 1 << 16);
+        let (code, reason) = ended(&bench.answer(StoreAnswer::RelayBehind));
+        assert_eq!(code, pb::GoodbyeCode::LogBehind as u32);
+        assert!(reason.contains("no mail goes out or comes in: telephone the ministry"), "{reason}");
+        bench.give(Input::Lost { reason: "cut".into(), jitter: u64::MAX });
+        let until = bench.machine.poll_timeout().expect("an attempt is due");
+        waits.push((until - bench.now.mono).as_secs());
+        bench.now.mono = until;
+    }
+    assert_eq!(waits, [0, 0, 0, 1, 3, 6, 12, 25, 30, 30]);
+}
+
+#[test]
+fn after_a_new_log_the_next_hello_says_what_is_known_of_it() {
+    let mut bench = Bench::new();
+    bench.connect();
+    bench.welcome(8, 1 << 16);
+    let (code, _) = ended(&bench.answer(StoreAnswer::NewLog));
+    assert_eq!(code, pb::GoodbyeCode::Shutdown as u32);
+    bench.lost();
+    bench.connect();
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     batch::Proof,
+    desk::view::{Progress, Step},
     record::expiry::precedence_from_code,
     wire::{
         EnvelopeHash, Precedence,
@@ -102,7 +103,10 @@ fn the_sender_sees_who_did_not_fetch_it_in_time() {
     idn.store.accepted(vec![accepted(&submits[0], 1)], now()).unwrap();
     idn.store.receipts(vec![expired(&bloc, &submits[0], 1, 6)], now()).unwrap();
     let outgoing = idn.store.outbox(10).unwrap().pop().unwrap();
-    let reason = outgoing.addressees[0].set_aside_reason.as_deref();
-    assert_eq!(reason, Some("expired at the relay before it was fetched"));
+    let mod_ = &outgoing.addressees[0];
+    assert_eq!((&mod_.set_aside_at, &mod_.set_aside_reason, &mod_.delivered_at), (&None, &None, &None));
+    assert_eq!(mod_.expired_at.as_deref(), Some("2026-09-21T14:13:20Z"));
+    assert_eq!(outgoing.progress(Step::Delivered), Progress::Never);
+    assert_eq!(idn.status().undelivered, 0, "it waits for nobody any more");
     assert!(idn.status().alarms[0].contains("expired before MOD"));
 }

@@ -4,6 +4,7 @@ mod expired;
 mod addressing;
 mod inbox;
 mod kills;
+mod logs;
 mod opening;
 mod orders;
 mod outbox;
@@ -11,6 +12,7 @@ mod receipts;
 mod restored;
 mod rotation;
 mod sealing;
+mod upgrade;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -25,6 +27,7 @@ use crate::{
     keys::SigningKey,
     merkle::{Hash, sha256},
     note::{Note, Vkey},
+    record::leaf::{Opening, OpeningKind},
     roster::{
         BundleFormat, LabelPolicy, Party, PartyNumber, RosterDraft, RosterKeys, Topic, verify_first,
         verify_next,
@@ -144,6 +147,22 @@ impl Bloc {
         }
     }
 
+    /// The relay's answer to a Stored frame.
+    fn stored_at(&self, stored: &pb::Stored, from: &str, position: u64) -> pb::StoredAt {
+        let key = self.sign(from).public();
+        let hash = VerifiedReceipts::verify(stored.clone(), DOMAIN, &key).unwrap().root();
+        let opening = Opening { kind: OpeningKind::Receipts, log_time_us: 1, roster_version: 1, hash };
+        let (salt, opening) = (Bytes::from_static(&[7; 32]), Bytes::copy_from_slice(&opening.encode()));
+        pb::StoredAt { number: stored.number, position, salt, opening }
+    }
+
+    /// Signs all that a desk owes in one frame, which the relay takes at this position.
+    fn settle(&self, desk: &mut Desk, position: u64) -> pb::Stored {
+        let stored = desk.store.make_stored(self.sign(desk.code), now()).unwrap().unwrap();
+        desk.store.stored_at(&self.stored_at(&stored, desk.code, position), now()).unwrap();
+        stored
+    }
+
     /// The receipts of a Stored frame, with their signature verified.
     fn receipts(&self, stored: pb::Stored, from: &str, position: u64) -> Vec<ReceivedReceipt> {
         let key = self.sign(from).public();
@@ -221,7 +240,22 @@ fn signed(key: &SigningKey, draft: &RosterDraft) -> Vec<u8> {
 
 /// What Welcome says to the first incarnation of a store.
 fn welcome_facts(last_accepted: u64, last_stored: u64) -> WelcomeFacts {
-    WelcomeFacts { last_accepted, last_stored, incarnation_known: 1, is_new_incarnation: false }
+    WelcomeFacts {
+        last_accepted,
+        last_stored,
+        incarnation_known: 1,
+        is_new_incarnation: false,
+        other_roster: None,
+        clock_off_s: None,
+    }
+}
+
+/// What a Welcome has the desk send again.
+fn resent(resumption: Result<Resumption, StoreError>) -> Resend {
+    match resumption.unwrap() {
+        Resumption::GoesOn(resend) => resend,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A dispatch about a vessel.

@@ -107,6 +107,47 @@ fn an_alarm_stays_until_it_is_taken_and_comes_back_when_raised_again() {
 }
 
 #[test]
+fn an_alarm_is_over_by_a_persons_word_or_with_its_cause_and_the_store_remembers_which() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    desk.store
+        .raise_alarm("relay-receipt", "a receipt that proves nothing: tell the ministry", now())
+        .unwrap();
+    desk.store.relay_defers(true, now()).unwrap();
+    desk.store.take_alarm("relay-defers", "Sari", after(1)).unwrap();
+    desk.store.relay_defers(true, after(2)).unwrap();
+    let mut desk = desk.killed(&bloc);
+    let defers = desk.store.alarms().unwrap().remove(0);
+    assert_eq!((defers.key.as_str(), defers.taken_by.as_str()), ("relay-defers", "Sari"), "still hers");
+    assert_eq!(desk.status().alarms, ["a receipt that proves nothing: tell the ministry"]);
+    let closed = desk.store.close_alarm("relay-receipt", "Budi", after(3)).unwrap();
+    assert_eq!(closed.closed_by, "Budi");
+    assert_eq!(desk.store.close_alarm("relay-receipt", "Sari", after(9)).unwrap(), closed);
+    desk.store.relay_defers(false, after(4)).unwrap();
+    let desk = &mut desk.killed(&bloc);
+    let closed =
+        desk.store.alarms().unwrap().into_iter().map(|alarm| (alarm.closed_at.is_some(), alarm.closed_by));
+    assert_eq!(closed.collect::<Vec<_>>(), [(true, String::new()), (true, "Budi".to_owned())]);
+    assert!(desk.status().alarms.is_empty());
+    desk.store.relay_defers(true, after(5)).unwrap();
+    assert_eq!(desk.status().alarms.len(), 1, "what begins again is nobody's");
+    assert!(matches!(desk.store.close_alarm("none", "", now()), Err(DeskError::UnknownAlarm { .. })));
+}
+
+#[test]
+fn what_a_welcome_says_of_clock_and_roster_is_an_alarm_as_long_as_it_is_so() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let facts = WelcomeFacts { clock_off_s: Some(7_200), other_roster: Some(9), ..welcome_facts(0, 0) };
+    resent(desk.store.welcome(facts, bloc.sign("IDN"), now()));
+    let mut desk = desk.killed(&bloc);
+    let shown = desk.status().alarms.join("; ");
+    assert!(shown.contains("differ by 7200 s") && shown.contains("holds roster 9"), "{shown}");
+    resent(desk.store.welcome(welcome_facts(0, 0), bloc.sign("IDN"), now()));
+    assert!(desk.status().alarms.is_empty());
+}
+
+#[test]
 fn a_status_counts_what_waits_by_precedence_and_names_the_oldest() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");

@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     desk::view::{AddresseeState, Mark},
+    record::leaf::{Opening, OpeningKind},
     wire::receipt::{ReceiptKind, SetAsideReason},
 };
 
@@ -110,11 +111,31 @@ fn receipts_are_grouped_and_signed_in_one_batch_and_repeated_byte_for_byte() {
     assert_eq!(summary(1), (ReceiptKind::Delivered, 0, bloc.number("MYS"), 4));
     assert_eq!(summary(2), (ReceiptKind::SetAside, 4, bloc.number("MYS"), 1));
     assert_eq!((items[0].receiptor, items[0].roster_version), (bloc.number("MOD"), 1));
-    let at = pb::StoredAt { number: 1, position: 11, ..pb::StoredAt::default() };
-    hub.store.stored_at(at.clone()).unwrap();
-    hub.store.stored_at(at).unwrap();
+    let at = bloc.stored_at(&stored, "MOD", 11);
+    hub.store.stored_at(&at, now()).unwrap();
+    hub.store.stored_at(&at, now()).unwrap();
     assert!(hub.store.unanswered_stored().unwrap().is_empty());
     assert_eq!(hub.status().receipts_waiting, 0);
+}
+
+#[test]
+fn an_answer_that_names_other_receipts_than_were_signed_is_an_alarm_and_no_answer() {
+    let mut exchange = Exchange::new();
+    exchange.deliver();
+    let stored = exchange.hub.store.make_stored(exchange.bloc.sign("MOD"), now()).unwrap().unwrap();
+    let sound = exchange.bloc.stored_at(&stored, "MOD", 8);
+    let of_another_kind = Opening { kind: OpeningKind::Envelope, ..Opening::decode(&sound.opening).unwrap() };
+    let other_root = Opening { hash: Hash([9; 32]), ..Opening::decode(&sound.opening).unwrap() };
+    for opening in
+        [Bytes::new(), of_another_kind.encode().to_vec().into(), other_root.encode().to_vec().into()]
+    {
+        let lie = pb::StoredAt { opening, ..sound.clone() };
+        exchange.hub.store.stored_at(&lie, now()).unwrap();
+        assert_eq!(exchange.hub.store.unanswered_stored().unwrap(), std::slice::from_ref(&stored));
+        assert!(exchange.hub.status().alarms[0].contains("logged other receipts"));
+    }
+    exchange.hub.store.stored_at(&sound, now()).unwrap();
+    assert!(exchange.hub.store.unanswered_stored().unwrap().is_empty());
 }
 
 #[test]

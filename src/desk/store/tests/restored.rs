@@ -5,7 +5,8 @@ use crate::desk::view::Mark;
 
 /// What Welcome says once the store has taken a new incarnation.
 fn welcome_again(last_accepted: u64, last_stored: u64, incarnation_known: u32) -> WelcomeFacts {
-    WelcomeFacts { last_accepted, last_stored, incarnation_known, is_new_incarnation: true }
+    let facts = welcome_facts(last_accepted, last_stored);
+    WelcomeFacts { incarnation_known, is_new_incarnation: true, ..facts }
 }
 
 #[test]
@@ -14,11 +15,12 @@ fn a_relay_that_is_ahead_makes_the_store_begin_again_with_the_next_incarnation()
     for (last_accepted, last_stored) in [(7, 0), (0, 3), (7, 3)] {
         let mut desk = bloc.desk("IDN");
         let facts = welcome_facts(last_accepted, last_stored);
-        assert_eq!(desk.store.welcome(facts, bloc.sign("IDN"), now()).unwrap(), None);
+        let resumption = desk.store.welcome(facts, bloc.sign("IDN"), now()).unwrap();
+        assert_eq!(resumption, Resumption::Restored);
         assert!(desk.status().alarms[0].contains("restored from a backup"));
         assert_eq!(desk.store.facts().unwrap().incarnation, 2);
         let facts = welcome_again(last_accepted, last_stored, 2);
-        assert!(desk.store.welcome(facts, bloc.sign("IDN"), now()).unwrap().is_some());
+        resent(desk.store.welcome(facts, bloc.sign("IDN"), now()));
         assert_eq!(desk.store.facts().unwrap().incarnation, 2, "once is enough");
         desk.send(dispatch("MOD", "routine", "x"));
         assert_eq!(bloc.seal(&mut desk)[0].number, last_accepted + 1, "a number is never used again");
@@ -30,8 +32,8 @@ fn a_store_that_was_replaced_takes_one_incarnation_and_the_relays_numbers() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
     desk.store.set_incarnation(4).unwrap();
-    let resend = desk.store.welcome(welcome_again(7, 3, 4), bloc.sign("IDN"), now()).unwrap();
-    assert_eq!(resend, Some(Resend::default()));
+    let resend = desk.store.welcome(welcome_again(7, 3, 4), bloc.sign("IDN"), now());
+    assert_eq!(resent(resend), Resend::default());
     let facts = desk.store.facts().unwrap();
     assert_eq!((facts.incarnation, facts.last_submission, facts.last_stored), (4, 7, 3));
     assert!(desk.status().alarms[0].contains("or replaced"));
@@ -52,8 +54,8 @@ fn receipts_that_nobody_answered_go_out_under_numbers_that_no_other_copy_used() 
     for (last_stored, number) in [(5, 6), (0, 1)] {
         let mut hub = hub.copied(&bloc);
         hub.store.set_incarnation(2).unwrap();
-        let resend = hub.store.welcome(welcome_again(0, last_stored, 2), bloc.sign("MOD"), now()).unwrap();
-        assert!(resend.unwrap().stored.is_empty());
+        let resend = hub.store.welcome(welcome_again(0, last_stored, 2), bloc.sign("MOD"), now());
+        assert!(resent(resend).stored.is_empty());
         let after = hub.store.make_stored(bloc.sign("MOD"), now()).unwrap().unwrap();
         assert_eq!((after.number, after.count), (number, before.count));
         let items = |stored: &pb::Stored| {
@@ -75,8 +77,9 @@ fn a_dispatch_that_the_lost_store_had_sent_is_shown_once_and_its_peer_is_told_of
     let mut restored = idn.copied(&bloc);
     let lost = bloc.seal(&mut idn).remove(0);
     hub.store.deliver(vec![bloc.delivery(&lost, "MOD", 7)], now()).unwrap();
-    assert_eq!(restored.store.welcome(welcome_facts(1, 0), bloc.sign("IDN"), now()).unwrap(), None);
-    restored.store.welcome(welcome_again(1, 0, 2), bloc.sign("IDN"), now()).unwrap().unwrap();
+    let resumption = restored.store.welcome(welcome_facts(1, 0), bloc.sign("IDN"), now()).unwrap();
+    assert_eq!(resumption, Resumption::Restored);
+    resent(restored.store.welcome(welcome_again(1, 0, 2), bloc.sign("IDN"), now()));
     let again = bloc.seal(&mut restored).remove(0);
     restored.send(dispatch("MOD", "routine", "Written since"));
     let next = bloc.seal(&mut restored).remove(0);

@@ -23,7 +23,7 @@ fn envelopes_keep_number_and_name_and_get_the_new_keys_signature() {
     }
     let sealed = [bloc.seal(&mut desk), bloc.seal(&mut desk)].concat();
     let new = rotate(&bloc, &mut desk);
-    let again = desk.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().submits;
+    let again = resent(desk.store.welcome(welcome_facts(0, 0), &new, now())).submits;
     assert_eq!(again.len(), 70);
     let mut verifier = Verifier::new(4);
     for (before, after) in sealed.iter().zip(&again) {
@@ -32,7 +32,7 @@ fn envelopes_keep_number_and_name_and_get_the_new_keys_signature() {
     }
     assert_eq!(verifier.signatures_verified(), 2, "in batches of at most 64");
     assert_eq!(desk.store.unanswered().unwrap(), again, "durable as they go out");
-    assert_eq!(desk.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().submits, again);
+    assert_eq!(resent(desk.store.welcome(welcome_facts(0, 0), &new, now())).submits, again);
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_stored_frame_keeps_number_and_items_and_gets_the_new_keys_signature() {
     hub.store.deliver(vec![bloc.delivery(&submit, "MOD", 7)], now()).unwrap();
     let before = hub.store.make_stored(bloc.sign("MOD"), now()).unwrap().unwrap();
     let new = rotate(&bloc, &mut hub);
-    let after = hub.store.welcome(welcome_facts(0, 0), &new, now()).unwrap().unwrap().stored;
+    let after = resent(hub.store.welcome(welcome_facts(0, 0), &new, now())).stored;
     assert_eq!((&after[0].items, after[0].number), (&before.items, before.number));
     VerifiedReceipts::verify(after[0].clone(), DOMAIN, &new.public()).unwrap();
     assert_eq!(hub.store.unanswered_stored().unwrap(), after, "durable as it goes out");
@@ -58,11 +58,11 @@ fn with_the_same_key_the_same_bytes_go_out() {
     idn.send(dispatch("MOD", "routine", "2"));
     let sealed = bloc.seal(&mut idn);
     idn.store.accepted(vec![accepted(&sealed[0], 7)], now()).unwrap();
-    let again = idn.store.welcome(welcome_facts(0, 0), bloc.sign("IDN"), now()).unwrap().unwrap();
+    let again = resent(idn.store.welcome(welcome_facts(1, 0), bloc.sign("IDN"), now()));
     assert_eq!(again.submits, sealed[1..], "also where the rest of the batch was answered");
     hub.store.deliver(vec![bloc.delivery(&sealed[0], "MOD", 7)], now()).unwrap();
     let stored = hub.store.make_stored(bloc.sign("MOD"), now()).unwrap().unwrap();
-    let again = hub.store.welcome(welcome_facts(0, 0), bloc.sign("MOD"), now()).unwrap().unwrap();
+    let again = resent(hub.store.welcome(welcome_facts(0, 0), bloc.sign("MOD"), now()));
     assert_eq!(again.stored, [stored]);
 }
 

@@ -78,7 +78,7 @@ fn the_same_bytes_go_out_again_after_a_kill() {
     let mut desk = desk.killed(&bloc);
     assert_eq!(desk.store.unanswered().unwrap(), sealed);
     let facts = welcome_facts(0, 0);
-    assert_eq!(desk.store.welcome(facts, bloc.sign("IDN"), now()).unwrap().unwrap().submits, sealed);
+    assert_eq!(resent(desk.store.welcome(facts, bloc.sign("IDN"), now())).submits, sealed);
     assert!(bloc.seal(&mut desk).is_empty(), "nothing is sealed a second time");
     assert!(desk.status().alarms.is_empty());
 }
@@ -268,9 +268,30 @@ fn a_relay_that_lost_what_it_accepted_is_an_alarm() {
     desk.send(dispatch("MOD", "routine", "x"));
     let sealed = bloc.seal(&mut desk);
     desk.store.accepted(vec![accepted(&sealed[0], 5)], now()).unwrap();
-    let facts = welcome_facts(0, 0);
-    desk.store.welcome(facts, bloc.sign("IDN"), now()).unwrap();
-    assert!(desk.status().alarms[0].contains("the relay has lost"));
+    for _ in 0..2 {
+        let resumption = desk.store.welcome(welcome_facts(0, 0), bloc.sign("IDN"), now()).unwrap();
+        assert_eq!(resumption, Resumption::RelayBehind);
+        let alarms = desk.status().alarms;
+        assert_eq!(alarms.len(), 1);
+        assert!(
+            alarms[0]
+                .contains("no mail goes out or comes in here until it is mended; telephone the ministry")
+        );
+    }
+    resent(desk.store.welcome(welcome_facts(1, 0), bloc.sign("IDN"), now()));
+    assert!(desk.status().alarms.is_empty(), "the journal is back");
+}
+
+#[test]
+fn a_relay_that_lost_receipts_is_an_alarm_too() {
+    let bloc = Bloc::new();
+    let (mut idn, mut hub) = (bloc.desk("IDN"), bloc.desk("MOD"));
+    idn.send(dispatch("MOD", "routine", "x"));
+    let submit = bloc.seal(&mut idn).remove(0);
+    hub.store.deliver(vec![bloc.delivery(&submit, "MOD", 7)], now()).unwrap();
+    bloc.settle(&mut hub, 8);
+    let resumption = hub.store.welcome(welcome_facts(0, 0), bloc.sign("MOD"), now()).unwrap();
+    assert_eq!(resumption, Resumption::RelayBehind);
 }
 
 #[test]

@@ -1,0 +1,62 @@
+//! What of a link outlives its sessions: by what it verifies, and what waits to be carried out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use crate::{
+    batch,
+    desk::link::{
+        jobs::StoreJob,
+        machine::{Output, Setup},
+        verify::Judge,
+    },
+    roster::{PartyNumber, Roster, SignKeys},
+    session::window::Credit,
+    wire::{pb, pb::frame::Kind},
+};
+
+/// What outlives a session.
+pub(super) struct Known {
+    pub(super) setup: Setup,
+    /// The newest roster, verified.
+    pub(super) roster: Option<Arc<Roster>>,
+    /// The sign keys under it and those before it.
+    pub(super) keys: Arc<SignKeys>,
+    pub(super) verifier: batch::Verifier,
+    /// Whether the store took a new incarnation and no Welcome has come since.
+    pub(super) is_new_incarnation: bool,
+    /// Jobs that belong to no session.
+    pub(super) jobs: VecDeque<StoreJob>,
+    /// Alarms that the store has not been given yet, by key.
+    pub(super) alarms: BTreeMap<String, String>,
+    /// What is to be carried out, in order.
+    pub(super) outputs: VecDeque<Output>,
+}
+
+/// Alarms of different keys that wait for the store. Reached: further ones are not raised until it has taken some.
+const ALARMS_WAITING_MAX: usize = 64;
+
+impl Known {
+    pub(super) fn send(&mut self, frame: Kind) {
+        self.outputs.push_back(Output::Send(frame));
+    }
+
+    pub(super) fn grant(&mut self, total: Credit) {
+        self.send(Kind::Credit(pb::Credit { envelopes: total.envelopes, bytes: total.bytes }));
+    }
+
+    /// Something that a person must see. The sentence holds codes and numbers, never a peer's text.
+    pub(super) fn alarm(&mut self, key: &str, sentence: String) {
+        if self.alarms.len() < ALARMS_WAITING_MAX || self.alarms.contains_key(key) {
+            self.alarms.insert(key.to_owned(), sentence);
+        }
+    }
+
+    /// What to verify by in an open session.
+    pub(super) fn judge(&mut self, own: PartyNumber) -> Judge<'_> {
+        let roster = self.roster.as_deref().expect("a session opens only with a roster");
+        Judge { roster, keys: &self.keys, own, verifier: &mut self.verifier }
+    }
+}
