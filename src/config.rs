@@ -91,6 +91,8 @@ settings! {
         roster: Option<PathBuf> = None;
         /// Unix socket on which this box's programs reach the desk; made with mode 0660.
         socket: PathBuf = "/run/pouch/desk.sock".into();
+        /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9465"; off without it. It has no password: keep it on this machine.
+        admin: Option<SocketAddr> = None;
         /// Whether the desk may use plain X25519 with a relay that lacks post-quantum key exchange. An alarm warns of it.
         allow_x25519: bool = false;
     }

@@ -31,6 +31,7 @@ pub mod alarms;
 pub mod socket;
 pub mod tiles;
 pub mod exposition;
+pub mod probes;
 pub mod relay;
 
 // The ends: the only code that can read a dispatch.

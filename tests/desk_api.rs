@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use pouch::alarms::Alarms;
+use pouch::batch::PublicKey;
 use pouch::desk::api;
 use pouch::desk::client::{ClientError, DeskClient};
 use pouch::desk::handle::DeskHandle;
+use pouch::desk::probed::ProbedDesk;
 use pouch::desk::status::LinkStatus;
-use pouch::desk::store::{Room, Store, StoreThread};
+use pouch::desk::store::{Room, Store, StoreError, StoreThread};
 use pouch::desk::view::{
     ApiError, Cursor, InboxFilter, LIST_MAX, Mark, NewDispatch, Outgoing, REQUEST_BYTES_MAX, Step,
 };
 use pouch::keys::SigningKey;
 use pouch::pki::{example_parties, make_example};
+use pouch::probes;
 use pouch::socket;
 use pouch::wire::pb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -40,6 +44,11 @@ struct Served {
 
 impl Served {
     async fn start() -> Served {
+        Served::signing_with(None).await
+    }
+
+    /// The same, whose sign key has this public half.
+    async fn signing_with(signs: Option<PublicKey>) -> Served {
         let folder = tempfile::tempdir().unwrap();
         let parties = example_parties();
         let example = make_example(&folder.path().join("pki"), &parties, &[], SystemTime::now()).unwrap();
@@ -52,11 +61,21 @@ impl Served {
         let (store, _thread) = StoreThread::start(store).unwrap();
         let link = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
         let handle = DeskHandle::new(store.clone(), link.subscribe());
+        let sign = Arc::new(SigningKey::load(&own_folder.join("sign.key")).unwrap());
+        let (id, started) = (own.id.clone(), Timestamp::now());
+        let probed = ProbedDesk {
+            handle: handle.clone(),
+            id,
+            sign: signs.unwrap_or(sign.public()),
+            alarms: Alarms::default(),
+            started,
+        };
+        let routes = probes::routes(Arc::new(probed));
 
         let path = folder.path().join("desk.sock");
         let (stop, stopped) = watch::channel(false);
-        let server = tokio::spawn(api::serve(socket::bind(&path).unwrap(), path.clone(), handle, stopped));
-        let sign = Arc::new(SigningKey::load(&own_folder.join("sign.key")).unwrap());
+        let server =
+            tokio::spawn(api::serve(socket::bind(&path).unwrap(), path.clone(), handle, routes, stopped));
         Served { client: DeskClient::new(path), store, sign, stop, server, _link: link, _folder: folder }
     }
 
@@ -78,6 +97,12 @@ impl Served {
 
     /// One request as `curl` would write it; the status line and the error that answers it.
     async fn raw(&self, line: &str, body: &str) -> (String, ApiError) {
+        let (head, body) = self.curl(line, body).await;
+        (head, serde_json::from_str(&body).unwrap())
+    }
+
+    /// The status line and the body that answer a request.
+    async fn curl(&self, line: &str, body: &str) -> (String, String) {
         let length = body.len();
         let head =
             format!("{line} HTTP/1.1\r\nHost: desk\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
@@ -89,7 +114,7 @@ impl Served {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(written.is_ok() || body.len() > REQUEST_BYTES_MAX);
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.lines().next().unwrap().to_owned(), serde_json::from_str(body).unwrap())
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
     }
 }
 
@@ -274,4 +299,49 @@ async fn a_shutdown_removes_the_socket_and_ends_with_a_wait_under_way() {
         timeout(SOON, waiting).await.expect("the wait ends with the server").unwrap(),
         Ok(Outgoing { .. }) | Err(ClientError::Unreachable { .. } | ClientError::Broken(_))
     ));
+}
+
+#[tokio::test]
+async fn a_desk_without_contact_is_alive_and_ready_and_its_metrics_name_nobody() {
+    let served = Served::start().await;
+    served.client.send(&to("MOD")).await.unwrap();
+    let get = async |target: &str| served.curl(&format!("GET {target}"), "").await;
+    assert_eq!(get("/livez").await, ("HTTP/1.1 200 OK".to_owned(), "alive\n".to_owned()));
+    assert_eq!(get("/readyz").await, ("HTTP/1.1 200 OK".to_owned(), "ready\n".to_owned()));
+    let (_, text) = get("/metrics").await;
+    for line in [
+        "pouch_desk_ready 1",
+        "pouch_desk_in_contact 0",
+        "pouch_desk_outbox_dispatches{precedence=\"routine\"} 1",
+        "pouch_desk_roster_version 1",
+        "pouch_desk_alarm{kind=\"certificate\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    }
+    for secret in ["Unlit", "MOD", "IDN", "Indonesia", "maritime", "example"] {
+        assert!(!text.contains(secret), "{secret} is in the metrics");
+    }
+}
+
+#[tokio::test]
+async fn a_desk_whose_key_is_not_the_rosters_is_not_ready_and_says_why() {
+    let served = Served::signing_with(Some(SigningKey::generate().unwrap().public())).await;
+    let (head, body) = served.curl("GET /readyz", "").await;
+    assert_eq!(head, "HTTP/1.1 503 Service Unavailable");
+    assert!(
+        body.contains("does not name spiffe://") && body.ends_with("have the roster corrected\n"),
+        "{body}"
+    );
+    assert!(served.curl("GET /metrics", "").await.1.contains("\npouch_desk_ready 0\n"));
+}
+
+#[tokio::test]
+async fn a_desk_whose_store_is_gone_is_alive_and_not_ready() {
+    let served = Served::start().await;
+    served.store.call(|_| Err::<(), _>(StoreError::Stopped)).await.unwrap_err();
+    served.store.stopped().await;
+    assert_eq!(served.curl("GET /livez", "").await.1, "alive\n");
+    let (head, body) = served.curl("GET /readyz", "").await;
+    assert_eq!(head, "HTTP/1.1 503 Service Unavailable");
+    assert!(body.starts_with("the store does not answer"), "{body}");
 }

@@ -32,16 +32,17 @@ use crate::desk::view::{
 };
 use crate::limits::{API_CALL_TIME_MAX, ROSTER_BYTES_MAX};
 
-/// Serves the API until `shutdown` turns true; then the socket's file goes, long polls answer at
+/// Serves the API and `probes` until `shutdown` turns true; then the socket's file goes, long polls answer at
 /// once, and calls under way are finished.
 pub async fn serve(
     listener: UnixListener,
     socket: PathBuf,
     desk: DeskHandle,
+    probes: Router,
     shutdown: watch::Receiver<bool>,
 ) -> std::io::Result<()> {
     let mut ending = shutdown.clone();
-    let app = router(Api { desk, shutdown }).into_make_service_with_connect_info::<Caller>();
+    let app = router(Api { desk, shutdown }).merge(probes).into_make_service_with_connect_info::<Caller>();
     let until = async move {
         // A sender that is gone means the same as one that says so.
         match ending.wait_for(|over| *over).await {

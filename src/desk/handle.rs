@@ -38,6 +38,11 @@ impl DeskHandle {
         &self.store
     }
 
+    /// How the link stands.
+    pub(super) fn link(&self) -> LinkStatus {
+        self.link.borrow().clone()
+    }
+
     pub(super) fn link_requests(&self) -> Option<&mpsc::Sender<Asked>> {
         self.requests.as_ref()
     }

@@ -11,5 +11,6 @@ pub mod link;
 pub mod ministry;
 mod events;
 pub mod api;
+pub mod probed;
 mod reload;
 pub mod run;

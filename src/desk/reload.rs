@@ -129,6 +129,7 @@ impl Reloader {
         let changed = [
             ("dir", old.dir != new.dir),
             ("relays", old.relays != new.relays),
+            ("admin", old.admin != new.admin),
             ("socket", old.socket != new.socket),
             ("log", old.log != new.log),
             ("trust", config::trust_bundle(&new.trust).is_ok_and(|trust| trust != self.trust)),

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -20,6 +21,7 @@ use crate::{
             machine::Setup,
             shell::{self, Edges},
         },
+        probed::ProbedDesk,
         reload::{self, Reloader},
         status::LinkStatus,
         store::{Store, StoreError, StoreThread},
@@ -27,6 +29,7 @@ use crate::{
     identity::{Kind, SpiffeId},
     keys::{KeyError, SigningKey},
     limits::Limits,
+    probes::{self, Doors},
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
     socket::{self, SocketError},
@@ -107,6 +110,14 @@ pub enum DeskRunError {
     /// The API's socket cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The address for probes cannot be listened on.
+    #[error("cannot listen on {address}: {source}; set `admin` to an address of this machine that is free")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The store cannot be opened, or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -135,6 +146,7 @@ impl DeskRunError {
             | DeskRunError::OtherDomain { .. }
             | DeskRunError::RosterFile { .. }
             | DeskRunError::Roster { .. }
+            | DeskRunError::Listen { .. }
             | DeskRunError::Socket(SocketError::Occupied(_) | SocketError::Io { .. }) => 78,
         }
     }
@@ -166,11 +178,22 @@ pub async fn run(
     let (store, thread) = StoreThread::start(store).map_err(system("no thread for the store"))?;
     let listener = socket::bind(&config.socket)?;
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
+    let admin = probes::listen(config.admin).await;
+    let admin = admin.map_err(|(address, source)| DeskRunError::Listen { address, source })?;
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let alarms = Alarms::default();
     let reloader = Reloader::new(config.clone(), daemon, trust.clone(), loaded, alarms.clone());
     let handle =
         DeskHandle::new(store.clone(), status.subscribe()).with_requests(asks).with_alarms(alarms.clone());
+    let probed = Arc::new(ProbedDesk {
+        handle: handle.clone(),
+        id: id.clone(),
+        sign: sign.public(),
+        alarms: alarms.clone(),
+        started: Timestamp::now(),
+    });
+    let routes = probes::routes(probed);
+    let doors = Doors { local: None, open: admin.map(|listener| (listener, routes.clone())) };
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
     let limits = Limits::DEFAULT;
@@ -179,13 +202,14 @@ pub async fn run(
     let edges = Edges { addresses, proxy, tls, relay_name, store: store.clone(), status, requests, alarms };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
     let api = async {
-        let served = api::serve(listener, config.socket.clone(), handle, stop.clone()).await;
+        let served = api::serve(listener, config.socket.clone(), handle, routes, stop.clone()).await;
         served.map_err(system("the API's socket failed"))
     };
     service::ready();
     tokio::select! {
         ended = async { tokio::try_join!(link, api) } => { ended?; }
         never = reloader.run(reloads) => match never {},
+        never = probes::serve(doors) => match never {},
         () = store.stopped() => return Err(StoreError::Stopped.into()),
     }
     drop(store);

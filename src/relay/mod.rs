@@ -42,6 +42,7 @@ use crate::{
     journal::{self, Disk, FileDisk, JournalError, Options, Reader, Replayed, Writer},
     keys::{KeyError, SigningKey},
     limits::Limits,
+    probes,
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
     socket::{self, SocketError},
@@ -178,10 +179,9 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     }
     let listener = listen(config.listen).await?;
     let admin_socket = socket::bind(&config.dir.join(status::ADMIN_SOCKET))?;
-    let admin_listener = match config.admin {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let admin_listener = probes::listen(config.admin).await;
+    let admin_listener =
+        admin_listener.map_err(|(address, source)| RelayError::Listen { address, source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, trust_domain = %bundle.trust_domain, "relay listens");
     }
@@ -197,7 +197,7 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
     let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
     let admin = Admin { id, shared, alarms, vitals, journal, to_engine, started, last };
-    let administering = tokio::spawn(Arc::new(admin).serve(admin_socket, admin_listener));
+    let administering = tokio::spawn(probes::serve(Arc::new(admin).doors(admin_socket, admin_listener)));
     service::ready();
     let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();

@@ -7,21 +7,18 @@
 mod metrics;
 mod status;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use axum::{
     Json, Router,
     extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
 };
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener},
-    sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    net::{TcpListener, UnixListener},
+    sync::{Mutex, mpsc, oneshot},
     time::{Instant, timeout},
 };
 
@@ -31,10 +28,10 @@ use super::{
 };
 use crate::{
     alarms::Alarms,
-    exposition,
     identity::SpiffeId,
     journal::Vitals,
-    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_REPORT_KEPT, ADMIN_TIME_MAX, ENGINE_ANSWER_TIME_MAX},
+    limits::{ADMIN_REPORT_KEPT, ENGINE_ANSWER_TIME_MAX},
+    probes::{self, Doors, Probed},
 };
 
 /// What answers are made from.
@@ -52,26 +49,11 @@ pub(super) struct Admin {
 }
 
 impl Admin {
-    /// Serves the unix socket and, where there is one, the TCP listener, until it is dropped.
-    pub(super) async fn serve(self: Arc<Self>, unix: UnixListener, tcp: Option<TcpListener>) {
-        let open = Router::new()
-            .route("/metrics", get(metrics))
-            .route("/livez", get(async || "alive\n"))
-            .route("/readyz", get(readiness));
-        let local = open.clone().route("/v1/status", get(status)).with_state(self.clone());
-        let open = open.with_state(self);
-        let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let accepted = tokio::select! {
-                accepted = unix.accept() => accepted.map(|(stream, _)| answer(stream, &local, place)),
-                accepted = accept_tcp(tcp.as_ref()) => accepted.map(|stream| answer(stream, &open, place)),
-            };
-            if let Err(error) = accepted {
-                tracing::warn!(%error, "cannot accept an operator's connection; pausing");
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+    /// What is answered on the unix socket, and what on an address that anybody may reach.
+    pub(super) fn doors(self: Arc<Self>, unix: UnixListener, tcp: Option<TcpListener>) -> Doors {
+        let open = probes::routes(self.clone());
+        let local = open.clone().merge(Router::new().route("/v1/status", get(status)).with_state(self));
+        Doors { local: Some((unix, local)), open: tcp.map(|tcp| (tcp, open)) }
     }
 
     /// The engine's word, at most [`ADMIN_REPORT_KEPT`] old; `None` when it gives none in time.
@@ -91,43 +73,13 @@ impl Admin {
     }
 }
 
-async fn accept_tcp(listener: Option<&TcpListener>) -> io::Result<TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.map(|(stream, _)| stream),
-        None => std::future::pending().await,
+impl Probed for Admin {
+    async fn metrics(&self) -> String {
+        metrics::text(self).await
     }
-}
 
-/// Serves one request on a connection, within a time; its place is free again then.
-fn answer<S>(stream: S, router: &Router, place: OwnedSemaphorePermit)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let service = TowerToHyperService::new(router.clone());
-    tokio::spawn(async move {
-        let mut http = http1::Builder::new();
-        let serving = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
-        match timeout(ADMIN_TIME_MAX, serving).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "an operator's request broke off"),
-            Err(_) => tracing::debug!("an operator's request took too long"),
-        }
-        drop(place);
-    });
-}
-
-/// How long accepting pauses when the system refuses.
-const PAUSE: Duration = Duration::from_millis(200);
-
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let text = metrics::text(&admin).await;
-    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response()
-}
-
-async fn readiness(State(admin): State<Arc<Admin>>) -> Response {
-    match status::not_ready(&admin, admin.report().await.as_deref()) {
-        missing if missing.is_empty() => "ready\n".into_response(),
-        missing => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response(),
+    async fn not_ready(&self) -> Vec<String> {
+        status::not_ready(self, self.report().await.as_deref())
     }
 }
 

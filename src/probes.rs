@@ -1,0 +1,125 @@
+//! What operators and monitoring systems ask of any daemon: is it alive, is it ready, how does it do.
+//!
+//! Answers on the routes made here name nobody, so that an address without passwords may give them.
+
+use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{
+    exposition,
+    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIME_MAX},
+};
+
+/// How long accepting pauses when the system refuses.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A daemon that answers probes.
+pub trait Probed: Send + Sync + 'static {
+    /// All that can be counted now, in Prometheus' text format. No content, subject or name.
+    fn metrics(&self) -> impl Future<Output = String> + Send;
+
+    /// What keeps the daemon from its work, a line each with what to do; empty when it is ready.
+    fn not_ready(&self) -> impl Future<Output = Vec<String>> + Send;
+}
+
+/// `/metrics`, `/livez` and `/readyz` of a daemon. Alive is whoever answers.
+pub fn routes<D: Probed>(daemon: Arc<D>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::<D>))
+        .route("/livez", get(async || "alive\n"))
+        .route("/readyz", get(readiness::<D>))
+        .with_state(daemon)
+}
+
+async fn metrics<D: Probed>(State(daemon): State<Arc<D>>) -> Response {
+    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], daemon.metrics().await).into_response()
+}
+
+async fn readiness<D: Probed>(State(daemon): State<Arc<D>>) -> Response {
+    match daemon.not_ready().await {
+        missing if missing.is_empty() => "ready\n".into_response(),
+        missing => (StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n").into_response(),
+    }
+}
+
+/// Where operators connect, and what is answered there.
+pub struct Doors {
+    /// A socket that the file system guards, with what it answers.
+    pub local: Option<(UnixListener, Router)>,
+    /// An address that anybody may reach, with what names nobody.
+    pub open: Option<(TcpListener, Router)>,
+}
+
+/// Listens on the address of the configuration, where there is one.
+///
+/// # Errors
+/// The address, and what the system says.
+pub async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, (SocketAddr, io::Error)> {
+    match address {
+        Some(address) => TcpListener::bind(address).await.map(Some).map_err(|source| (address, source)),
+        None => Ok(None),
+    }
+}
+
+/// Answers one request a connection, [`ADMIN_CONNECTIONS_MAX`] at once, until it is dropped.
+pub async fn serve(doors: Doors) -> Infallible {
+    let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    loop {
+        let place = places.clone().acquire_owned().await.expect("nobody closes the places");
+        let accepted = tokio::select! {
+            accepted = accept_unix(&doors.local) => accepted.map(|(stream, routes)| answer(stream, routes, place)),
+            accepted = accept_tcp(&doors.open) => accepted.map(|(stream, routes)| answer(stream, routes, place)),
+        };
+        if let Err(error) = accepted {
+            tracing::warn!(%error, "cannot accept an operator's connection; pausing");
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn accept_unix(door: &Option<(UnixListener, Router)>) -> io::Result<(UnixStream, &Router)> {
+    match door {
+        Some((listener, routes)) => listener.accept().await.map(|(stream, _)| (stream, routes)),
+        None => std::future::pending().await,
+    }
+}
+
+async fn accept_tcp(door: &Option<(TcpListener, Router)>) -> io::Result<(TcpStream, &Router)> {
+    match door {
+        Some((listener, routes)) => listener.accept().await.map(|(stream, _)| (stream, routes)),
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves one request on a connection, within a time; its place is free again then.
+fn answer<S>(stream: S, routes: &Router, place: OwnedSemaphorePermit)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = TowerToHyperService::new(routes.clone());
+    tokio::spawn(async move {
+        let mut http = http1::Builder::new();
+        let serving = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
+        match timeout(ADMIN_TIME_MAX, serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "an operator's request broke off"),
+            Err(_) => tracing::debug!("an operator's request took too long"),
+        }
+        drop(place);
+    });
+}
