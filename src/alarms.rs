@@ -27,6 +27,8 @@ pub enum AlarmKind {
     LogBehind,
     /// The machine's clock and the log's time differ; nothing may expire until an operator has accepted it.
     Clock,
+    /// The journal has no room but for receipts: submissions wait.
+    Journal,
     /// The configuration allows plain X25519.
     X25519Allowed,
     /// A session came about by plain X25519.
@@ -35,13 +37,14 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 8] = [
+    pub const ALL: [AlarmKind; 9] = [
         AlarmKind::Certificate,
         AlarmKind::Reload,
         AlarmKind::Roster,
         AlarmKind::Cloned,
         AlarmKind::LogBehind,
         AlarmKind::Clock,
+        AlarmKind::Journal,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
     ];
@@ -55,6 +58,7 @@ impl AlarmKind {
             AlarmKind::Cloned => "cloned",
             AlarmKind::LogBehind => "log-behind",
             AlarmKind::Clock => "clock",
+            AlarmKind::Journal => "journal",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
         }

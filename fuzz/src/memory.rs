@@ -105,6 +105,11 @@ impl SegmentFile for MemoryFile {
         Ok(())
     }
 
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        lock(&self.0).truncate(usize::try_from(bytes).map_err(|_| ErrorKind::InvalidInput)?);
+        Ok(())
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

@@ -61,6 +61,11 @@ pub enum ReplayError {
         "the base before position {0} does not fit the records before it; restore the journal from a backup"
     )]
     Base(Position),
+    /// Another version of pouch wrote the base.
+    #[error(
+        "a base of version {0} before position {1}, unknown to this version: start the version that wrote it"
+    )]
+    BaseVersion(u8, Position),
     /// The first base cannot be read.
     #[error("the base that the journal begins with: {0}; restore the journal from a backup")]
     FirstBase(Malformed),

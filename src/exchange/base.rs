@@ -53,13 +53,14 @@ impl Exchange {
     /// position; it is verified from the trust bundle on.
     ///
     /// # Errors
-    /// [`ReplayError::FirstBase`] where it cannot be read, [`ReplayError::Roster`], and those of `note`.
+    /// [`ReplayError::BaseVersion`], [`ReplayError::FirstBase`] where it cannot be read, [`ReplayError::Roster`], and those of `note`.
     pub fn restore<E: From<ReplayError>>(
         &mut self,
         base: &[u8],
         mut note: impl FnMut(Position) -> Result<Bytes, E>,
     ) -> Result<(), E> {
         let first_base = |source| E::from(ReplayError::FirstBase(source));
+        self.check_version(base)?;
         let mut fields = base;
         let parts = Parts::decode(&mut fields).map_err(first_base)?;
         for (position, leaf, hash) in parts.rosters {
@@ -85,8 +86,9 @@ impl Exchange {
     /// Compares a base met at replay with the state built so far, and takes over what desks had confirmed.
     ///
     /// # Errors
-    /// [`ReplayError::Base`] where they differ: the journal is damaged, or another version wrote it.
+    /// [`ReplayError::BaseVersion`], [`ReplayError::Base`] where they differ: the journal is damaged.
     pub fn replay_base(&mut self, base: &[u8]) -> Result<(), ReplayError> {
+        self.check_version(base)?;
         let differs = || ReplayError::Base(Position(self.tree.size()));
         let mut receipts = base.strip_prefix(self.base_of_records().as_slice()).ok_or_else(differs)?;
         let taken = Router::decode_receipts(&mut receipts).map_err(|_| differs())?;
@@ -95,6 +97,16 @@ impl Exchange {
         }
         self.router.take_receipts(taken);
         Ok(())
+    }
+
+    /// A base without any bytes is of no version, but cut short.
+    fn check_version(&self, base: &[u8]) -> Result<(), ReplayError> {
+        match base.first() {
+            Some(version) if *version != VERSION => {
+                Err(ReplayError::BaseVersion(*version, Position(self.tree.size())))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn restore_roster(&mut self, position: Position, leaf: Bytes, beside: Bytes) -> Result<(), ReplayError> {
@@ -147,9 +159,7 @@ struct Parts {
 impl Parts {
     fn decode(fields: &mut &[u8]) -> Result<Parts, Malformed> {
         let short = |_: TryGetError| CUT_SHORT;
-        if fields.try_get_u8().map_err(short)? != VERSION {
-            return Err(Malformed::new("the base", "is of another version"));
-        }
+        fields.try_get_u8().map_err(short)?; // the version, which is known
         let position = Position(fields.try_get_u64().map_err(short)?);
         let chain = ChainHead { position, hash: hash(fields)? };
         let last_record_us = fields.try_get_u64().map_err(short)?;

@@ -77,31 +77,76 @@ pub(super) fn spans(names: &[String]) -> Result<(Vec<Span>, u64), JournalError> 
 
 /// Archives a segment that ends where `end` begins, durable when it returns. Doing it twice changes nothing.
 ///
+/// `spare` gives a file that has room already, so that a full disk can be archived too: it is as long as the
+/// segment, and an archive never longer. What is too much of it goes back to the disk, and gives notes their room.
+///
 /// # Errors
 /// [`JournalError::Disk`], [`JournalError::Corrupt`] where the segment does not read back.
-pub(super) fn write(disk: &dyn Disk, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
+pub(super) fn write(
+    disk: &dyn Disk,
+    segment: &OpenSegment,
+    end: Head,
+    spare: impl FnOnce() -> Option<String>,
+) -> Result<(), JournalError> {
     let span = Span { first: segment.header.first.position, end: end.position };
     if span.first == span.end {
         return Ok(());
     }
     let name = span.name();
-    let mut out = PieceWriter::create(disk, &name)?;
+    let mut out = PieceWriter::start(disk, &name, spare)?;
+    let written = write_entries(&mut out, segment, end, span);
+    if written.as_ref().is_err_and(JournalError::is_full) {
+        // What is there of it takes the room that others wait for.
+        disk.remove(&out.preparing).map_err(JournalError::disk("remove", &out.preparing))?;
+    }
+    if written? {
+        write_notes(disk, segment, end)?;
+    }
+    out.give_name()?;
+    disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))
+}
+
+/// Writes the archive's bytes, and says whether the segment holds notes.
+fn write_entries(
+    out: &mut PieceWriter<'_>,
+    segment: &OpenSegment,
+    end: Head,
+    span: Span,
+) -> Result<bool, JournalError> {
     out.push(&MAGIC)?;
     out.push(&VERSION.to_be_bytes())?;
     out.push(&[0; 4])?;
     out.push(&span.first.to_be_bytes())?;
     out.push(&span.end.to_be_bytes())?;
     let mut batches = SegmentReader::start(segment);
+    let mut has_notes = false;
     while let Some(batch) = batches.next_until(end)? {
-        for (position, record) in batch {
+        for (_, record) in batch {
             out.push(&entry(&record))?;
-            if is_administrative(&record.leaf) && !record.body.is_empty() {
-                write_note(disk, position, &record.body)?;
-            }
+            has_notes |= has_note(&record);
         }
     }
+    out.push_hash();
     out.finish()?;
-    disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))
+    Ok(has_notes)
+}
+
+fn write_notes(disk: &dyn Disk, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
+    let mut batches = SegmentReader::start(segment);
+    while let Some(batch) = batches.next_until(end)? {
+        for (position, record) in batch.into_iter().filter(|(_, record)| has_note(record)) {
+            let name = note_name(position);
+            let mut out = PieceWriter::start(disk, &name, || None)?;
+            out.push(&record.body)?;
+            out.finish()?;
+            out.give_name()?;
+        }
+    }
+    Ok(())
+}
+
+fn has_note(record: &Record) -> bool {
+    is_administrative(&record.leaf) && !record.body.is_empty()
 }
 
 fn entry(record: &Record) -> Vec<u8> {
@@ -115,13 +160,6 @@ fn entry(record: &Record) -> Vec<u8> {
     out.extend_from_slice(&record.salt);
     out.extend_from_slice(&record.opening);
     out
-}
-
-fn write_note(disk: &dyn Disk, position: u64, body: &[u8]) -> Result<(), JournalError> {
-    let name = note_name(position);
-    let mut out = PieceWriter::create(disk, &name)?;
-    out.push(body)?;
-    out.finish_bare()
 }
 
 fn note_name(position: u64) -> String {
@@ -159,8 +197,12 @@ pub(super) fn read<E: From<JournalError>>(
     let name = span.name();
     let mut input = PieceReader::open(disk, &name)?;
     let head = input.take(HEAD_BYTES, span.first)?;
-    if head[..8] != MAGIC || head[8..12] != VERSION.to_be_bytes() {
-        let what = "a head".to_owned();
+    if head[..8] != MAGIC {
+        return Err(damaged(&name, 0, span.first, "no archive begins so").into());
+    }
+    let version = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+    if version != VERSION {
+        let what = format!("version {version}");
         return Err(JournalError::Unsupported { file: name, what }.into());
     }
     if head[16..24] != span.first.to_be_bytes() || head[24..32] != span.end.to_be_bytes() {
@@ -194,13 +236,24 @@ struct PieceWriter<'a> {
 }
 
 impl<'a> PieceWriter<'a> {
-    fn create(disk: &'a dyn Disk, name: &'a str) -> Result<PieceWriter<'a>, JournalError> {
+    /// Begins in the file that an attempt before this one left, or in a spare, or in a new one.
+    fn start(
+        disk: &'a dyn Disk,
+        name: &'a str,
+        spare: impl FnOnce() -> Option<String>,
+    ) -> Result<PieceWriter<'a>, JournalError> {
         let preparing = format!("{PREPARING_PREFIX}{name}");
-        // What an attempt before this one left is not whole.
-        if disk.open(&preparing).is_ok() {
-            disk.remove(&preparing).map_err(JournalError::disk("remove", &preparing))?;
-        }
-        let file = disk.create(&preparing).map_err(JournalError::disk("create", &preparing))?;
+        let file = match disk.open(&preparing) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => match spare() {
+                Some(spare) => {
+                    disk.rename(&spare, &preparing).map_err(JournalError::disk("rename", &spare))?;
+                    disk.open(&preparing).map_err(JournalError::disk("open", &preparing))?
+                }
+                None => disk.create(&preparing).map_err(JournalError::disk("create", &preparing))?,
+            },
+            Err(error) => return Err(JournalError::disk("open", &preparing)(error)),
+        };
         let hash = Context::new(&SHA256);
         Ok(PieceWriter { disk, file, name, preparing, piece: Vec::new(), offset: 0, hash })
     }
@@ -211,16 +264,19 @@ impl<'a> PieceWriter<'a> {
         if self.piece.len() >= PIECE_BYTES { self.write_piece() } else { Ok(()) }
     }
 
-    fn finish(mut self) -> Result<(), JournalError> {
+    fn push_hash(&mut self) {
         let hash = self.hash.clone().finish();
         self.piece.extend_from_slice(hash.as_ref());
-        self.finish_bare()
     }
 
-    /// As [`PieceWriter::finish`], without a hash at the end.
-    fn finish_bare(mut self) -> Result<(), JournalError> {
+    /// Makes what was pushed durable, and all that the file holds.
+    fn finish(&mut self) -> Result<(), JournalError> {
         self.write_piece()?;
-        self.file.sync().map_err(JournalError::disk("sync", &self.preparing))?;
+        self.file.cut(self.offset).map_err(JournalError::disk("cut", &self.preparing))?;
+        self.file.sync().map_err(JournalError::disk("sync", &self.preparing))
+    }
+
+    fn give_name(self) -> Result<(), JournalError> {
         self.disk.rename(&self.preparing, self.name).map_err(JournalError::disk("rename", &self.preparing))
     }
 

@@ -43,6 +43,8 @@ pub trait SegmentFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `bytes` at `offset`, or fails with any part of it written.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Keeps the first `bytes` alone, and gives back the room of the rest; durable with the next sync.
+    fn cut(&self, bytes: u64) -> io::Result<()>;
     /// Makes everything written so far durable (fdatasync). A failure is final.
     fn sync(&self) -> io::Result<()>;
 }
@@ -215,6 +217,10 @@ impl SegmentFile for DirectFile {
             }
             _ => self.file.write_all_at(bytes, offset),
         }
+    }
+
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -43,7 +43,7 @@ pub enum Event {
     /// Durable so far is applied; the journal goes on meanwhile.
     NeededWanted(Position),
     /// There is room again for everything, or only for receipts and administrative records: then nothing
-    /// else should be handed in, or the disk will be full.
+    /// else should be handed in. What is handed in when even their room is used up waits until there is some.
     Room(bool),
     /// The last event: what was not Durable may or may not be. The process must exit with the
     /// error's code.
@@ -98,6 +98,7 @@ impl Journal {
             pending: VecDeque::new(),
             urgent: false,
             roll_wanted: false,
+            is_stuck: false,
             retiring: Retiring::default(),
             has_room: true,
             queued_bytes: queued_bytes.clone(),
@@ -172,6 +173,8 @@ struct Committer {
     urgent: bool,
     /// Whether the next batch begins a segment.
     roll_wanted: bool,
+    /// Whether what is pending needs a segment, and there is no room for one.
+    is_stuck: bool,
     retiring: Retiring,
     has_room: bool,
     queued_bytes: Arc<AtomicUsize>,
@@ -189,9 +192,6 @@ struct Retiring {
     /// the next roll, which makes room.
     too_many: Option<usize>,
 }
-
-/// How long after an answer the journal asks again, while it has older segments than the one written to.
-const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// What to do after waiting.
 enum Next {
@@ -231,21 +231,13 @@ impl Committer {
             while let Ok(command) = self.commands.try_recv() {
                 self.take(command);
             }
-            if self.urgent {
+            if self.urgent && !self.is_stuck {
                 return Next::Commit;
             }
             if self.retiring.needed.is_some() {
                 return Next::Retire;
             }
-            let (patience, then) = if !self.pending.is_empty() {
-                (Some(self.options.receipts_wait_max), Next::Commit)
-            } else if self.writer.has_unsealed() {
-                (Some(self.options.seal_after), Next::Seal)
-            } else if self.writer.oldest_end().is_some() || !self.has_room {
-                (Some(ASK_EVERY), Next::Retire)
-            } else {
-                (None, Next::End)
-            };
+            let (patience, then) = self.patience();
             match self.receive(patience.map(|patience| patience.saturating_sub(since.elapsed()))) {
                 Ok(command) => {
                     if self.pending.is_empty() {
@@ -254,9 +246,26 @@ impl Committer {
                     self.take(command);
                 }
                 Err(RecvTimeoutError::Timeout) => return then,
-                Err(RecvTimeoutError::Disconnected) if self.pending.is_empty() => return Next::End,
+                Err(RecvTimeoutError::Disconnected) if self.pending.is_empty() || self.is_stuck => {
+                    return Next::End;
+                }
                 Err(RecvTimeoutError::Disconnected) => return Next::Commit,
             }
+        }
+    }
+
+    /// How long to wait for commands, and what to do then.
+    fn patience(&self) -> (Option<Duration>, Next) {
+        if !self.pending.is_empty() && !self.is_stuck {
+            (Some(self.options.receipts_wait_max), Next::Commit)
+        } else if self.writer.has_unsealed() {
+            (Some(self.options.seal_after), Next::Seal)
+        } else if self.is_stuck {
+            (Some(self.options.retry_every), Next::Commit)
+        } else if self.writer.oldest_end().is_some() || !self.has_room {
+            (Some(self.options.retry_every), Next::Retire)
+        } else {
+            (None, Next::End)
         }
     }
 
@@ -290,6 +299,9 @@ impl Committer {
                 self.retiring.too_many = (!retired).then_some(needed.len());
             }
         }
+        if retired {
+            self.is_stuck = false;
+        }
         self.ask(retired);
         self.tell_room();
         Ok(())
@@ -297,7 +309,7 @@ impl Committer {
 
     fn ask(&mut self, at_once: bool) {
         let Some(end) = self.writer.oldest_end() else { return };
-        if at_once || self.retiring.asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
+        if at_once || self.retiring.asked.is_none_or(|asked| asked.elapsed() >= self.options.retry_every) {
             self.retiring.asked = Some(Instant::now());
             (self.events)(Event::NeededWanted(end));
         }
@@ -311,34 +323,32 @@ impl Committer {
         }
     }
 
-    /// Writes one batch of what is pending; `false` if everyone has left and a base is missing.
+    /// Writes one batch of what is pending, or nothing where that needs a segment for which there is no room;
+    /// `false` if everyone has left and a base is missing.
     fn commit(&mut self) -> Result<bool, JournalError> {
-        let (mut tickets, mut records, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while let Some(next) = self.pending.front() {
-            let with_next = bytes + next.record.encoded_len();
-            if !self.writer.fits_batch(records.len() + 1, with_next) {
-                break;
+        let (count, bytes) = self.next_batch()?;
+        let needs_segment = self.writer.needs_segment(count, bytes);
+        if needs_segment || self.roll_wanted {
+            let is_sure = self.writer.reserve_segment()?;
+            self.is_stuck = needs_segment && !is_sure;
+            if self.is_stuck {
+                self.ask(false);
+                self.tell_room();
+                return Ok(true);
             }
-            bytes = with_next;
-            let next = self.pending.pop_front().expect("front was there");
-            tickets.push(next.ticket);
-            records.push(next.record);
-        }
-        if records.is_empty() {
-            let bytes = self.pending.front().map_or(0, |next| next.record.encoded_len());
-            let bytes_max = self.options.batch_bytes_max();
-            return Err(JournalError::TooLong { what: "record", bytes, bytes_max });
-        }
-        // What did not fit goes with the batch right after this one.
-        self.urgent = !self.pending.is_empty();
-        if self.roll_wanted || self.writer.needs_segment(records.len(), bytes) {
-            let Some(base) = self.wait_for_base() else { return Ok(false) };
-            self.writer.roll(&base)?;
-            self.roll_wanted = false;
-            self.retiring.too_many = None;
-            self.ask(true);
+            if is_sure {
+                let Some(base) = self.wait_for_base() else { return Ok(false) };
+                self.writer.roll(&base)?;
+                self.roll_wanted = false;
+                self.retiring.too_many = None;
+                self.ask(true);
+            }
         }
         self.tell_room();
+        let (tickets, records): (Vec<Ticket>, Vec<Record>) =
+            self.pending.drain(..count).map(|append| (append.ticket, append.record)).unzip();
+        // What did not fit goes with the batch right after this one.
+        self.urgent = !self.pending.is_empty();
         self.vitals.begin();
         let first = self.writer.append(&records)?;
         self.vitals.end();
@@ -347,6 +357,24 @@ impl Committer {
         let positions = (first.0..).map(Position);
         (self.events)(Event::Durable(tickets.into_iter().zip(positions).collect()));
         Ok(true)
+    }
+
+    /// How many of the records that wait are the next batch, and their bytes.
+    fn next_batch(&self) -> Result<(usize, usize), JournalError> {
+        let (mut count, mut bytes) = (0, 0);
+        for next in &self.pending {
+            let with_next = bytes + next.record.encoded_len();
+            if !self.writer.fits_batch(count + 1, with_next) {
+                break;
+            }
+            (count, bytes) = (count + 1, with_next);
+        }
+        if count == 0 {
+            let bytes = self.pending.front().map_or(0, |next| next.record.encoded_len());
+            let bytes_max = self.options.batch_bytes_max();
+            return Err(JournalError::TooLong { what: "record", bytes, bytes_max });
+        }
+        Ok((count, bytes))
     }
 
     fn wait_for_base(&mut self) -> Option<Vec<u8>> {

@@ -32,7 +32,7 @@ mod tests;
 mod vitals;
 mod writer;
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 pub use disk::{Disk, FileDisk, SegmentFile};
@@ -53,10 +53,11 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Segments made ready ahead of need; without one a roll waits 110 ms and more.
     pub spare_segments: usize,
-    /// How many of them are kept for receipts and administrative records when the disk is full.
+    /// How many of them are left alone until the disk is full: then the last two are for archives and for the next
+    /// start, the others for receipts and administrative records.
     pub reserve_segments: usize,
-    /// Segments kept at most, the reserve included. Reached: no room but for receipts and administrative
-    /// records, until old ones are not needed any more.
+    /// Segments kept, one for receipts alone included. Reached: no room but for receipts and administrative
+    /// records, until old ones are not needed any more; their own bounds keep these few.
     pub segments_max: usize,
     /// Bytes of memory of records handed in and not yet durable. Reached: [`AppendError::Full`].
     pub queue_bytes_max: usize,
@@ -64,6 +65,9 @@ pub struct Options {
     pub queue_appends_max: usize,
     /// How long a record of receipts alone may wait for a batch to ride with (FORMATS 7).
     pub receipts_wait_max: Duration,
+    /// How long a full disk is left alone before it is tried again, and how often it is asked which old records
+    /// are still needed.
+    pub retry_every: Duration,
     /// Idleness after which a seal confirms the last batch (DESIGN 8).
     pub seal_after: Duration,
 }
@@ -72,12 +76,13 @@ impl Options {
     /// What a relay runs with.
     pub const DEFAULT: Options = Options {
         segment_bytes: 64 * 1024 * 1024,
-        spare_segments: 3,
-        reserve_segments: 2,
+        spare_segments: 4,
+        reserve_segments: 3,
         segments_max: 128,
         queue_bytes_max: 32 * 1024 * 1024,
         queue_appends_max: 1024,
         receipts_wait_max: Duration::from_millis(2),
+        retry_every: Duration::from_secs(1),
         seal_after: Duration::from_millis(100),
     };
 
@@ -204,6 +209,12 @@ impl JournalError {
             | JournalError::SegmentBytes(_)
             | JournalError::TooLong { .. } => 78,
         }
+    }
+
+    /// Whether all that is missing is room on the disk.
+    fn is_full(&self) -> bool {
+        let JournalError::Disk { source, .. } = self else { return false };
+        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
     }
 
     fn disk(operation: &'static str, file: &str) -> impl FnOnce(io::Error) -> JournalError {

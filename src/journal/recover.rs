@@ -78,7 +78,7 @@ pub fn recover<E: From<JournalError>>(
         head = empty.header.first;
         reader.remove_newest_segment();
     }
-    let spares = Spares::adopt(&disk, &names, options.segment_bytes, options.spare_segments)?;
+    let spares = Spares::adopt(&disk, &names, &options)?;
     Ok(Recovered { disk, options, reader, head, unconfirmed, newest: segments.pop(), spares })
 }
 

@@ -2,7 +2,6 @@
 //! touches no metadata. A segment that nobody needs any more is archived and becomes a spare again.
 
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -10,13 +9,14 @@ use std::time::Duration;
 use super::archive::{self, PREPARING_PREFIX};
 use super::reader::OpenSegment;
 use super::segment::Head;
-use super::{Disk, JournalError};
+use super::{Disk, JournalError, Options};
 
 const SPARE_PREFIX: &str = "spare-";
 /// Zeros written between two syncs, so that a sync of the log never waits behind all 64 MiB.
 const ZEROS_BYTES: usize = 4 * 1024 * 1024;
-/// How long a full disk is left alone before it is tried again.
-const FULL_DISK_PAUSE: Duration = Duration::from_secs(1);
+/// Spares that become no segment while the disk is full: one for archives, whose segment becomes a spare in its
+/// place, and one for the next start.
+const KEPT_ON_A_FULL_DISK: usize = 2;
 
 /// Names of files that are ready to become segments. What they hold carries another segment id.
 pub(super) struct Spares {
@@ -27,6 +27,9 @@ pub(super) struct Spares {
 struct Maker {
     disk: Arc<dyn Disk>,
     segment_bytes: u64,
+    /// How many are not used up while others can be made.
+    reserve: usize,
+    retry_every: Duration,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -38,7 +41,7 @@ struct State {
     retired: VecDeque<(OpenSegment, Head)>,
     /// How many are kept ready.
     keep: usize,
-    /// Whether the disk had no room for the last one.
+    /// Whether the disk had no room, and no spare was made since.
     is_full: bool,
     /// Why nothing more is made.
     failed: Option<JournalError>,
@@ -52,14 +55,14 @@ enum Work {
 }
 
 impl Spares {
-    /// Takes over what an earlier process left: whole spares are kept, at most `keep`, and
-    /// unfinished ones removed.
+    /// Takes over what an earlier process left: whole spares are kept, as many as are wanted, and unfinished
+    /// ones removed.
     pub(super) fn adopt(
         disk: &Arc<dyn Disk>,
         names: &[String],
-        segment_bytes: u64,
-        keep: usize,
+        options: &Options,
     ) -> Result<Spares, JournalError> {
+        let (segment_bytes, keep) = (options.segment_bytes, options.spare_segments);
         let mut ready = VecDeque::new();
         for name in names {
             if name.starts_with(SPARE_PREFIX) && ready.len() < keep {
@@ -74,7 +77,14 @@ impl Spares {
             }
         }
         let state = Mutex::new(State { ready, keep, ..State::default() });
-        let maker = Maker { disk: disk.clone(), segment_bytes, state, changed: Condvar::new() };
+        let maker = Maker {
+            disk: disk.clone(),
+            segment_bytes,
+            reserve: options.reserve_segments.min(keep.saturating_sub(1)),
+            retry_every: options.retry_every,
+            state,
+            changed: Condvar::new(),
+        };
         Ok(Spares { maker: Arc::new(maker), thread: None })
     }
 
@@ -89,22 +99,34 @@ impl Spares {
         Ok(())
     }
 
-    /// The name of a file ready for use; waits for one to be made only if none is ready.
-    pub(super) fn take(&self) -> Result<String, JournalError> {
+    /// The name of a file ready for use; waits for one to be made only if none is ready beyond the reserve, so that
+    /// this is whole when the disk turns out to be full. `None` where the disk
+    /// has no room for another one, and all that is left is [`KEPT_ON_A_FULL_DISK`].
+    pub(super) fn take(&self) -> Result<Option<String>, JournalError> {
         let mut state = self.maker.state();
         loop {
-            if let Some(name) = state.ready.pop_front() {
+            let kept = match self.thread {
+                None => 0,
+                Some(_) if state.is_full => KEPT_ON_A_FULL_DISK.min(self.maker.reserve),
+                Some(_) => self.maker.reserve,
+            };
+            if state.ready.len() > kept {
                 self.maker.changed.notify_all();
-                return Ok(name);
+                return Ok(state.ready.pop_front());
             }
             if let Some(error) = state.failed.take() {
                 return Err(error);
             }
-            // Nobody makes one ahead of need; or, with the disk full, making one here brings the error up, or
-            // there is room again.
-            if state.is_full || self.thread.is_none() || state.keep == 0 {
+            // Nobody makes one ahead of need.
+            if self.thread.is_none() || state.keep == 0 {
                 drop(state);
-                return self.maker.make();
+                return match self.maker.make() {
+                    Err(error) if error.is_full() => Ok(None),
+                    made => made.map(Some),
+                };
+            }
+            if state.is_full {
+                return Ok(None);
             }
             state = self.maker.changed.wait(state).expect("no holder of the lock panics");
         }
@@ -151,19 +173,26 @@ impl Spares {
 
 impl Maker {
     fn work(&self) {
+        let mut was_full = false;
         loop {
-            let worked = match self.next_work() {
+            let worked = match self.next_work(was_full) {
                 Work::End => return,
                 Work::Archive(segment, end) => self.archive(&segment, end).inspect(|()| {
                     self.state().retired.pop_front();
                 }),
-                Work::Make => self.make().map(|name| self.state().ready.push_back(name)),
+                Work::Make => self.make().map(|name| {
+                    let mut state = self.state();
+                    state.ready.push_back(name);
+                    state.is_full = false;
+                }),
             };
             let mut state = self.state();
-            state.is_full = worked.as_ref().is_err_and(is_full);
+            was_full = worked.as_ref().is_err_and(JournalError::is_full);
+            // Only a spare that was made shows that there is room again.
+            state.is_full |= was_full;
             match worked {
                 Ok(()) => {}
-                Err(error) if state.is_full => {
+                Err(error) if was_full => {
                     tracing::warn!(%error, "no room for a spare segment or an archive")
                 }
                 Err(error) => {
@@ -178,9 +207,9 @@ impl Maker {
     }
 
     /// Waits until there is something to do. A full disk is given a pause.
-    fn next_work(&self) -> Work {
+    fn next_work(&self, was_full: bool) -> Work {
         let mut state = self.state();
-        let mut paused = !state.is_full;
+        let mut paused = !was_full;
         loop {
             if state.ends {
                 return Work::End;
@@ -192,7 +221,7 @@ impl Maker {
             match next {
                 Some(work) if paused => return work,
                 Some(_) => {
-                    let waited = self.changed.wait_timeout(state, FULL_DISK_PAUSE);
+                    let waited = self.changed.wait_timeout(state, self.retry_every);
                     let (again, timeout) = waited.expect("no holder of the lock panics");
                     state = again;
                     paused = timeout.timed_out();
@@ -208,7 +237,7 @@ impl Maker {
         let preparing = format!("{PREPARING_PREFIX}{id:032x}");
         let file = self.disk.create(&preparing).map_err(JournalError::disk("create", &preparing))?;
         let filled = self.fill(&*file, &preparing);
-        if filled.as_ref().is_err_and(is_full) {
+        if filled.as_ref().is_err_and(JournalError::is_full) {
             // What is there of it takes the room that others wait for.
             self.disk.remove(&preparing).map_err(JournalError::disk("remove", &preparing))?;
         }
@@ -234,7 +263,7 @@ impl Maker {
     /// Archives a segment, and makes it a spare, or nothing where there are enough. The name is durable
     /// before the file is written to again: else a power cut would bring back the old name with what is new.
     fn archive(&self, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
-        archive::write(&*self.disk, segment, end)?;
+        archive::write(&*self.disk, segment, end, || self.state().ready.pop_front())?;
         let is_wanted = {
             let state = self.state();
             state.ready.len() < state.keep && segment.header.segment_bytes == self.segment_bytes
@@ -253,9 +282,4 @@ impl Maker {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the lock panics")
     }
-}
-
-fn is_full(error: &JournalError) -> bool {
-    let JournalError::Disk { source, .. } = error else { return false };
-    matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

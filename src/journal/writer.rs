@@ -1,5 +1,6 @@
 //! Appends batches to the newest segment, one write and one sync each.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::reader::{OpenSegment, Reader};
@@ -25,6 +26,8 @@ pub struct Writer {
     current: Option<OpenSegment>,
     /// Where the next batch goes in it.
     offset: u64,
+    /// The file of the next segment, where that is sure already.
+    reserved: Option<String>,
     /// Whether the last batch holds records, so that a seal would confirm some.
     unsealed: bool,
     stopped: bool,
@@ -48,6 +51,7 @@ impl Writer {
             head,
             current: newest,
             offset: 0,
+            reserved: None,
             unsealed: false,
             stopped: false,
         }
@@ -105,6 +109,19 @@ impl Writer {
         })
     }
 
+    /// Makes sure of a file for the next [`Writer::roll`]; says no while the disk has no room for one.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`]; it is final.
+    pub(super) fn reserve_segment(&mut self) -> Result<bool, JournalError> {
+        self.final_on_error(|writer| {
+            if writer.reserved.is_none() {
+                writer.reserved = writer.spares.take()?;
+            }
+            Ok(writer.reserved.is_some())
+        })
+    }
+
     /// Goes on in a fresh segment that begins with `base`: the exchange after all records so far.
     ///
     /// # Errors
@@ -159,8 +176,7 @@ impl Writer {
     /// Whether there is room for everything, or only for receipts and administrative records.
     pub fn has_room(&self) -> bool {
         let kept = self.reader.segments() + self.spares.retiring();
-        let reserve = self.options.reserve_segments;
-        kept + reserve <= self.options.segments_max && !self.spares.is_short(reserve)
+        kept < self.options.segments_max && !self.spares.is_short(self.options.reserve_segments)
     }
 
     /// Gives the oldest segment up, if of all its records only `needed` ones are still needed and those are
@@ -241,7 +257,12 @@ impl Writer {
 
     /// Writes header and base into a spare, which becomes the current segment but for its name.
     fn prepare(&mut self, base: &[u8]) -> Result<String, JournalError> {
-        let spare = self.spares.take()?;
+        let spare = match self.reserved.take() {
+            Some(spare) => Some(spare),
+            None => self.spares.take()?,
+        };
+        let full = || JournalError::disk("make", "a segment")(ErrorKind::StorageFull.into());
+        let spare = spare.ok_or_else(full)?;
         let file = self.disk.open(&spare).map_err(JournalError::disk("open", &spare))?;
         let id = self.disk.random_id().map_err(JournalError::disk("draw an id for", &spare))?;
         let header = SegmentHeader { id, segment_bytes: self.options.segment_bytes, first: self.head };

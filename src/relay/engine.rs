@@ -314,7 +314,7 @@ impl Engine {
             }
             Event::Room(has_room) => {
                 let room = if has_room { Room::Plenty } else { Room::ReceiptsOnly };
-                tracing::warn!(has_room, "the journal's room changed");
+                self.notices.journal_room(has_room);
                 self.input(Input::Room(room))
             }
             // What the last batch became is unknown: nothing more may be said to anybody (promise 9).

@@ -131,6 +131,7 @@ impl RelayError {
     pub fn exit_code(&self) -> u8 {
         match self {
             RelayError::Journal(error) => error.exit_code(),
+            RelayError::Replay(ReplayError::BaseVersion(..)) => 78,
             RelayError::Replay(_) => 71,
             RelayError::Random => 70,
             RelayError::Config(_)

@@ -106,6 +106,13 @@ impl Notices {
         }
     }
 
+    /// The journal has room again, or none but for receipts.
+    pub(super) fn journal_room(&mut self, has_room: bool) {
+        let sentence = "the disk is full or journal_bytes_max is reached, and submissions wait at their desks: give \
+                        the journal's disk room; `pouch relay status` shows which mailboxes hold it";
+        self.alarms.set(AlarmKind::Journal, (!has_room).then(|| sentence.to_owned()));
+    }
+
     pub(super) fn roster_in_force(&mut self, roster: &Roster) {
         tracing::info!(version = roster.version(), "roster in force");
         self.alarms.clear(AlarmKind::Roster);
@@ -126,5 +133,20 @@ fn clock_words(ahead_s: i64, standing: ClockStanding) -> Option<String> {
         ClockStanding::InDoubt => Some(format!(
             "{differs}, and nothing expires: set it right with `timedatectl`, then `pouch relay clock accept`"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_stands_while_the_journal_has_no_room() {
+        let alarms = Alarms::default();
+        let mut notices = Notices::new(alarms.clone());
+        notices.journal_room(false);
+        assert_eq!(alarms.all().iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::Journal]);
+        notices.journal_room(true);
+        assert!(alarms.all().is_empty());
     }
 }

@@ -299,6 +299,17 @@ impl SegmentFile for SimFile {
         })
     }
 
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.disk.operate(|state, failure| {
+            if failure != Some(Failure::Before) {
+                let content = state.files.get_mut(&self.number).expect("an open file stays");
+                content.bytes.truncate(usize::try_from(bytes).expect("small"));
+                let sectors = content.bytes.len().div_ceil(SECTOR);
+                content.dirty.retain(|sector| *sector < sectors);
+            }
+        })
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.operate(|state, failure| {
             if state.lie == Some(Lie::SyncSkipped) {

@@ -102,6 +102,39 @@ fn what_is_delivered_after_a_restart_is_what_would_have_been_without_it() {
     assert_eq!(after_reconnect(&mut busy().restart()), expected);
 }
 
+/// FAULTS 29.
+#[test]
+fn a_base_of_another_version_is_refused_by_its_number_first_or_later() {
+    let mut live = busy();
+    let mut base = live.exchange.base();
+    base[0] += 1;
+    let first = live.try_restored(&base).expect_err("refused");
+    let later = live.exchange.replay_base(&base).expect_err("refused");
+    for refused in [first, later] {
+        assert!(matches!(refused, ReplayError::BaseVersion(version, _) if version == base[0]), "{refused}");
+    }
+}
+
+/// FAULTS 6, of notes: a base names the hash of each.
+#[test]
+fn a_roster_note_that_was_cut_or_flipped_is_refused_by_the_base_that_names_it() {
+    let mut live = busy();
+    let base = live.exchange.base();
+    let whole = live.durable[0].body.to_vec();
+    let restored = |live: &World| live.try_restored(&base).map(|_| ());
+    assert!(restored(&live).is_ok());
+    for length in (0..whole.len()).step_by(29) {
+        live.durable[0].body = whole[..length].to_vec().into();
+        assert!(matches!(restored(&live), Err(ReplayError::FirstBase(_))), "cut at {length}");
+    }
+    for bit in (0..whole.len() * 8).step_by(61) {
+        let mut flipped = whole.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        live.durable[0].body = flipped.into();
+        assert!(matches!(restored(&live), Err(ReplayError::FirstBase(_))), "bit {bit}");
+    }
+}
+
 #[test]
 fn a_base_that_says_anything_else_is_refused() {
     let mut live = busy();
@@ -136,6 +169,7 @@ fn a_journal_that_does_not_fit_is_refused_with_its_position() {
         Err(ReplayError::Chain(position) | ReplayError::Base(position)) => position.0,
         Err(ReplayError::Order { position, .. }) => position.0,
         Err(ReplayError::FirstBase(problem)) => panic!("{problem}"),
+        Err(ReplayError::BaseVersion(version, _)) => panic!("version {version}"),
     };
     let damaged = Record { salt: vec![0; 32].into(), ..records[6].clone() };
     assert_eq!(at(replayed_with(6, damaged)), 6);

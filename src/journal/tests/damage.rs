@@ -60,14 +60,14 @@ fn bytes_on_disk(header: &BatchHeader) -> usize {
 }
 
 /// Offset and header of each batch but the footer.
-fn batches(segment: &[u8]) -> Vec<(usize, BatchHeader)> {
+pub(super) fn batches(segment: &[u8]) -> Vec<(usize, BatchHeader)> {
     let body = &segment[..segment.len() - BOUNDARY_BYTES];
     let boundaries = body.chunks(BOUNDARY_BYTES).enumerate();
     boundaries.filter_map(|(n, bytes)| Some((n * BOUNDARY_BYTES, BatchHeader::decode(bytes)?))).collect()
 }
 
 /// Records that a start would find, or the place it refuses.
-fn found(disk: &SimDisk) -> Result<u64, (String, u64, u64)> {
+pub(super) fn found(disk: &SimDisk) -> Result<u64, (String, u64, u64)> {
     match read(disk.shared()) {
         Ok((recovered, counter)) => Ok(counter.records + recovered.unconfirmed() as u64),
         Err(JournalError::Corrupt { file, offset, position, .. }) => Err((file, offset, position)),
@@ -152,7 +152,7 @@ fn every_flipped_bit_is_refused_at_its_place_unless_only_the_last_batch_has_it()
 
 /// Covers all that is not padding in a boundary of the small sample, but for the checksum at the
 /// end of a segment header.
-const DENSE_BYTES: usize = 512;
+pub(super) const DENSE_BYTES: usize = 512;
 
 /// Every bit that is not padding, every 61st of what is, and some of what is not used at all:
 /// CRC32C finds a single bit wherever it is.

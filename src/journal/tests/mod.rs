@@ -1,7 +1,9 @@
 //! Behaviour of the journal over a simulated disk and a real one.
 
+mod archives;
 mod crashes;
 mod damage;
+mod full;
 mod handle;
 mod real;
 mod recycle;

@@ -32,7 +32,7 @@ fn live(
 }
 
 /// Leaf, salt and opening of every position from 0 to `end`, from archives and segments together.
-fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
+pub(super) fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
     let names = disk.list().expect("the disk is well");
     let (spans, _) = archive::spans(&names).expect("no archive is missing");
     let mut log = Vec::new();
@@ -51,7 +51,7 @@ fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
     log
 }
 
-fn expected_log(end: u64) -> Vec<Record> {
+pub(super) fn expected_log(end: u64) -> Vec<Record> {
     let bare = |record: Record| Record { header: Bytes::new(), body: Bytes::new(), ..record };
     records(0..end).into_iter().map(bare).collect()
 }

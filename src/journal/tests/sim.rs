@@ -52,6 +52,18 @@ struct State {
     fail_at: Option<(u64, Failure)>,
     failed: bool,
     operations_after_failure: u64,
+    /// Bytes of all files that have names, at most.
+    room: usize,
+}
+
+impl State {
+    /// How many of so many bytes can be written at an offset.
+    fn fits(&self, file: u64, bytes: usize, offset: u64) -> usize {
+        let used: usize = self.names.values().map(|number| self.files[number].bytes.len()).sum();
+        let own = self.files[&file].bytes.len();
+        let most = own.saturating_add(self.room.saturating_sub(used));
+        most.saturating_sub(usize::try_from(offset).expect("small")).min(bytes)
+    }
 }
 
 #[derive(Clone, Default)]
@@ -95,7 +107,13 @@ impl SimDisk {
             fail_at: None,
             failed: false,
             operations_after_failure: 0,
+            room: usize::MAX,
         })))
+    }
+
+    /// Gives the disk room for so many bytes, and no more.
+    pub fn give_room(&self, bytes: usize) {
+        self.state().room = bytes;
     }
 
     /// A disk with the same content that changes on its own, and by chance in another way.
@@ -310,6 +328,11 @@ impl SegmentFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let fits = self.disk.state().fits(self.number, bytes.len(), offset);
+        if fits < bytes.len() {
+            self.write_at(&bytes[..fits], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.disk.operate(|state, failure| {
             let written = match failure {
                 Some(Failure::Before) => 0,
@@ -324,6 +347,17 @@ impl SegmentFile for SimFile {
             }
             content.bytes[start..end].copy_from_slice(&bytes[..written]);
             content.dirty.extend(start / SECTOR..end.div_ceil(SECTOR));
+        })
+    }
+
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.disk.operate(|state, failure| {
+            if failure != Some(Failure::Before) {
+                let content = state.files.get_mut(&self.number).expect("files stay");
+                content.bytes.truncate(usize::try_from(bytes).expect("small"));
+                let sectors = content.bytes.len().div_ceil(SECTOR);
+                content.dirty.retain(|sector| *sector < sectors);
+            }
         })
     }
 

@@ -79,6 +79,10 @@ impl SegmentFile for SlowFile {
         self.file.write_at(bytes, offset)
     }
 
+    fn cut(&self, bytes: u64) -> io::Result<()> {
+        self.file.cut(bytes)
+    }
+
     fn sync(&self) -> io::Result<()> {
         drop(self.gate.lock());
         self.file.sync()
