@@ -5,9 +5,9 @@ use std::{io, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -15,6 +15,7 @@ use super::dial::{ProxyProblem, dial};
 use crate::{
     identity::SpiffeId,
     limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX, Limits},
+    session::pace::{Pace, TooSlow},
     tls,
     wire::{
         codec::{self, CodecError, FrameDecoder},
@@ -50,9 +51,14 @@ pub(super) enum LineEvent {
 }
 
 /// The connection. Dropping it closes it.
-pub(super) struct Line {
-    reader: ReadHalf<TlsStream<TcpStream>>,
-    writer: WriteHalf<TlsStream<TcpStream>>,
+pub(super) struct Line<S = TlsStream<TcpStream>> {
+    reader: ReadHalf<S>,
+    writer: WriteHalf<S>,
+    opened: Instant,
+    pace: Pace,
+    /// Bytes that came since frames were last taken, and whether one of those was whole.
+    came: u64,
+    ended: bool,
     decoder: FrameDecoder,
     out: BytesMut,
     /// Bytes that TLS has taken and not handed on.
@@ -85,6 +91,8 @@ pub(super) enum LineError {
     Ended,
     #[error("the relay sent no frames of this protocol ({0}): check the relay address")]
     Frames(#[from] CodecError),
+    #[error("the relay sent {0}: the line may be bad; the desk tries again by itself")]
+    Pace(#[from] TooSlow),
 }
 
 impl Line {
@@ -104,10 +112,25 @@ impl Line {
         let exporter = tls::channel_binding(connection)?;
         let (relay, serial) = tls::peer(connection)?;
         let is_classical = tls::is_classical(connection);
+        Ok(Opened { line: Line::new(stream), exporter, relay: relay.spiffe().clone(), serial, is_classical })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite> Line<S> {
+    fn new(stream: S) -> Line<S> {
         let (reader, writer) = tokio::io::split(stream);
-        let decoder = FrameDecoder::new(FRAME_BEFORE_WELCOME_BYTES_MAX);
-        let line = Line { reader, writer, decoder, out: BytesMut::new(), in_tls: 0, closing: false };
-        Ok(Opened { line, exporter, relay: relay.spiffe().clone(), serial, is_classical })
+        Line {
+            reader,
+            writer,
+            opened: Instant::now(),
+            pace: Pace::default(),
+            came: 0,
+            ended: false,
+            decoder: FrameDecoder::new(FRAME_BEFORE_WELCOME_BYTES_MAX),
+            out: BytesMut::new(),
+            in_tls: 0,
+            closing: false,
+        }
     }
 
     /// Queues a frame; [`Line::event`] writes it together with others.
@@ -115,35 +138,47 @@ impl Line {
         codec::encode(frame, &mut self.out);
     }
 
-    /// Reads or writes some bytes. Dropping the future loses none of them.
+    /// Reads or writes some bytes. Dropping the future loses none of them. What was read before must have been
+    /// taken by [`Line::next_frame`].
     ///
     /// # Errors
-    /// [`LineError`]: the line is down. A relay that refuses this desk's certificate says so here, at the
+    /// [`LineError`]: the line is down, or a frame on it does not go on. A relay that refuses this desk's certificate says so here, at the
     /// first read.
     pub(super) async fn event(&mut self) -> Result<LineEvent, LineError> {
-        let unsent = self.unsent();
-        let Line { reader, writer, decoder, out, in_tls, closing } = self;
-        let buffer = decoder.buffer();
-        buffer.reserve(READ_BYTES);
-        let result = tokio::select! {
-            read = reader.read_buf(buffer), if !*closing => match read {
-                Ok(0) => return Err(LineError::Ended),
-                Ok(_) => Ok(LineEvent::Read),
-                Err(error) => Err(error),
-            },
-            written = write(writer, out, in_tls), if unsent > 0 => written.map(|()| LineEvent::Wrote),
-            else => std::future::pending().await,
-        };
-        result.map_err(broken)
+        loop {
+            let (unsent, due) = (self.unsent(), self.pace.due().map(|due| self.opened + due));
+            let buffer = self.decoder.buffer();
+            buffer.reserve(READ_BYTES);
+            tokio::select! {
+                            read = self.reader.read_buf(buffer), if !self.closing => match read.map_err(broken)? {
+                                0 => return Err(LineError::Ended),
+                                bytes => {
+                                    self.came = bytes as u64;
+                                    return Ok(LineEvent::Read);
+                                }
+                            },
+                            written = write(&mut self.writer, &mut self.out, &mut self.in_tls), if unsent > 0 => {
+                                written.map_err(broken)?;
+                                return Ok(LineEvent::Wrote);
+                            }
+            () = until(due), if !self.closing => self.pace.count(0, false, true, self.opened.elapsed())?,
+                            else => std::future::pending().await,
+                        }
+        }
     }
 
-    /// The next whole frame of what was read.
+    /// The next whole frame of what was read; to be called until there is none.
     ///
     /// # Errors
-    /// [`LineError::Frames`]: the line is to be dropped.
+    /// [`LineError::Frames`] or [`LineError::Pace`]: the line is to be dropped.
     pub(super) fn next_frame(&mut self, frame_bytes_max: usize) -> Result<Option<Kind>, LineError> {
         self.decoder.allow(frame_bytes_max);
-        let Some((frame, bytes)) = self.decoder.next_sized()? else { return Ok(None) };
+        let Some((frame, bytes)) = self.decoder.next_sized()? else {
+            let (ended, is_mid_frame) = (std::mem::take(&mut self.ended), self.decoder.is_mid_frame());
+            self.pace.count(self.came, ended, is_mid_frame, self.opened.elapsed())?;
+            return Ok(None);
+        };
+        self.ended = true;
         let is_large = matches!(frame, Kind::Deliver(_) | Kind::Administrative(_));
         if !is_large && bytes > FRAME_CONTROL_BYTES_MAX as u64 {
             return Err(CodecError::TooLong { bytes, bytes_max: FRAME_CONTROL_BYTES_MAX }.into());
@@ -181,8 +216,8 @@ async fn connect(
 }
 
 /// Hands on what TLS holds, then as much of `out` as TLS takes in one piece, and that too.
-async fn write(
-    writer: &mut WriteHalf<TlsStream<TcpStream>>,
+async fn write<S: AsyncWrite>(
+    writer: &mut WriteHalf<S>,
     out: &mut BytesMut,
     in_tls: &mut usize,
 ) -> io::Result<()> {
@@ -199,4 +234,80 @@ async fn write(
 
 fn broken(error: io::Error) -> LineError {
     tls::explain(&error).map_or_else(|| LineError::Broken(error), LineError::Tls)
+}
+
+/// Waits for a moment, or for ever.
+pub(super) async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::duplex, time::sleep};
+
+    use super::*;
+    use crate::wire::pb;
+
+    /// Takes what comes, as the link does, until the line is down.
+    async fn listen(mut line: Line<tokio::io::DuplexStream>) -> (Vec<Kind>, LineError) {
+        let mut frames = Vec::new();
+        loop {
+            if let Err(error) = line.event().await {
+                return (frames, error);
+            }
+            loop {
+                match line.next_frame(FRAME_BEFORE_WELCOME_BYTES_MAX) {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, error),
+                }
+            }
+        }
+    }
+
+    /// FAULTS 77, towards the desk.
+    #[tokio::test(start_paused = true)]
+    async fn a_relay_whose_frame_comes_byte_by_byte_or_not_at_all_is_given_up_after_30_s() {
+        for bytes in [&[200, 1, 0][..], &[0xff]] {
+            let (mut relay, stream) = duplex(64);
+            let began = Instant::now();
+            let listening = tokio::spawn(listen(Line::new(stream)));
+            for byte in bytes {
+                relay.write_all(&[*byte]).await.unwrap();
+                sleep(Duration::from_secs(10)).await;
+            }
+            let (frames, error) =
+                timeout(Duration::from_secs(3_600), listening).await.expect("it is given up").unwrap();
+            assert!(matches!(error, LineError::Pace(TooSlow)) && frames.is_empty(), "{error:?}");
+            assert!(error.to_string().contains("less than 512 bytes a second"), "{error}");
+            assert_eq!(began.elapsed().as_secs(), 30);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_on_which_whole_frames_come_seldom_or_a_long_one_fast_enough_goes_on() {
+        let (mut relay, stream) = duplex(4_096);
+        let listening = tokio::spawn(listen(Line::new(stream)));
+        let mut wire = BytesMut::new();
+        codec::encode(Kind::Ping(pb::Ping { token: 7 }), &mut wire);
+        for _ in 0..10 {
+            relay.write_all(&wire).await.unwrap();
+            sleep(Duration::from_secs(20)).await;
+        }
+        codec::encode(
+            Kind::Goodbye(pb::Goodbye { sentence: "x".repeat(3_000), ..pb::Goodbye::default() }),
+            &mut wire,
+        );
+        for bytes in wire.chunks(600) {
+            relay.write_all(bytes).await.unwrap();
+            sleep(Duration::from_secs(1)).await;
+        }
+        drop(relay);
+        let (frames, error) = listening.await.unwrap();
+        assert!(matches!(error, LineError::Ended), "{error:?}");
+        assert_eq!(frames.len(), 12);
+    }
 }

@@ -24,7 +24,7 @@ use crate::{
     desk::{
         link::{
             jobs::{self, StoreAnswer, StoreJob},
-            line::{Line, LineError, LineEvent, Opened},
+            line::{Line, LineError, LineEvent, Opened, until},
             machine::{Input, Machine, Now, Output, Setup},
             requests::{Asked, RequestEnd},
         },
@@ -353,12 +353,5 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     // A sender that is gone will never say more: the daemon is going down.
     if stop.wait_for(|stop| *stop).await.is_err() {
         tracing::debug!("nobody is left to say stop");
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => std::future::pending().await,
     }
 }
