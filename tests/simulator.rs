@@ -26,6 +26,8 @@ mod thin_line;
 mod trace;
 #[path = "simulator/world.rs"]
 mod world;
+#[path = "simulator/worn_line.rs"]
+mod worn_line;
 
 use std::{
     env,

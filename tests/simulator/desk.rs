@@ -256,8 +256,9 @@ impl World {
         if self.relay.is_none() || self.desks[desk].cut_off > self.now {
             return self.desk_without_line(desk, "refused");
         }
-        let thin = self.thin.filter(|_| desk == 1);
-        let on = Line::new(desk, thin, &mut self.chance);
+        let is_first = desk == 1;
+        let lasts = self.lasts.take_if(|_| is_first);
+        let on = Line::new(desk, self.thin.filter(|_| is_first), lasts, &mut self.chance);
         let (exporter, line) = (on.exporter, self.next_line());
         self.lines.insert(line, on);
         let process = self.desks[desk].process.as_mut().expect("its own event");

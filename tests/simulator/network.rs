@@ -38,6 +38,8 @@ pub struct Line {
     last: [Duration; 2],
     /// Bytes that still come through to each end once the line is cut.
     left: Option<[usize; 2]>,
+    /// How many bytes come through to one end before the line breaks.
+    lasts: Option<(End, u64)>,
     /// Whether what is sent vanishes, and nobody is told.
     silent: bool,
     /// Ends that know that it is over.
@@ -45,7 +47,7 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn new(desk: usize, thin: Option<Thin>, chance: &mut Chance) -> Line {
+    pub fn new(desk: usize, thin: Option<Thin>, lasts: Option<(End, u64)>, chance: &mut Chance) -> Line {
         let latency_ms = *chance.pick(&[1, 5, 20, 150]);
         Line {
             desk,
@@ -56,6 +58,7 @@ impl Line {
             passed: [0; 2],
             last: [Duration::ZERO; 2],
             left: None,
+            lasts,
             silent: false,
             ended: BTreeSet::new(),
         }
@@ -105,6 +108,11 @@ impl Line {
         }
     }
 
+    /// Whether it has carried as much as it lasts.
+    pub fn is_worn_out(&self) -> bool {
+        self.lasts.is_some_and(|(end, bytes)| self.passed(end) >= bytes)
+    }
+
     pub fn is_cut(&self) -> bool {
         self.left.is_some()
     }
@@ -123,6 +131,11 @@ impl Line {
     pub fn passes(&mut self, end: End, length: usize) -> usize {
         if self.silent || self.ended.contains(&end) {
             return 0;
+        }
+        if let Some((_, bytes)) = self.lasts.filter(|(towards, _)| *towards == end) {
+            let most = usize::try_from(bytes - self.passed[index(end)]).unwrap_or(usize::MAX);
+            self.passed[index(end)] += length.min(most) as u64;
+            return length.min(most);
         }
         self.passed[index(end)] += length as u64;
         let Some(left) = &mut self.left else { return length };

@@ -186,7 +186,7 @@ impl World {
         }
     }
 
-    fn break_line(&mut self, line: u64) {
+    pub fn break_line(&mut self, line: u64) {
         self.trace.note(self.now, || format!("line {line} is cut"));
         for end in [End::Relay, End::Desk] {
             self.send_end(line, end);

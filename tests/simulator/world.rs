@@ -76,6 +76,8 @@ pub struct World {
     next_line: u64,
     /// How the first mission's lines are, where they are no better.
     pub thin: Option<Thin>,
+    /// How long the first mission's next line lasts.
+    pub lasts: Option<(End, u64)>,
     pub limits: Limits,
 }
 
@@ -104,6 +106,7 @@ impl World {
             published: (0, 0),
             next_line: 0,
             thin: None,
+            lasts: None,
             // Small, so that a run reaches them.
             limits: Limits {
                 window_envelopes_min: 3,
@@ -219,12 +222,13 @@ impl World {
         let Some(on) = self.lines.get_mut(&line) else { return };
         let passed = on.passes(end, bytes.len());
         self.trace.note(self.now, || format!("{passed} bytes of line {line} at {end:?}"));
-        if passed == 0 {
-            return;
-        }
         match end {
+            _ if passed == 0 => {}
             End::Relay => self.relay_reads(line, &bytes[..passed]),
             End::Desk => self.desk_reads(line, &bytes[..passed]),
+        }
+        if self.lines.get(&line).is_some_and(|on| on.is_worn_out() && !on.is_cut()) {
+            self.break_line(line);
         }
     }
 
