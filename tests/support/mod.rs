@@ -12,6 +12,7 @@ use std::{
 use pouch::{
     desk::client::DeskClient,
     pki::{self, Example},
+    relay::status::RelayStatus,
 };
 
 /// An example PKI and roster, and the processes that run under it. Everything ends with it.
@@ -147,6 +148,16 @@ impl Site {
     #[allow(dead_code, reason = "not every test reads logs")]
     pub fn words(&self, party: &str) -> String {
         fs::read_to_string(self.log(party)).unwrap_or_default()
+    }
+
+    /// What the relay tells its operator.
+    #[allow(dead_code, reason = "not every test asks the relay")]
+    pub fn relay_status(&self) -> RelayStatus {
+        let mut pouch = Command::new(env!("CARGO_BIN_EXE_pouch"));
+        let output = pouch.args(["relay", "status", "--json", "--dir"]).arg(self.dir("relay")).output();
+        let output = output.expect("it runs");
+        let words = String::from_utf8_lossy(&output.stderr);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {words}"))
     }
 
     /// The end of a process's log, for a failed test.

@@ -160,6 +160,20 @@ fn a_stranger_and_a_revoked_certificate_are_closed_with_a_reason() {
     world.open(IDN);
 }
 
+/// Promise 10: the step that makes a roster durable closes what it no longer admits, and no time goes by.
+#[test]
+fn a_serial_revoked_in_mid_session_ends_it_in_the_step_that_makes_the_roster_durable() {
+    let mut world = World::new();
+    let (idn, serial) = (world.connect_telling(IDN, "7f").0, vec!["7f".into()]);
+    world.hello(idn, IDN.hello());
+    let note = super::desk::next_note(&first_note(), |draft| draft.parties[2].revoked_serials = serial);
+    world.holds_sync = true;
+    assert_eq!(world.input(Input::RosterOffered { note }), ["append roster 2"]);
+    assert_eq!(world.say(idn, Kind::Ping(pb::Ping { token: 1 })).len(), 1, "until then it goes on");
+    assert_eq!(world.sync(), ["roster 2 in force", "IDN < Goodbye Suspended", "IDN closed"]);
+    assert_eq!(world.say(idn, Kind::Ping(pb::Ping { token: 2 })), [""; 0], "and nothing after it");
+}
+
 #[test]
 fn without_a_roster_the_relay_is_not_ready() {
     let mut world = World::empty(Limits::DEFAULT);
