@@ -153,6 +153,11 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Connections at once, sessions and handshakes together; further ones are dropped at accept.
     pub connections_max: usize,
+    /// Connections of one party that the relay admits at once, whatever became of those before; one more with each
+    /// [`Limits::connection_per_party_every`]. Reached: it is turned away with RATE.
+    pub connections_per_party_burst: u32,
+    /// See [`Limits::connections_per_party_burst`].
+    pub connection_per_party_every: Duration,
     /// Envelopes that Welcome grants before any credit grows (FORMATS 4).
     pub window_envelopes_min: u64,
     /// Bytes that Welcome grants (FORMATS 4). May be overdrawn by one frame.
@@ -208,6 +213,8 @@ impl Limits {
         silence_max: Duration::from_secs(25),
         handshakes_max: 64,
         connections_max: 4_096,
+        connections_per_party_burst: 128,
+        connection_per_party_every: Duration::from_secs(1),
         window_envelopes_min: 8,
         window_bytes_min: 64 * 1024,
         window_envelopes_max: 512,

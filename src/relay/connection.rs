@@ -8,7 +8,8 @@ use std::{
 
 use bytes::BytesMut;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, copy, sink},
+    runtime::Handle,
     sync::mpsc,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
@@ -16,7 +17,6 @@ use tokio::{
 use super::{
     Shared,
     engine::{Closed, FramesReceiver, Message, frames_channel},
-    listener::TlsStream,
 };
 use crate::{
     batch::{Proof, Tag},
@@ -31,7 +31,11 @@ use crate::{
         pace::Pace,
     },
     tls,
-    wire::codec::{self, FrameDecoder},
+    wire::{
+        codec::{self, FrameDecoder},
+        convert,
+        pb::{self, GoodbyeCode, frame::Kind},
+    },
 };
 
 /// Room made for a read: what one TLS record holds at most, and so what one read brings. Frames share the
@@ -45,21 +49,30 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// How long the last frames of a closed session may take to leave.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Serves one connection to its end.
-pub(super) async fn run(conn: ConnId, stream: TlsStream, shared: &Shared, to_engine: &mpsc::Sender<Message>) {
-    let tls = stream.get_ref().1;
-    let (party, serial, exporter) = match (tls::peer(tls), tls::channel_binding(tls)) {
-        (Ok((party, serial)), Ok(exporter)) => (party, serial, exporter),
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::info!(conn = conn.0, %error, "connection without identity");
-            return;
-        }
-    };
+/// Who is at the other end, by TLS.
+pub(super) struct Identity {
+    pub(super) party: PartyId,
+    /// Of the certificate, in lower hex.
+    pub(super) serial: String,
+    /// Binds Hello and Welcome to this connection.
+    pub(super) exporter: [u8; 32],
+}
+
+/// Serves one connection to its end. Should this panic, or be dropped, the engine is told all the same.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite>(
+    conn: ConnId,
+    stream: S,
+    identity: Identity,
+    shared: &Shared,
+    to_engine: &mpsc::Sender<Message>,
+) {
+    let Identity { party, serial, exporter } = identity;
     let (frames, outbound) = frames_channel();
     let connected = Message::Connected { conn, party: party.clone(), serial, frames };
     if to_engine.send(connected).await.is_err() {
         return;
     }
+    let end = End { conn, to_engine };
     let (reader, writer) = tokio::io::split(stream);
     let welcomed = AtomicBool::new(false);
     let intake = Intake::new(&shared.trust_domain, exporter);
@@ -70,14 +83,50 @@ pub(super) async fn run(conn: ConnId, stream: TlsStream, shared: &Shared, to_eng
         () = reading.run() => {}
         () = writing.run(outbound) => {}
     }
-    if to_engine.send(Message::Closed { conn }).await.is_err() {
-        tracing::debug!(conn = conn.0, "connection ended after the engine");
+    drop(end);
+}
+
+/// Tells a desk why it is not let in, and closes.
+pub(super) async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, sentence: &str) {
+    let code = i32::from(GoodbyeCode::Rate).unsigned_abs();
+    let goodbye = pb::Goodbye { code, sentence: convert::sentence(sentence), incarnation: 0 };
+    let mut buffer = BytesMut::new();
+    codec::encode(Kind::Goodbye(goodbye), &mut buffer);
+    let told = async {
+        stream.write_all(&buffer).await?;
+        stream.shutdown().await?;
+        // Its Hello is on its way: a socket that is closed with bytes unread may take the Goodbye with it.
+        copy(&mut stream.take(limits::FRAME_BEFORE_WELCOME_BYTES_MAX as u64), &mut sink()).await
+    };
+    match timeout(CLOSE_TIME_MAX, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a desk that was turned away did not wait for why"),
+        Err(_) => tracing::debug!("a desk that was turned away did not close"),
     }
 }
 
-struct Reading<'a> {
+/// Tells the engine that a connection is gone, when it is dropped.
+struct End<'a> {
     conn: ConnId,
-    reader: ReadHalf<TlsStream>,
+    to_engine: &'a mpsc::Sender<Message>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let (conn, to_engine) = (self.conn, self.to_engine.clone());
+        // Without a runtime the process is ending, and the engine with it.
+        let Ok(runtime) = Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if to_engine.send(Message::Closed { conn }).await.is_err() {
+                tracing::debug!(conn = conn.0, "connection ended after the engine");
+            }
+        });
+    }
+}
+
+struct Reading<'a, S> {
+    conn: ConnId,
+    reader: ReadHalf<S>,
     shared: &'a Shared,
     party: PartyId,
     intake: Intake,
@@ -85,7 +134,7 @@ struct Reading<'a> {
     to_engine: &'a mpsc::Sender<Message>,
 }
 
-impl Reading<'_> {
+impl<S: AsyncRead + AsyncWrite> Reading<'_, S> {
     async fn run(mut self) {
         let mut decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
         let (started, mut pace) = (Instant::now(), Pace::default());
@@ -163,16 +212,16 @@ async fn is_over(closed: &mut Closed) {
     sleep_until(by).await;
 }
 
-struct Writing<'a> {
+struct Writing<'a, S> {
     conn: ConnId,
-    writer: WriteHalf<TlsStream>,
+    writer: WriteHalf<S>,
     shared: &'a Shared,
     exporter: [u8; 32],
     welcomed: &'a AtomicBool,
     to_engine: &'a mpsc::Sender<Message>,
 }
 
-impl Writing<'_> {
+impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
     async fn run(mut self, FramesReceiver { frames: mut outbound, mut closed }: FramesReceiver) {
         let silence_max = self.shared.limits.silence_max;
         let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
@@ -246,3 +295,6 @@ impl Writing<'_> {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,7 @@ pub(super) fn frames_channel() -> (FramesSender, FramesReceiver) {
 
 /// The engine's end. Dropping it closes the session: what was sent before may still leave.
 pub(super) struct FramesSender {
-    frames: mpsc::Sender<Vec<Outbound>>,
+    pub(super) frames: mpsc::Sender<Vec<Outbound>>,
     _open: oneshot::Sender<Infallible>,
 }
 

@@ -1,13 +1,24 @@
 //! How handshakes end: counted by kind, and said in the log once a minute and kind, so that strangers
-//! cannot fill the disk.
+//! cannot fill the disk. And how often each party may connect.
+//!
+//! There is no such bound for an address: embassies share those of a NAT, a proxy or a building. What strangers
+//! can take is bounded by the handshakes under way at once, and by the time that each may take.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Instant,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
-use crate::tls::TlsError;
+use crate::{
+    identity::SpiffeId,
+    limits::{Limits, ROSTER_PARTIES_MAX},
+    tls::TlsError,
+};
 
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +41,14 @@ pub(super) enum HandshakeEnd {
     Broken,
     /// Dropped at accept, before any handshake.
     TooManyConnections,
+    /// The desk is ours, but has connected too often.
+    TooOften,
+    /// The system gave no descriptor: not even accepted.
+    CannotAccept,
 }
 
 impl HandshakeEnd {
-    const ALL: [HandshakeEnd; 12] = [
+    const ALL: [HandshakeEnd; 14] = [
         HandshakeEnd::Done,
         HandshakeEnd::DoneClassical,
         HandshakeEnd::NoCertificate,
@@ -46,6 +61,8 @@ impl HandshakeEnd {
         HandshakeEnd::TooSlow,
         HandshakeEnd::Broken,
         HandshakeEnd::TooManyConnections,
+        HandshakeEnd::TooOften,
+        HandshakeEnd::CannotAccept,
     ];
 
     /// Its name in logs and metrics.
@@ -63,6 +80,8 @@ impl HandshakeEnd {
             HandshakeEnd::TooSlow => "too-slow",
             HandshakeEnd::Broken => "broken",
             HandshakeEnd::TooManyConnections => "too-many-connections",
+            HandshakeEnd::TooOften => "too-often",
+            HandshakeEnd::CannotAccept => "cannot-accept",
         }
     }
 
@@ -98,6 +117,8 @@ impl From<&TlsError> for HandshakeEnd {
 pub(super) struct Handshakes {
     started: Instant,
     kinds: [Tally; HandshakeEnd::ALL.len()],
+    /// Behind a lock, which is held for a look-up once in each connection's life.
+    turns: Mutex<Turns>,
 }
 
 #[derive(Debug, Default)]
@@ -111,7 +132,7 @@ struct Tally {
 
 impl Default for Handshakes {
     fn default() -> Handshakes {
-        Handshakes { started: Instant::now(), kinds: Default::default() }
+        Handshakes { started: Instant::now(), kinds: Default::default(), turns: Mutex::default() }
     }
 }
 
@@ -122,10 +143,27 @@ impl Handshakes {
 
     /// Counts a handshake that failed, and says so unless its kind was said in this minute.
     pub(super) fn failed(&self, end: HandshakeEnd, address: SocketAddr, reason: &str) {
-        let minute = self.started.elapsed().as_secs() / 60;
-        if let Some(others) = self.kinds[end.index()].failed_in(minute) {
+        if let Some(others) = self.tally(end) {
             tracing::info!(kind = end.name(), %address, reason, others, "handshake refused");
         }
+    }
+
+    /// The same of a connection that could not be accepted.
+    pub(super) fn not_accepted(&self, error: &std::io::Error) {
+        if let Some(others) = self.tally(HandshakeEnd::CannotAccept) {
+            tracing::warn!(%error, others, "cannot accept; pausing: raise LimitNOFILE of the relay's unit");
+        }
+    }
+
+    fn tally(&self, end: HandshakeEnd) -> Option<u64> {
+        self.kinds[end.index()].failed_in(self.started.elapsed().as_secs() / 60)
+    }
+
+    /// Whether a party may connect once more now; counts it.
+    pub(super) fn admits(&self, party: &SpiffeId, limits: &Limits) -> bool {
+        // Whoever panicked in between left a map that is whole.
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.take(party, self.started.elapsed(), limits)
     }
 
     /// How many ended how, by name.
@@ -133,6 +171,28 @@ impl Handshakes {
         HandshakeEnd::ALL
             .iter()
             .map(|end| (end.name(), self.kinds[end.index()].count.load(Ordering::Relaxed)))
+    }
+}
+
+/// When each party's turns are all free again, as far as they are not: so many may be taken at once, and one
+/// comes back in each stretch of time.
+#[derive(Debug, Default)]
+struct Turns {
+    free_at: BTreeMap<SpiffeId, Duration>,
+}
+
+impl Turns {
+    fn take(&mut self, party: &SpiffeId, now: Duration, limits: &Limits) -> bool {
+        let every = limits.connection_per_party_every;
+        if self.free_at.len() >= ROSTER_PARTIES_MAX {
+            self.free_at.retain(|_, free_at| *free_at > now);
+        }
+        let free_at = self.free_at.get(party).copied().unwrap_or_default().max(now) + every;
+        let is_free = free_at <= now + every * limits.connections_per_party_burst;
+        if is_free && (self.free_at.len() < ROSTER_PARTIES_MAX || self.free_at.contains_key(party)) {
+            self.free_at.insert(party.clone(), free_at);
+        }
+        is_free
     }
 }
 
@@ -163,6 +223,38 @@ mod tests {
         }
         assert_eq!(tally.failed_in(3), Some(1_000));
         assert_eq!(tally.failed_in(3), None);
+    }
+
+    fn party(number: usize) -> SpiffeId {
+        format!("spiffe://mod.example/mission/m{number}").parse().expect("an id")
+    }
+
+    #[test]
+    fn a_party_has_so_many_turns_at_once_and_then_one_in_each_stretch_and_others_have_their_own() {
+        let limits = Limits::DEFAULT;
+        let (mut turns, every) = (Turns::default(), limits.connection_per_party_every);
+        let taken = |turns: &mut Turns, number, now| {
+            (0..1_000).filter(|_| turns.take(&party(number), now, &limits)).count()
+        };
+        let burst = limits.connections_per_party_burst as usize;
+        assert_eq!(taken(&mut turns, 1, Duration::ZERO), burst);
+        assert_eq!(taken(&mut turns, 2, Duration::ZERO), burst);
+        assert_eq!(taken(&mut turns, 1, every - Duration::from_nanos(1)), 0);
+        assert_eq!(taken(&mut turns, 1, every), 1);
+        assert_eq!(taken(&mut turns, 1, every * 5), 4);
+        assert_eq!(taken(&mut turns, 1, Duration::from_secs(3_600)), burst, "all of them after an hour");
+    }
+
+    #[test]
+    fn no_more_parties_are_remembered_than_a_roster_has_and_those_with_all_turns_are_forgotten() {
+        let limits = Limits::DEFAULT;
+        let mut turns = Turns::default();
+        for number in 0..ROSTER_PARTIES_MAX + 100 {
+            assert!(turns.take(&party(number), Duration::ZERO, &limits));
+        }
+        assert_eq!(turns.free_at.len(), ROSTER_PARTIES_MAX);
+        assert!(turns.take(&party(0), Duration::from_secs(3_600), &limits));
+        assert_eq!(turns.free_at.len(), 1);
     }
 
     #[test]

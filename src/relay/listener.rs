@@ -1,6 +1,6 @@
 //! Accepts connections: each handshake in a task of its own, within a deadline and a budget.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -8,11 +8,20 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Shared, connection, engine::Message, handshakes::HandshakeEnd};
-use crate::{alarms::AlarmKind, exchange::ConnId, tls};
+use super::{
+    Shared,
+    connection::{self, Identity},
+    engine::Message,
+    handshakes::HandshakeEnd,
+};
+use crate::{alarms::AlarmKind, exchange::ConnId, identity::SpiffeId, tls};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(200);
+
+/// What a desk is told that is turned away for now.
+const TOO_OFTEN: &str =
+    "this desk connected too often: it is let in again in a while; look for a second machine with its keys";
 
 /// Accepts until it is aborted.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine: mpsc::Sender<Message>) {
@@ -25,7 +34,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept; pausing");
+                shared.handshakes.not_accepted(&error);
                 tokio::time::sleep(PAUSE_WITHOUT_DESCRIPTORS).await;
                 continue;
             }
@@ -40,7 +49,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
             let shaken = shake_hands(stream, &shared).await;
             drop(handshake);
             match shaken {
-                Ok(stream) => connection::run(conn, stream, &shared, &to_engine).await,
+                Ok((stream, identity)) => admit(conn, stream, identity, address, &shared, &to_engine).await,
                 Err((end, reason)) => shared.handshakes.failed(end, address, &reason),
             }
             drop(place);
@@ -51,14 +60,20 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
 /// An established TLS connection on the relay's side.
 pub(super) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, (HandshakeEnd, String)> {
+async fn shake_hands(
+    stream: TcpStream,
+    shared: &Shared,
+) -> Result<(TlsStream, Identity), (HandshakeEnd, String)> {
     tls::set_socket_options(&stream).map_err(|error| (HandshakeEnd::Broken, error.to_string()))?;
     let acceptor = TlsAcceptor::from(shared.tls.load_full());
     match tokio::time::timeout(shared.limits.handshake_time_max, acceptor.accept(stream)).await {
         Ok(Ok(mut stream)) => {
-            tls::raise_buffer_limit(stream.get_mut().1);
-            note_key_exchange(&stream, shared);
-            Ok(stream)
+            let connection = stream.get_mut().1;
+            tls::raise_buffer_limit(connection);
+            let failed = |error: tls::TlsError| (HandshakeEnd::from(&error), error.to_string());
+            let (party, serial) = tls::peer(connection).map_err(failed)?;
+            let exporter = tls::channel_binding(connection).map_err(failed)?;
+            Ok((stream, Identity { party, serial, exporter }))
         }
         Ok(Err(error)) => match tls::explain(&error) {
             Some(words) => Err((HandshakeEnd::from(&words), words.to_string())),
@@ -68,15 +83,31 @@ async fn shake_hands(stream: TcpStream, shared: &Shared) -> Result<TlsStream, (H
     }
 }
 
+/// Serves a desk, unless it has connected too often.
+async fn admit(
+    conn: ConnId,
+    stream: TlsStream,
+    identity: Identity,
+    address: SocketAddr,
+    shared: &Shared,
+    to_engine: &mpsc::Sender<Message>,
+) {
+    let who = identity.party.spiffe();
+    if shared.handshakes.admits(who, &shared.limits) {
+        note_key_exchange(&stream, who, shared);
+        return connection::serve(conn, stream, identity, shared, to_engine).await;
+    }
+    shared.handshakes.failed(HandshakeEnd::TooOften, address, &format!("{who} connects too often"));
+    connection::turn_away(stream, TOO_OFTEN).await;
+}
+
 /// Counts a handshake that succeeded; an alarm tells of one without the post-quantum part.
-fn note_key_exchange(stream: &TlsStream, shared: &Shared) {
+fn note_key_exchange(stream: &TlsStream, who: &SpiffeId, shared: &Shared) {
     let connection = stream.get_ref().1;
     if !tls::is_classical(connection) {
         return shared.handshakes.done(HandshakeEnd::Done);
     }
     shared.handshakes.done(HandshakeEnd::DoneClassical);
-    let who =
-        tls::peer(connection).map_or_else(|_| "a desk".to_owned(), |(party, _)| party.spiffe().to_string());
     let sentence = format!(
         "{who} connected by plain X25519, so what is recorded today may be read when quantum computers come: \
          have it use post-quantum key exchange, then set `allow_x25519 = false` and reload"

@@ -563,7 +563,7 @@ pub enum GoodbyeCode {
     Version = 11,
     /// a session of this party took over less than 10 s ago
     TakeOverSoon = 12,
-    /// more receipts than the relay takes within a minute; come again
+    /// more receipts or connections than the relay takes within a minute; come again
     Rate = 13,
     /// from a desk: Welcome is below what the relay had accepted under this log
     LogBehind = 14,

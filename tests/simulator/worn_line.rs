@@ -23,7 +23,7 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The mission's line, while it carries.
 fn line(world: &World) -> Option<(&u64, &Line)> {
-    world.lines.iter().filter(|(_, on)| on.desk == MISSION && !on.is_cut()).next_back()
+    world.lines.iter().rfind(|(_, on)| on.desk == MISSION && !on.is_cut())
 }
 
 fn is_drained(world: &World) -> bool {

@@ -120,7 +120,9 @@ pub enum RelayGoodbye {
     #[error("the relay still holds this desk's last session: the desk tries again by itself")]
     TakeOverSoon,
     /// RATE
-    #[error("this desk gave more receipts than the relay takes within a minute: it goes on by itself")]
+    #[error(
+        "this desk asked more of the relay than it takes within a minute: it goes on by itself; make sure that only one machine has its keys"
+    )]
     Rate,
     /// LOG_BEHIND, which only a desk says.
     #[error(
