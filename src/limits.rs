@@ -128,6 +128,8 @@ pub const API_IDLE_TIME_MAX: Duration = Duration::from_secs(600);
 pub const API_CALL_TIME_MAX: Duration = Duration::from_secs(400);
 /// Named cursors of a desk's readers. Reached: no new name is taken.
 pub const CURSORS_MAX: u64 = 256;
+/// How long a reader may have a cursor to itself without saying so again. Longer: refused.
+pub const LEASE_TIME_MAX: Duration = Duration::from_secs(600);
 
 const _: () = assert!(ENGINE_ANSWER_TIME_MAX.as_secs() < ADMIN_TIME_MAX.as_secs());
 const _: () = assert!(API_CALL_TIME_MAX.as_secs() < API_IDLE_TIME_MAX.as_secs());

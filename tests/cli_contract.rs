@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named, NewDispatch,
-    NewOrder, OutboxWait, Outgoing, Refusal, Status, Waiting,
+    AddresseeState, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named,
+    NewDispatch, NewOrder, OutboxWait, Outgoing, Refusal, Status, Waiting,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -37,8 +37,11 @@ impl Desk {
             .route("/v1/dispatches/{id}/acknowledge", post(async || Json(incoming())))
             .route("/v1/outbox", get(async || Json(vec![outgoing("K7QF"), outgoing("T0PC")])))
             .route("/v1/outbox/{id}", get(outbox))
-            .route("/v1/cursors/{name}", get(async || Json(Cursor { register: 16 })))
-            .route("/v1/cursors/{name}/commit", post(async |Json(cursor): Json<Cursor>| Json(cursor)))
+            .route("/v1/cursors/{name}/take", post(take))
+            .route(
+                "/v1/cursors/{name}/commit",
+                post(async |Json(commit): Json<Commit>| Json(Cursor { register: commit.register })),
+            )
             .route("/v1/status", get(async || Json(status())))
             .route("/v1/orders", post(order))
             .route("/v1/roster", post(publish));
@@ -100,6 +103,17 @@ async fn publish(body: String) -> Json<InForce> {
 async fn outbox(Segment(id): Segment<String>, Query(wait): Query<OutboxWait>) -> Json<Outgoing> {
     assert!(wait.wait.is_none() || wait.timeout_s == Some(1));
     Json(outgoing(&id))
+}
+
+/// The cursor `busy` is another reader's.
+async fn take(Segment(name): Segment<String>) -> Result<Json<Cursor>, (StatusCode, Json<ApiError>)> {
+    match name.as_str() {
+        "busy" => Err((
+            StatusCode::CONFLICT,
+            Json(ApiError { code: "taken".into(), sentence: "another reader has the cursor busy".into() }),
+        )),
+        _ => Ok(Json(Cursor { register: 16 })),
+    }
 }
 
 /// `K7QF` is accepted and delivered, `T0PC` was refused, `S1DE` set aside, `G0NE` expired, all else waits.
@@ -465,4 +479,12 @@ fn the_example_configuration_passes_its_own_check() {
     std::fs::write(&file, &output.stdout).unwrap();
     let output = pouch(folder.path(), &["config", "check", "relay", "--config", file.to_str().unwrap()]);
     assert_eq!(exit(&output), 0, "{}", err(&output));
+}
+
+#[test]
+fn a_second_watch_on_one_cursor_is_told_so_and_gives_4() {
+    let desk = Desk::start();
+    let output = desk.pouch(&["watch", "--once", "--cursor", "busy", "--exec", "true"]);
+    assert_eq!((exit(&output), out(&output)), (4, ""));
+    assert!(err(&output).contains("another reader has the cursor busy"), "{}", err(&output));
 }

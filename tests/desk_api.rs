@@ -15,7 +15,7 @@ use pouch::desk::probed::ProbedDesk;
 use pouch::desk::status::LinkStatus;
 use pouch::desk::store::{Room, Store, StoreError, StoreThread};
 use pouch::desk::view::{
-    ApiError, Cursor, InboxFilter, LIST_MAX, Mark, NewDispatch, Outgoing, REQUEST_BYTES_MAX, Step,
+    ApiError, Commit, Cursor, InboxFilter, LIST_MAX, Mark, NewDispatch, Outgoing, REQUEST_BYTES_MAX, Step,
 };
 use pouch::keys::SigningKey;
 use pouch::pki::{example_parties, make_example};
@@ -118,6 +118,10 @@ impl Served {
     }
 }
 
+fn commit(register: u64) -> Commit {
+    Commit { register, reader: String::new() }
+}
+
 fn to(code: &str) -> NewDispatch {
     NewDispatch {
         to: vec![code.to_owned()],
@@ -178,7 +182,7 @@ async fn refusals_name_their_code() {
         code(client.inbox(&InboxFilter { limit: Some(LIST_MAX + 1), ..InboxFilter::default() }).await),
         "usage"
     );
-    assert_eq!(code(client.commit("web", &Cursor { register: 9 }).await), "usage");
+    assert_eq!(code(client.commit("web", &commit(9)).await), "usage");
 }
 
 #[tokio::test]
@@ -210,7 +214,7 @@ async fn an_inbox_cursor_is_kept_by_name() {
     let served = Served::start().await;
     assert_eq!(served.client.inbox(&InboxFilter::default()).await.unwrap(), []);
     assert_eq!(served.client.cursor("web").await.unwrap(), Cursor { register: 0 });
-    assert_eq!(served.client.commit("web", &Cursor { register: 0 }).await.unwrap(), Cursor { register: 0 });
+    assert_eq!(served.client.commit("web", &commit(0)).await.unwrap(), Cursor { register: 0 });
 }
 
 /// Waits in the background for a step of the only dispatch in the outbox.

@@ -198,7 +198,7 @@ fn desk_exit_code(error: &ClientError) -> u8 {
             "usage" | "not-found" | "too-large" => code::USAGE,
             "unknown-addressee" => code::UNKNOWN_ADDRESSEE,
             "not-permitted" => code::NOT_PERMITTED,
-            "full" | "declined" => code::REFUSED,
+            "full" | "declined" | "taken" => code::REFUSED,
             "no-contact" => code::UNREACHABLE,
             "unanswered" => code::STILL_QUEUED,
             _ => code::OTHER,

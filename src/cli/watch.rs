@@ -7,21 +7,26 @@ use std::time::Duration;
 use clap::Args;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::{DeskArgs, inbox, safe_text};
 use crate::desk::client::DeskClient;
-use crate::desk::view::{Cursor, InboxFilter, Incoming, IncomingWhole};
+use crate::desk::view::{Commit, Cursor, InboxFilter, Incoming, IncomingWhole, TakeCursor};
 
 /// After the first failure; doubled after each further one, up to the longest.
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Seconds of one long poll.
 const WAIT_S: u64 = 20;
+/// How long the cursor stays this reader's after it was asked for last, and how often it is.
+const LEASE_S: u64 = 30;
+const KEEP_EVERY: Duration = Duration::from_secs(10);
+const _: () = assert!(WAIT_S < LEASE_S);
 
-/// Print each dispatch as it comes, or hand it to a command; resumes where it stopped
+/// Print each dispatch as it comes, or hand it to a command; resumes where it stopped. Two at once need two cursors
 #[derive(Args)]
 pub struct WatchArgs {
     /// Run this by `sh -c` for each dispatch: JSON on standard input, ids and codes in POUCH_* variables
@@ -42,9 +47,29 @@ pub struct WatchArgs {
 }
 
 /// Takes one dispatch after the other, in register order, and commits each when it has been printed or
-/// the command has exited with 0: none is skipped, and one may come twice after a crash.
+/// the command has exited with 0: none is skipped, and one may come twice after a crash. Meanwhile the cursor is
+/// this reader's alone.
 pub async fn run(args: &WatchArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let mut cursor = desk.cursor(&args.cursor).await?;
+    let lease = TakeCursor { reader: format!("watch {}", uuid::Uuid::now_v7()), lease_s: LEASE_S };
+    let cursor = desk.take_cursor(&args.cursor, &lease).await?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::System)?;
+    let ended = tokio::select! {
+        ended = follow(args, cursor, &lease, desk, screen) => ended,
+        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    // Given back, so that the next reader need not wait. Where that fails, the lease ends by itself.
+    let given_back = desk.take_cursor(&args.cursor, &TakeCursor { lease_s: 0, ..lease }).await;
+    ended.and(given_back.map(|_| ()).map_err(Failure::from))
+}
+
+async fn follow(
+    args: &WatchArgs,
+    mut cursor: Cursor,
+    lease: &TakeCursor,
+    desk: &DeskClient,
+    screen: &mut Screen<'_>,
+) -> Result<(), Failure> {
     loop {
         let wait_s = (!args.once).then_some(WAIT_S);
         let filter = InboxFilter { after: Some(cursor.register), wait_s, ..InboxFilter::default() };
@@ -52,9 +77,24 @@ pub async fn run(args: &WatchArgs, desk: &DeskClient, screen: &mut Screen<'_>) -
         if new.is_empty() && args.once {
             return Ok(());
         }
+        cursor = desk.take_cursor(&args.cursor, lease).await?;
         for incoming in &new {
-            take(args, incoming, desk, screen).await?;
-            cursor = desk.commit(&args.cursor, &Cursor { register: incoming.register }).await?;
+            tokio::select! {
+                taken = take(args, incoming, desk, screen) => taken?,
+                lost = keep(args, lease, desk) => return Err(lost),
+            }
+            let commit = Commit { register: incoming.register, reader: lease.reader.clone() };
+            cursor = desk.commit(&args.cursor, &commit).await?;
+        }
+    }
+}
+
+/// Keeps the cursor while a command works; ends only where it is lost.
+async fn keep(args: &WatchArgs, lease: &TakeCursor, desk: &DeskClient) -> Failure {
+    loop {
+        sleep(KEEP_EVERY).await;
+        if let Err(error) = desk.take_cursor(&args.cursor, lease).await {
+            return error.into();
         }
     }
 }
@@ -105,6 +145,7 @@ async fn run_once(
         .envs(variables(&whole.summary))
         .env("POUCH_SOCKET", desk.socket())
         .stdin(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .map_err(Failure::System)?;
     let mut input = child.stdin.take().expect("standard input was asked for");

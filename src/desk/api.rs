@@ -26,7 +26,7 @@ use crate::desk::connections::BoundedListener;
 use crate::desk::events;
 use crate::desk::handle::{DeskError, DeskHandle};
 use crate::desk::view::{
-    Alarm, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX,
+    Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX,
     NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT,
     WAIT_S_MAX,
 };
@@ -89,6 +89,7 @@ fn router(api: Api) -> Router {
         .route("/v1/outbox", get(outbox))
         .route("/v1/outbox/{id}", get(outgoing))
         .route("/v1/cursors/{name}", get(cursor))
+        .route("/v1/cursors/{name}/take", post(take_cursor))
         .route("/v1/cursors/{name}/commit", post(commit))
         .route("/v1/events", get(changes))
         .route("/v1/status", get(status))
@@ -217,9 +218,13 @@ async fn cursor(State(api): State<Api>, name: Segment) -> Answer<Cursor> {
 }
 
 async fn commit(State(api): State<Api>, name: Segment, body: Body) -> Answer<Cursor> {
-    let cursor: Option<Cursor> = parsed(body)?;
-    let cursor = cursor.ok_or_else(|| usage("a commit needs a body as {\"register\": 17}".to_owned()))?;
-    Ok(Json(api.desk.commit(name?.0, cursor).await?))
+    let commit: Option<Commit> = parsed(body)?;
+    let commit = commit.ok_or_else(|| usage("a commit needs a body as {\"register\": 17}".to_owned()))?;
+    Ok(Json(api.desk.commit(name?.0, commit).await?))
+}
+
+async fn take_cursor(State(api): State<Api>, name: Segment, body: Body) -> Answer<Cursor> {
+    Ok(Json(api.desk.take_cursor(name?.0, parsed(body)?).await?))
 }
 
 async fn status(State(api): State<Api>) -> Answer<Status> {
@@ -298,7 +303,7 @@ impl From<DeskError> for Refusal {
             "not-found" => StatusCode::NOT_FOUND,
             "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
             "full" | "no-contact" => StatusCode::SERVICE_UNAVAILABLE,
-            "declined" => StatusCode::CONFLICT,
+            "declined" | "taken" => StatusCode::CONFLICT,
             "unanswered" => StatusCode::GATEWAY_TIMEOUT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };

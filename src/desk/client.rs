@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
 use crate::desk::view::{
-    ANSWER_BYTES_MAX, Alarm, ApiError, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark,
-    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step,
+    ANSWER_BYTES_MAX, Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark,
+    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step, TakeCursor,
 };
 use crate::limits::Limits;
 
@@ -140,9 +140,14 @@ impl DeskClient {
         self.get(&format!("/v1/cursors/{}", escaped(name)), ANSWER_TIME_MAX).await
     }
 
-    /// Commits the reader `name` up to a register number.
-    pub async fn commit(&self, name: &str, cursor: &Cursor) -> Result<Cursor, ClientError> {
-        self.post(&format!("/v1/cursors/{}/commit", escaped(name)), cursor).await
+    /// Takes the cursor `name` for a reader, or keeps it.
+    pub async fn take_cursor(&self, name: &str, take: &TakeCursor) -> Result<Cursor, ClientError> {
+        self.post(&format!("/v1/cursors/{}/take", escaped(name)), take).await
+    }
+
+    /// Commits the cursor `name` up to a register number.
+    pub async fn commit(&self, name: &str, commit: &Commit) -> Result<Cursor, ClientError> {
+        self.post(&format!("/v1/cursors/{}/commit", escaped(name)), commit).await
     }
 
     /// Puts a signed roster note in force; returns when it is.

@@ -113,6 +113,16 @@ pub enum DeskError {
         /// As given.
         id: String,
     },
+    /// Another reader works with the cursor.
+    #[error(
+        "another reader has the cursor {name} until {until}; stop it, or name another cursor with --cursor"
+    )]
+    CursorTaken {
+        /// The cursor.
+        name: String,
+        /// RFC 3339 in UTC; later if the reader asks again.
+        until: String,
+    },
     /// No alarm has this key.
     #[error("no alarm has the key {key}; `pouch alarms` lists those there are")]
     UnknownAlarm {
@@ -145,7 +155,7 @@ pub enum DeskError {
 
 impl DeskError {
     /// The code of the API's answer: `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`,
-    /// `full`, `no-contact`, `declined`, `unanswered` or `internal`.
+    /// `full`, `no-contact`, `declined`, `taken`, `unanswered` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
             DeskError::Invalid { .. } | DeskError::ReferenceTaken { .. } => "usage",
@@ -161,6 +171,7 @@ impl DeskError {
             DeskError::NotTheHub => "not-permitted",
             DeskError::NoContact => "no-contact",
             DeskError::Declined { .. } => "declined",
+            DeskError::CursorTaken { .. } => "taken",
             DeskError::Unanswered => "unanswered",
             DeskError::NotFound { .. } | DeskError::UnknownAlarm { .. } => "not-found",
             DeskError::Store(_) => "internal",

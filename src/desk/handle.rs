@@ -10,7 +10,10 @@ use crate::desk::{
     link::requests::Asked,
     status::LinkStatus,
     store::StoreThread,
-    view::{Alarm, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status},
+    view::{
+        Alarm, Commit, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status,
+        TakeCursor,
+    },
 };
 
 /// A handle to one desk; clones share it. Whatever a method changed is durable when it returns. A dropped
@@ -119,9 +122,17 @@ impl DeskHandle {
     /// Moves a named reader.
     ///
     /// # Errors
-    /// [`DeskError::Invalid`] beyond the register's end or for a bad name.
-    pub async fn commit(&self, name: String, cursor: Cursor) -> Result<Cursor, DeskError> {
-        self.store.ask(move |store| store.commit(&name, cursor)).await
+    /// [`DeskError::Invalid`] beyond the register's end or for a bad name, [`DeskError::CursorTaken`].
+    pub async fn commit(&self, name: String, commit: Commit) -> Result<Cursor, DeskError> {
+        self.store.ask(move |store| store.commit(&name, &commit, Timestamp::now())).await
+    }
+
+    /// Gives a reader the cursor for a while.
+    ///
+    /// # Errors
+    /// [`DeskError::CursorTaken`] where another reader has it, [`DeskError::Invalid`].
+    pub async fn take_cursor(&self, name: String, take: TakeCursor) -> Result<Cursor, DeskError> {
+        self.store.ask(move |store| store.take_cursor(&name, &take, Timestamp::now())).await
     }
 
     /// The highest register number, 0 for an empty inbox.

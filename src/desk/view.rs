@@ -480,10 +480,30 @@ pub struct InForce {
     pub number: Option<u32>,
 }
 
-/// Body of `POST /v1/cursors/{name}/commit`; answer of `GET /v1/cursors/{name}`.
+/// Where a cursor stands: answer of `GET /v1/cursors/{name}`, and of its `take` and `commit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Cursor {
     /// Everything up to this register number has been taken.
     pub register: u64,
+}
+
+/// Body of `POST /v1/cursors/{name}/commit`. While a reader has taken the cursor, only it may commit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// Everything up to this register number has been taken.
+    pub register: u64,
+    /// As in [`TakeCursor`]; empty for whoever has not taken the cursor.
+    #[serde(default)]
+    pub reader: String,
+}
+
+/// Body of `POST /v1/cursors/{name}/take`: of two readers of one cursor, one gets it, and the other 409 `taken`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TakeCursor {
+    /// What the reader calls itself, other than any other: one line of 1 to 128 bytes.
+    pub reader: String,
+    /// For how many seconds, at most 600; 0 gives it back. Ask again before they are over; a desk that starts forgets.
+    pub lease_s: u64,
 }

@@ -16,10 +16,8 @@ use super::{
 use crate::{
     desk::{
         error::DeskError,
-        view::{Cursor, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, Mark},
+        view::{InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX, Mark},
     },
-    limits,
-    line::is_line,
     roster::PartyNumber,
     seal::OpenedDispatch,
     wire::{
@@ -86,47 +84,6 @@ impl Store {
     pub(in crate::desk) fn last_register(&self) -> Result<u64, DeskError> {
         Ok(last_register(&self.read())?)
     }
-
-    /// Where a named reader stands; at 0 where it has not committed yet.
-    ///
-    /// # Errors
-    /// [`DeskError::Invalid`] for a name that is empty or too long, [`DeskError::Store`].
-    pub(in crate::desk) fn cursor(&self, name: &str) -> Result<Cursor, DeskError> {
-        check_cursor_name(name)?;
-        let sql = "SELECT register FROM cursors WHERE name = ?1";
-        let register = self.connection.prepare_cached(sql)?.query_row([name], |row| row.get(0)).optional()?;
-        Ok(Cursor { register: register.unwrap_or(0) })
-    }
-
-    /// Moves a named reader; it may go back, to see dispatches again.
-    ///
-    /// # Errors
-    /// [`DeskError::Invalid`] beyond the register's end or for a bad name, [`DeskError::Store`].
-    pub(in crate::desk) fn commit(&mut self, name: &str, cursor: Cursor) -> Result<Cursor, DeskError> {
-        check_cursor_name(name)?;
-        self.write(|tx| {
-            if cursor.register > last_register(tx)? {
-                let problem = "is beyond the register's end; commit what `pouch inbox` has shown";
-                return Err(DeskError::Invalid { field: "register", problem });
-            }
-            let sql = "SELECT count(*) FROM cursors WHERE name <> ?1";
-            let others: u64 = tx.db.prepare_cached(sql)?.query_row([name], |row| row.get(0))?;
-            if others >= limits::CURSORS_MAX {
-                let problem = "would be one cursor too many; use one of those there are";
-                return Err(DeskError::Invalid { field: "name", problem });
-            }
-            let sql = "INSERT OR REPLACE INTO cursors (name, register) VALUES (?1, ?2)";
-            tx.db.prepare_cached(sql)?.execute(params![name, integer(cursor.register)])?;
-            Ok(cursor)
-        })
-    }
-}
-
-fn check_cursor_name(name: &str) -> Result<(), DeskError> {
-    if !name.is_empty() && is_line(name, limits::NAME_BYTES_MAX) {
-        return Ok(());
-    }
-    Err(DeskError::Invalid { field: "name", problem: "is no cursor's name; use one line of 1 to 128 bytes" })
 }
 
 /// What a person does with a dispatch.

@@ -11,6 +11,7 @@ mod alarms;
 mod answers;
 mod arrivals;
 mod columns;
+mod cursors;
 mod draft;
 mod evidence;
 mod expired;
@@ -153,6 +154,7 @@ pub struct Store {
     roster: Option<Arc<Roster>>,
     keys: Arc<SignKeys>,
     changes: watch::Sender<u64>,
+    leases: cursors::Leases,
     /// Whether anything changed since the last count.
     changed: bool,
     /// Of its folder, where it has one.
@@ -201,7 +203,8 @@ impl Store {
         let mut keys = SignKeys::default();
         let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
         let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));
-        Ok(Store { connection, me, roster, keys, changes, changed: false, _lock: lock })
+        let leases = cursors::Leases::default();
+        Ok(Store { connection, me, roster, keys, changes, leases, changed: false, _lock: lock })
     }
 
     /// What Hello says of this store.

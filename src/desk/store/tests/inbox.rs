@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    desk::view::{Cursor, InboxFilter, Incoming},
+    desk::view::{Commit, Cursor, InboxFilter, Incoming, TakeCursor},
     seal::{self, Slip},
     wire::{DispatchId, Role, SubmissionNumber, envelope::Sealing, receipt::SetAsideReason},
 };
@@ -319,11 +319,61 @@ fn a_cursor_stays_where_its_reader_committed_it() {
     let mut hub = bloc.desk("MOD");
     chain(&bloc, &mut hub, &[1, 2]);
     assert_eq!(hub.store.cursor("watch").unwrap(), Cursor { register: 0 });
-    hub.store.commit("watch", Cursor { register: 2 }).unwrap();
-    let beyond = hub.store.commit("watch", Cursor { register: 3 }).unwrap_err();
+    hub.store.commit("watch", &commit(2, ""), now()).unwrap();
+    let beyond = hub.store.commit("watch", &commit(3, ""), now()).unwrap_err();
     assert_eq!(beyond.code(), "usage");
-    assert_eq!(hub.store.commit("two\nlines", Cursor { register: 1 }).unwrap_err().code(), "usage");
+    assert_eq!(hub.store.commit("two\nlines", &commit(1, ""), now()).unwrap_err().code(), "usage");
     let hub = hub.killed(&bloc);
     assert_eq!(hub.store.cursor("watch").unwrap(), Cursor { register: 2 });
     assert_eq!(hub.store.cursor("other").unwrap(), Cursor { register: 0 });
+}
+
+fn commit(register: u64, reader: &str) -> Commit {
+    Commit { register, reader: reader.to_owned() }
+}
+
+#[test]
+fn of_two_readers_of_one_cursor_one_has_it_until_its_lease_ends() {
+    let bloc = Bloc::new();
+    let mut hub = bloc.desk("MOD");
+    let take = |reader: &str| TakeCursor { reader: reader.to_owned(), lease_s: 60 };
+    assert_eq!(hub.store.take_cursor("watch", &take("a"), now()).unwrap(), Cursor { register: 0 });
+    let told = hub.store.take_cursor("watch", &take("b"), after(59)).unwrap_err();
+    assert_eq!(told.code(), "taken");
+    assert!(told.to_string().contains("until 2026-11-24T10:16:00Z; stop it, or name another"), "{told}");
+    for reader in ["b", ""] {
+        assert_eq!(hub.store.commit("watch", &commit(0, reader), after(59)).unwrap_err().code(), "taken");
+    }
+    hub.store.commit("watch", &commit(0, "a"), after(59)).unwrap();
+    hub.store.take_cursor("watch", &take("a"), after(59)).unwrap();
+    assert_eq!(
+        hub.store.take_cursor("watch", &take("b"), after(100)).unwrap_err().code(),
+        "taken",
+        "kept on"
+    );
+    hub.store.take_cursor("other", &take("b"), after(100)).unwrap();
+    hub.store.take_cursor("watch", &take("b"), after(119)).unwrap();
+    let lost = hub.store.commit("watch", &commit(0, "a"), after(120)).unwrap_err();
+    assert_eq!(lost.code(), "taken", "who lost its lease hears of it before anything comes twice");
+}
+
+#[test]
+fn a_lease_has_bounds_and_ends_where_the_clock_goes_back() {
+    let bloc = Bloc::new();
+    let mut hub = bloc.desk("MOD");
+    let take = |reader: &str, lease_s| TakeCursor { reader: reader.to_owned(), lease_s };
+    for (reader, lease_s) in [("a", 601), ("", 60), ("two\nlines", 60)] {
+        assert_eq!(
+            hub.store.take_cursor("watch", &take(reader, lease_s), now()).unwrap_err().code(),
+            "usage"
+        );
+    }
+    hub.store.take_cursor("watch", &take("a", 600), now()).unwrap();
+    hub.store.take_cursor("watch", &take("b", 600), after(-3_600)).unwrap();
+    hub.store.take_cursor("watch", &take("b", 0), after(-3_599)).unwrap();
+    hub.store.take_cursor("watch", &take("a", 600), after(-3_598)).unwrap();
+    for n in 1..crate::limits::CURSORS_MAX {
+        hub.store.take_cursor(&format!("c{n}"), &take("b", 600), after(-3_597)).unwrap();
+    }
+    assert_eq!(hub.store.take_cursor("more", &take("b", 600), after(-3_597)).unwrap_err().code(), "usage");
 }
