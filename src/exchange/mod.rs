@@ -23,7 +23,7 @@ mod requests;
 mod submit;
 mod takeover;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},

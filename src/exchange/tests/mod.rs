@@ -2,7 +2,7 @@
 //! [`desk`] its peers.
 
 mod deliveries;
-mod desk;
+pub(crate) mod desk;
 mod expiry;
 mod orders;
 mod publications;
@@ -10,8 +10,8 @@ mod quotas;
 mod random;
 mod receipts;
 mod refusals;
-mod replay;
+pub(crate) mod replay;
 mod rosters;
 mod sessions;
 mod submissions;
-mod world;
+pub(crate) mod world;

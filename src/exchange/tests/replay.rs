@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A relay that has done everything that makes a record, and has things left to deliver.
-fn busy() -> World {
+pub(crate) fn busy() -> World {
     let mut world = World::new();
     world.input(Input::Started { software: "pouch 1".to_owned() });
     let [hub, idn, mys, phl] = DESKS.map(|desk| world.open(desk));

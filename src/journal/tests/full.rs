@@ -14,14 +14,14 @@ use crate::record::Ticket;
 const ROOM: usize = 9;
 const SEGMENT_BYTES: usize = 64 * 1024;
 
-fn options() -> Options {
+fn options(segment_bytes: u64) -> Options {
     let retry_every = Duration::from_millis(1);
-    Options { spare_segments: 4, reserve_segments: 3, retry_every, ..OPTIONS }
+    Options { segment_bytes, spare_segments: 4, reserve_segments: 3, retry_every, ..OPTIONS }
 }
 
 /// A relay around a journal on a full disk: what it hands in, and what it was told.
 struct Relay {
-    disk: SimDisk,
+    disk: Arc<dyn Disk>,
     journal: Journal,
     events: Receiver<Event>,
     handed_in: u64,
@@ -34,17 +34,15 @@ struct Relay {
 }
 
 impl Relay {
-    fn start(disk: SimDisk) -> Relay {
-        let (journal, _, events, durable) = journal(disk.shared(), options());
+    fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Relay {
+        let (journal, _, events, durable) = journal(disk.clone(), options(segment_bytes));
         let handed_in = durable;
         Relay { disk, journal, events, handed_in, durable, has_room: true, asked: 0, needs_all: true }
     }
 
     /// On a disk on which nothing can be carried or given up, until there is no room but the reserve.
-    fn on_a_full_disk() -> Relay {
-        let disk = SimDisk::new(1);
-        disk.give_room(ROOM * SEGMENT_BYTES);
-        let mut relay = Relay::start(disk);
+    fn on_a_full_disk(disk: Arc<dyn Disk>, segment_bytes: u64) -> Relay {
+        let mut relay = Relay::start(disk, segment_bytes);
         while relay.has_room {
             relay.hand_in();
             relay.wait_until(|relay| relay.durable == relay.handed_in || !relay.has_room);
@@ -99,10 +97,21 @@ impl Relay {
     }
 }
 
-/// FAULTS 10 and 28, on a simulated disk; `real` has them on a real one.
+fn small_disk() -> SimDisk {
+    let disk = SimDisk::new(1);
+    disk.give_room(ROOM * SEGMENT_BYTES);
+    disk
+}
+
+/// FAULTS 10 and 28, on a simulated disk; `mounted` has them on a real one.
 #[test]
 fn a_full_disk_defers_what_can_wait_keeps_the_reserve_for_receipts_and_resumes_by_itself() {
-    let mut relay = Relay::on_a_full_disk();
+    lives_through_a_full_disk(&small_disk().shared(), SEGMENT_BYTES as u64);
+}
+
+/// Fills a disk of some segments, uses the reserve up, and goes on once nothing old is needed any more.
+pub(super) fn lives_through_a_full_disk(disk: &Arc<dyn Disk>, segment_bytes: u64) {
+    let mut relay = Relay::on_a_full_disk(disk.clone(), segment_bytes);
     // What was handed in before the disk was found full may have begun the segment for receipts.
     assert!((2..=3).contains(&relay.spares()), "{}", relay.spares());
     let before = relay.durable;
@@ -119,19 +128,21 @@ fn a_full_disk_defers_what_can_wait_keeps_the_reserve_for_receipts_and_resumes_b
     }
     let Relay { disk, journal, durable, .. } = relay;
     journal.stop();
-    let (_writer, reader, records) = start(disk.shared()).expect("a whole journal");
+    let (journal, reader, _, records) = super::handle::journal(disk.clone(), options(segment_bytes));
     assert_eq!(records, durable);
-    assert_eq!(log(&disk, &reader, durable), expected_log(durable));
+    assert_eq!(log(&*disk, &reader, durable), expected_log(durable));
+    journal.stop();
 }
 
 #[test]
 fn a_relay_stopped_on_a_full_disk_whose_reserve_is_used_up_starts_again_and_recovers() {
-    let mut relay = Relay::on_a_full_disk();
+    let disk = small_disk();
+    let mut relay = Relay::on_a_full_disk(disk.shared(), SEGMENT_BYTES as u64);
     relay.use_the_reserve_up();
-    let Relay { disk, journal, durable, .. } = relay;
+    let Relay { journal, durable, .. } = relay;
     journal.stop();
     disk.cut_power();
-    let mut relay = Relay::start(disk);
+    let mut relay = Relay::start(disk.shared(), SEGMENT_BYTES as u64);
     assert_eq!(relay.durable, durable, "what waited for room was never acknowledged, and is not there");
     relay.needs_all = false;
     relay.hand_in();

@@ -53,24 +53,29 @@ impl Shim {
     }
 
     fn live(&self, directory: &Path, shim: &[(&str, &str)]) -> Output {
-        let this = std::env::current_exe().expect("a test binary has a path");
-        let name = "journal::tests::real::lives_in_a_directory";
-        let mut child = Command::new(this);
-        child.args(["--ignored", "--exact", "--nocapture", name]);
-        child.env("LD_PRELOAD", self.folder.path().join("shim.so")).env(DIRECTORY, directory);
+        let mut child = child(directory);
+        child.env("LD_PRELOAD", self.folder.path().join("shim.so"));
         child.envs(shim.iter().copied()).output().expect("it runs")
     }
 }
 
+/// A process that runs [`lives_in_a_directory`].
+pub(super) fn child(directory: &Path) -> Command {
+    let this = std::env::current_exe().expect("a test binary has a path");
+    let name = "journal::tests::real::lives_in_a_directory";
+    let mut child = Command::new(this);
+    child.args(["--ignored", "--exact", "--nocapture", name]).env(DIRECTORY, directory);
+    child
+}
+
 /// The last number that a child said under a name.
-fn last_said(output: &Output, name: &str) -> Option<u64> {
-    let text = String::from_utf8_lossy(&output.stdout);
+pub(super) fn last_said(text: &str, name: &str) -> Option<u64> {
     let mut said = text.lines().filter_map(|line| line.split_once(name)?.1.trim().parse().ok());
     said.next_back()
 }
 
 /// Starts in this process, and checks every record.
-fn restarted(directory: &Path) -> u64 {
+pub(super) fn restarted(directory: &Path) -> u64 {
     let (_, reader, records) = start(file_disk(directory)).expect("a whole journal");
     for position in 0..records {
         assert_eq!(reader.load(Position(position)).expect("durable"), record(position));
@@ -87,7 +92,8 @@ fn writes_that_the_kernel_cuts_short_are_completed_and_every_checksum_fits() {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{told}");
     assert!(told.contains("shortened") && !told.contains("shortened 0"), "{told}");
-    assert_eq!(Some(restarted(&directory)), last_said(&output, "durable "));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(Some(restarted(&directory)), last_said(&said, "durable "));
 }
 
 /// FAULTS 1: a SIGKILL before, within or after each write, sync, rename and removal of a first start and of
@@ -104,7 +110,8 @@ fn a_process_killed_at_any_operation_has_kept_what_it_acknowledged() {
         }
         let again = (1 + operation % 7).to_string();
         let second = shim.live(&directory(operation), &[("SHIM_KILL_AT", &again), ("SHIM_KILL", how)]);
-        let most = |name| last_said(&first, name).max(last_said(&second, name)).unwrap_or(0);
+        let said = [first, second].map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+        let most = |name| said.iter().filter_map(|said| last_said(said, name)).max().unwrap_or(0);
         let (durable, attempted) = (most("durable "), most("attempted "));
         let records = restarted(&directory(operation));
         let fits = (durable..=attempted.max(durable)).contains(&records);

@@ -32,7 +32,7 @@ fn live(
 }
 
 /// Leaf, salt and opening of every position from 0 to `end`, from archives and segments together.
-pub(super) fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
+pub(super) fn log(disk: &dyn Disk, reader: &Reader, end: u64) -> Vec<Record> {
     let names = disk.list().expect("the disk is well");
     let (spans, _) = archive::spans(&names).expect("no archive is missing");
     let mut log = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn log(disk: &SimDisk, reader: &Reader, end: u64) -> Vec<Record> {
             log.push(record);
             Ok::<(), JournalError>(())
         };
-        archive::read(&*disk.shared(), span, each).expect("a whole archive");
+        archive::read(disk, span, each).expect("a whole archive");
     }
     for position in log.len() as u64..end {
         let whole = reader.load(Position(position)).expect("kept");
