@@ -45,6 +45,28 @@ async fn a_relays_new_certificate_is_taken_up_at_a_reload_and_nobody_is_dropped(
     assert_eq!((after.link.as_str(), after.since), ("in contact", before.since), "the session stayed");
 }
 
+/// FAULTS 80.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_desks_new_certificate_is_taken_up_with_its_next_connection_and_the_session_stays() {
+    let mut site = Site::new();
+    site.start("relay");
+    site.start("idn");
+    let before = until(&site, "idn", |status| status.link == "in contact").await;
+    let old = site.relay_status().sessions[0].serial.clone();
+    let issued = renew(&site, "idn", SystemTime::now());
+    site.reload("idn");
+    said(&site, "idn", "the next connection uses this certificate").await;
+    let after = until(&site, "idn", |_| true).await;
+    assert_eq!((after.link.as_str(), after.since), ("in contact", before.since), "the session stayed");
+
+    site.kill("relay");
+    until(&site, "idn", |status| status.link != "in contact").await;
+    site.start("relay");
+    until(&site, "idn", |status| status.link == "in contact").await;
+    let new = site.relay_status().sessions[0].serial.clone();
+    assert!(new == issued.serial && new != old, "{old}, {new}, {}", issued.serial);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_keeps_its_last_good_certificate_until_a_better_one_comes() {
     let mut site = Site::new();

@@ -114,6 +114,12 @@ impl Site {
         assert!(told.success());
     }
 
+    /// The number of a process that runs.
+    #[allow(dead_code, reason = "not every test looks at a process")]
+    pub fn pid(&self, party: &str) -> u32 {
+        self.running.iter().find(|(name, _)| name == party).expect("it runs").1.id()
+    }
+
     /// Waits for the end of a process that ends by itself.
     #[allow(dead_code, reason = "most processes are ended")]
     pub fn ended(&mut self, party: &str) -> ExitStatus {
@@ -126,6 +132,7 @@ impl Site {
     }
 
     /// The API of a desk.
+    #[allow(dead_code, reason = "not every test has desks")]
     pub fn desk(&self, party: &str) -> DeskClient {
         DeskClient::new(self.socket(party))
     }

@@ -5,6 +5,7 @@ mod deliveries;
 pub(crate) mod desk;
 mod expiry;
 mod orders;
+mod peers;
 mod publications;
 mod quotas;
 mod random;

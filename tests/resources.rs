@@ -1,0 +1,235 @@
+//! A relay that is short of descriptors or flooded, and many desks at once (FAULTS 34, 35, 46, 48, 77).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "bad_input/attacker.rs"]
+mod attacker;
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "support/peer.rs"]
+mod peer;
+mod support;
+
+use std::{
+    fs,
+    time::{Duration, Instant, SystemTime},
+};
+
+use pouch::{
+    keys::SigningKey,
+    roster::PartyNumber,
+    wire::pb::{self, GoodbyeCode, frame::Kind},
+};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+
+use attacker::{Attacker, party};
+use peer::Peer;
+use support::Site;
+
+const TIME_MAX: Duration = Duration::from_secs(60);
+const MISSIONS: [&str; 4] = ["idn", "mys", "phl", "vnm"];
+/// FAULTS 35.
+const MEMORY_KIB_MAX: u64 = 256 * 1024;
+
+fn keys_of(site: &Site, name: &str) -> (PartyNumber, SigningKey) {
+    let key = SigningKey::load(&site.example().folder.join(name).join("sign.key")).unwrap();
+    (party(site, name).number, key)
+}
+
+/// A session, once the relay is ready and the one before is forgotten.
+async fn open(site: &Site, name: &str) -> (Attacker, pb::Welcome) {
+    let (number, key) = keys_of(site, name);
+    let opening = async {
+        loop {
+            let mut desk = Attacker::connect(site, name).await;
+            desk.send(Kind::Hello(
+                Peer { roster: &site.example().roster, number, key: &key }.hello(desk.exporter),
+            ))
+            .await;
+            if let Some(Kind::Welcome(welcome)) = desk.next().await {
+                return (desk, welcome);
+            }
+        }
+    };
+    timeout(TIME_MAX, opening).await.expect("a session")
+}
+
+async fn relay() -> Site {
+    let mut site = Site::new();
+    site.start("relay");
+    let listens = async {
+        while TcpStream::connect(site.address()).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(TIME_MAX, listens).await.unwrap();
+    site
+}
+
+async fn is_alive(desk: &mut Attacker) {
+    desk.send(Kind::Ping(pb::Ping { token: 7 })).await;
+    desk.wait_for(|frame| matches!(frame, Kind::Pong(_)).then_some(())).await;
+}
+
+/// FAULTS 34: what cannot be accepted waits, and each attempt to is followed by a pause.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_without_descriptors_pauses_keeps_its_sessions_and_recovers() {
+    let site = relay().await;
+    let (mut live, _) = open(&site, "idn").await;
+    let pid = site.pid("relay");
+    let open_files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
+    let process = Pid::from_raw(i32::try_from(pid).unwrap());
+    let few = Rlimit { current: Some(open_files + 4), ..getrlimit(Resource::Nofile) };
+    let began = Instant::now();
+    let before = prlimit(process, Resource::Nofile, few).unwrap();
+    let mut strangers = Vec::new();
+    for _ in 0..16 {
+        strangers.push(TcpStream::connect(site.address()).await.unwrap());
+    }
+    let paused = async {
+        while !site.words("relay").contains("cannot accept; pausing") {
+            is_alive(&mut live).await;
+        }
+    };
+    timeout(TIME_MAX, paused).await.expect("it runs out, and the session lives");
+    // Some pauses more, in which a relay that spins would try thousands of times.
+    let paused_at = Instant::now();
+    while paused_at.elapsed() < Duration::from_secs(1) {
+        is_alive(&mut live).await;
+    }
+    prlimit(process, Resource::Nofile, before).unwrap();
+    drop(strangers);
+    open(&site, "hub").await;
+    is_alive(&mut live).await;
+    let attempts = u128::from(site.relay_status().handshakes["cannot-accept"]);
+    let pauses = began.elapsed().as_millis() / 200;
+    assert!((1..=pauses + 1).contains(&attempts), "{attempts} attempts in the time of {pauses} pauses");
+}
+
+/// Peak of a process's memory, in KiB.
+fn memory_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Submits large envelopes as fast as credit comes, takes all deliveries that come and settles none.
+async fn flood(site: &Site, from: &str, to: PartyNumber, envelopes: u64) {
+    let (number, key) = keys_of(site, from);
+    let peer = Peer { roster: &site.example().roster, number, key: &key };
+    let (mut desk, welcome) = open(site, from).await;
+    desk.send(Kind::Credit(pb::Credit { envelopes: 1 << 20, bytes: 1 << 40 })).await;
+    let (mut credit, mut used, mut bytes, mut answered) = (welcome.credit_envelopes, 0, 0u64, 0);
+    let mut byte_credit = welcome.credit_bytes;
+    while answered < envelopes {
+        while used < envelopes && used < credit && bytes < byte_credit {
+            used += 1;
+            let core = peer.core(welcome.last_accepted + used, &[to], SystemTime::now());
+            let submit = Kind::Submit(peer.submit(&core, &[7; 200_000]));
+            bytes += submit.encoded_len() as u64;
+            desk.send(submit).await;
+        }
+        match desk.next().await.expect("the session is open") {
+            Kind::Accepted(_) | Kind::Refused(_) => answered += 1,
+            Kind::Credit(more) => (credit, byte_credit) = (more.envelopes, more.bytes),
+            Kind::Goodbye(goodbye) => panic!("{goodbye:?}"),
+            _ => {}
+        }
+    }
+}
+
+/// FAULTS 35, as the peak of the process's memory: a cap needs rights that a test has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flooded_relay_stays_below_256_mib_and_serves_on() {
+    let site = relay().await;
+    let (mut live, _) = open(&site, "hub").await;
+    let mut idle = Vec::new();
+    for _ in 0..48 {
+        let mut stranger = TcpStream::connect(site.address()).await.unwrap();
+        stranger.write_all(&[0x16, 3, 1, 0x40, 0]).await.unwrap();
+        idle.push(stranger);
+    }
+    let [idn, mys, phl, vnm] = MISSIONS.map(|name| party(&site, name).number);
+    // 200 MB in all, of which each addressee's mailbox keeps 50.
+    tokio::join!(
+        flood(&site, "idn", mys, 250),
+        flood(&site, "mys", phl, 250),
+        flood(&site, "phl", vnm, 250),
+        flood(&site, "vnm", idn, 250),
+    );
+    is_alive(&mut live).await;
+    let peak = memory_kib(site.pid("relay"));
+    println!("peak: {peak} KiB");
+    assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
+}
+
+/// FAULTS 46: more than the handshakes that may be under way, and every one is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn desks_that_all_connect_at_once_are_all_answered() {
+    let site = std::sync::Arc::new(relay().await);
+    open(&site, "hub").await;
+    let mut desks = JoinSet::new();
+    for number in 0..160 {
+        let (site, name) = (site.clone(), MISSIONS[number % MISSIONS.len()]);
+        desks.spawn(async move {
+            let (number, key) = keys_of(&site, name);
+            let mut desk = Attacker::connect(&site, name).await;
+            let hello = Peer { roster: &site.example().roster, number, key: &key }.hello(desk.exporter);
+            desk.send(Kind::Hello(hello)).await;
+            match desk.next().await {
+                Some(Kind::Welcome(_)) => None,
+                Some(Kind::Goodbye(goodbye)) => Some(goodbye.code),
+                other => panic!("neither Welcome nor why not: {other:?}"),
+            }
+        });
+    }
+    let answers = timeout(TIME_MAX, desks.join_all()).await.expect("all are answered");
+    let another = [GoodbyeCode::TakeOverSoon as u32, GoodbyeCode::TakenOver as u32];
+    assert!(answers.iter().flatten().all(|code| another.contains(code)), "{answers:?}");
+    assert!(answers.iter().filter(|code| code.is_none()).count() >= MISSIONS.len());
+    let handshakes = site.relay_status().handshakes;
+    assert_eq!((handshakes["too-slow"], handshakes["too-often"]), (0, 0));
+}
+
+/// FAULTS 48: one addressee's socket is full, the other gets everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_stops_reading_does_not_hold_up_another() {
+    let site = relay().await;
+    let (number, key) = keys_of(&site, "idn");
+    let idn = Peer { roster: &site.example().roster, number, key: &key };
+    let (mut slow, _) = open(&site, "mys").await;
+    let (mut quick, _) = open(&site, "phl").await;
+    let (mut sender, _) = open(&site, "idn").await;
+    let all = pb::Credit { envelopes: 1 << 20, bytes: 1 << 40 };
+    slow.send(Kind::Credit(all)).await;
+    quick.send(Kind::Credit(all)).await;
+    let to = [party(&site, "mys").number, party(&site, "phl").number];
+    for number in 1..=60 {
+        let core = idn.core(number, &to, SystemTime::now());
+        sender.send(Kind::Submit(idn.submit(&core, &[7; 150_000]))).await;
+        sender.wait_for(|frame| matches!(frame, Kind::Accepted(_)).then_some(())).await;
+        quick.wait_for(|frame| matches!(frame, Kind::Deliver(_)).then_some(())).await;
+    }
+}
+
+/// FAULTS 77: in the handshake.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handshake_that_stops_after_a_byte_is_closed_and_counted() {
+    let site = relay().await;
+    let mut stranger = TcpStream::connect(site.address()).await.unwrap();
+    stranger.write_all(&[0x16]).await.unwrap();
+    let read = timeout(TIME_MAX, stranger.read(&mut [0; 16])).await.expect("it is closed");
+    assert!(matches!(read, Ok(0) | Err(_)));
+    let counted = async {
+        while site.relay_status().handshakes["too-slow"] != 1 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(TIME_MAX, counted).await.expect("as too slow");
+}
