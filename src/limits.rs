@@ -200,6 +200,9 @@ pub struct Limits {
     /// Envelopes that one desk may say within a minute were read or acknowledged. Reached: its session is closed
     /// with RATE, and it comes again.
     pub marks_per_minute_max: u64,
+    /// Bytes of all roster notes in one log, which desks are shown from memory. Reached: the next roster is declined,
+    /// and a new log is due.
+    pub roster_notes_bytes_max: usize,
     /// A roster that the hub publishes must have come whole within this, or its session is closed.
     pub publication_time_max: Duration,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
@@ -234,6 +237,7 @@ impl Limits {
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
         marks_per_minute_max: 6_000,
+        roster_notes_bytes_max: 64 * 1024 * 1024,
         publication_time_max: Duration::from_secs(15 * 60),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };

@@ -168,8 +168,12 @@ impl Exchange {
         }
         let invalid = |error: RosterError| Declined(AdministeredCode::NotValid, error.to_string());
         let roster = self.verify_roster(note).map_err(invalid)?;
-        if self.roster_leaves.len() >= limits::ROSTER_VERSIONS_MAX {
-            let words = "this log holds as many roster versions as it can; begin a new log with this one";
+        let notes_bytes =
+            self.roster_leaves.iter().map(|(.., beside)| beside.len()).sum::<usize>() + note.len();
+        if self.roster_leaves.len() >= limits::ROSTER_VERSIONS_MAX
+            || notes_bytes > self.limits.roster_notes_bytes_max
+        {
+            let words = "this log holds as many rosters as it can; begin a new log with this one";
             return Err(Declined(AdministeredCode::NotValid, words.to_owned()));
         }
         let origin = |roster: &Roster| roster.content().log.origin.clone();

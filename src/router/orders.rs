@@ -129,7 +129,7 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{batch::Proof, record::administrative::ChainHead, wire::order::SignedOrder};
+    use crate::{batch::Proof, merkle::Hash, record::administrative::ChainHead, wire::order::SignedOrder};
 
     const IDN: PartyNumber = PartyNumber(3);
 
@@ -143,6 +143,30 @@ mod tests {
             orders.take(&order, Position(u64::from(number) * 10), leaf);
         }
         orders
+    }
+
+    #[test]
+    fn orders_about_the_most_parties_fit_a_base_and_one_more_does_not() {
+        let mut orders = Orders::default();
+        for number in 1..=u32::try_from(ORDERS_STANDING_MAX).expect("small") {
+            let kind = OrderKind::Suspend { party: PartyNumber(number), until_s: 9 };
+            let order = Order { number, kind, salt: [1; 32] };
+            assert!(orders.has_room_for(&order));
+            let path = vec![Hash([3; 32]); 6];
+            let proof = Proof { count: 64, index: 0, path, signature: [2; 64] };
+            let act = Act::Order(Box::new(SignedOrder { order, proof }));
+            let leaf = AdministrativeLeaf { log_time_us: 1, previous: ChainHead::START, act }.encode();
+            orders.take(&order, Position(number.into()), leaf);
+        }
+        let mut bytes = Vec::new();
+        orders.encode(&mut bytes);
+        assert!(bytes.len() <= Orders::BYTES_MAX, "{}", bytes.len());
+        let room_for = |kind| orders.has_room_for(&Order { number: u32::MAX, kind, salt: [1; 32] });
+        assert!(!room_for(OrderKind::Lift { party: PartyNumber(u32::MAX) }));
+        assert!(
+            room_for(OrderKind::Lift { party: PartyNumber(7) })
+                && room_for(OrderKind::Minimize { until_s: 1 })
+        );
     }
 
     #[test]

@@ -26,6 +26,18 @@ fn second_note() -> Bytes {
 }
 
 #[test]
+fn a_roster_beyond_what_one_log_holds_is_declined_and_the_one_in_force_stays() {
+    let first = first_note();
+    let next = next_note(&first, |draft| draft.parties[4].name = "Philippines".to_owned());
+    for (spare, versions) in [(0, 2), (1, 1)] {
+        let roster_notes_bytes_max = first.len() + next.len() - spare;
+        let mut world = World::with_limits(Limits { roster_notes_bytes_max, ..Limits::DEFAULT });
+        world.input(Input::RosterOffered { note: next.clone() });
+        assert_eq!(world.exchange.roster().map(|roster| roster.version()), Some(versions));
+    }
+}
+
+#[test]
 fn the_first_roster_is_the_bundles_and_the_next_follows_the_chain() {
     let mut world = World::empty(Limits::DEFAULT);
     assert_eq!(offer(&mut world, &second_note()), [""; 0], "not the bundle's");
