@@ -1,14 +1,13 @@
 //! `pouch reply`: answers a dispatch of the inbox under its topic and label.
 
-use std::time::Duration;
-
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 
+use crate::cli::DeskArgs;
 use crate::cli::failure::Failure;
-use crate::cli::outbox::{self, WaitArgs};
+use crate::cli::outbox::WaitArgs;
 use crate::cli::screen::Screen;
-use crate::cli::{DeskArgs, send, time};
+use crate::cli::send::{self, MannerArgs};
 use crate::desk::client::DeskClient;
 use crate::desk::view::{IncomingWhole, NewDispatch};
 use crate::seal::SUBJECT_BYTES_MAX;
@@ -35,24 +34,11 @@ pub struct ReplyArgs {
     #[arg(long, value_name = "PRECEDENCE", ignore_case = true,
         value_parser = PossibleValuesParser::new(["routine", "priority", "immediate", "flash"]))]
     precedence: Option<String>,
-    /// Ask a person to acknowledge
-    #[arg(long)]
-    ack: bool,
-    /// Ask a person to acknowledge or answer by then, as 241200ZNOV26
-    #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
-    ack_by: Option<String>,
-    /// Give up delivery after this span, as 6h [default: by precedence]
-    #[arg(long, value_name = "SPAN", value_parser = time::span)]
-    expires: Option<Duration>,
+    #[command(flatten)]
+    manner: MannerArgs,
     /// The caller's own key: the same key twice queues nothing new
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Originating office
-    #[arg(long, value_name = "OFFICE", default_value = "", hide_default_value = true)]
-    office: String,
-    /// Originating person
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    person: String,
     #[command(flatten)]
     wait: WaitArgs,
     #[command(flatten)]
@@ -63,12 +49,7 @@ pub struct ReplyArgs {
 pub async fn run(args: &ReplyArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let asked = desk.incoming(&args.id).await?;
     let own = if args.all { desk.status().await?.code } else { String::new() };
-    let outgoing = desk.send(&answer(args, &asked, &own)?).await?;
-    if !screen.json {
-        screen.text(&send::queued(&outgoing))?;
-    }
-    screen.note(send::IN_CLEAR)?;
-    outbox::wait(&args.wait, outgoing, desk, screen).await
+    send::hand_in(&answer(args, &asked, &own)?, &args.wait, desk, screen).await
 }
 
 /// The answer to a dispatch that `own` received.
@@ -96,14 +77,9 @@ fn answer(args: &ReplyArgs, asked: &IncomingWhole, own: &str) -> Result<NewDispa
         subject: subject(&summary.subject),
         body,
         in_reply_to: Some(summary.id.clone()),
-        acknowledgement_required: args.ack || args.ack_by.is_some(),
-        answer_due: args.ack_by.clone(),
-        expires_s: args.expires.map(|span| span.as_secs()),
         exercise: summary.exercise,
-        office: args.office.clone(),
-        person: args.person.clone(),
         idempotency_key: args.key.clone(),
-        ..NewDispatch::default()
+        ..args.manner.dispatch()
     })
 }
 

@@ -16,7 +16,7 @@ use crate::desk::view::{NewDispatch, Outgoing};
 use crate::limits::DISPATCH_BYTES_MAX;
 
 /// What a person must know while `seal` is empty.
-pub(super) const IN_CLEAR: &str = "until sealing exists, a dispatch travels in clear inside its envelope: whoever runs the relay can read it";
+const IN_CLEAR: &str = "until sealing exists, a dispatch travels in clear inside its envelope: whoever runs the relay can read it";
 
 /// Hand a dispatch to the desk; it is durable in the outbox when this returns
 #[derive(Args)]
@@ -64,15 +64,8 @@ pub struct SendArgs {
     /// The body; also the subject where it is one line and --subject is absent
     #[arg(value_name = "TEXT")]
     text: Option<String>,
-    /// Ask a person to acknowledge
-    #[arg(long)]
-    ack: bool,
-    /// Ask a person to acknowledge or answer by then, as 241200ZNOV26
-    #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
-    ack_by: Option<String>,
-    /// Give up delivery after this span, as 6h [default: by precedence]
-    #[arg(long, value_name = "SPAN", value_parser = time::span)]
-    expires: Option<Duration>,
+    #[command(flatten)]
+    pub(super) manner: MannerArgs,
     /// The caller's own key: the same key twice queues nothing new
     #[arg(long, value_name = "KEY")]
     id: Option<String>,
@@ -85,12 +78,6 @@ pub struct SendArgs {
     /// Language, as a BCP 47 tag
     #[arg(long, value_name = "TAG", default_value = "en")]
     language: String,
-    /// Originating office
-    #[arg(long, value_name = "OFFICE", default_value = "", hide_default_value = true)]
-    office: String,
-    /// Originating person
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    person: String,
     /// Mark as EXERCISE traffic
     #[arg(long)]
     pub(super) exercise: bool,
@@ -100,18 +87,62 @@ pub struct SendArgs {
     pub(super) desk: DeskArgs,
 }
 
+/// What `send` and `reply` both ask: by when, and who writes.
+#[derive(Args)]
+pub struct MannerArgs {
+    /// Ask a person to acknowledge
+    #[arg(long)]
+    ack: bool,
+    /// Ask a person to acknowledge or answer by then, as 241200ZNOV26
+    #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
+    ack_by: Option<String>,
+    /// Give up delivery after this span, as 6h [default: by precedence]
+    #[arg(long, value_name = "SPAN", value_parser = time::span)]
+    expires: Option<Duration>,
+    /// Originating office
+    #[arg(long, value_name = "OFFICE", default_value = "", hide_default_value = true)]
+    office: String,
+    /// Originating person
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    person: String,
+}
+
+impl MannerArgs {
+    /// A dispatch that says all this, and nothing else yet.
+    pub(super) fn dispatch(&self) -> NewDispatch {
+        NewDispatch {
+            acknowledgement_required: self.ack || self.ack_by.is_some(),
+            answer_due: self.ack_by.clone(),
+            expires_s: self.expires.map(|span| span.as_secs()),
+            office: self.office.clone(),
+            person: self.person.clone(),
+            ..NewDispatch::default()
+        }
+    }
+}
+
 /// Sends, says what became of it, and waits where `--wait` asks for it.
 pub async fn run(args: &SendArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
-    let outgoing = desk.send(&dispatch(args)?).await?;
+    hand_in(&dispatch(args)?, &args.wait, desk, screen).await
+}
+
+/// Hands a dispatch in, says what became of it, and waits where asked to.
+pub(super) async fn hand_in(
+    new: &NewDispatch,
+    wait: &WaitArgs,
+    desk: &DeskClient,
+    screen: &mut Screen<'_>,
+) -> Result<(), Failure> {
+    let outgoing = desk.send(new).await?;
     if !screen.json {
         screen.text(&queued(&outgoing))?;
     }
     screen.note(IN_CLEAR)?;
-    outbox::wait(&args.wait, outgoing, desk, screen).await
+    outbox::wait(wait, outgoing, desk, screen).await
 }
 
 /// What became of a dispatch that was handed in.
-pub(super) fn queued(outgoing: &Outgoing) -> String {
+fn queued(outgoing: &Outgoing) -> String {
     let state = if outgoing.duplicate { "known" } else { "queued" };
     let mut text = format!(
         "{state:<8}  {} as {}, {}",
@@ -148,13 +179,9 @@ fn dispatch(args: &SendArgs) -> Result<NewDispatch, Failure> {
         language: args.language.clone(),
         reference: args.reference.clone(),
         in_reply_to: args.reply_to.clone(),
-        acknowledgement_required: args.ack || args.ack_by.is_some(),
-        answer_due: args.ack_by.clone(),
-        expires_s: args.expires.map(|span| span.as_secs()),
         exercise: args.exercise,
-        office: args.office.clone(),
-        person: args.person.clone(),
         idempotency_key: args.id.clone(),
+        ..args.manner.dispatch()
     })
 }
 
