@@ -23,8 +23,11 @@ use tokio::{
 use crate::{
     exposition,
     limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIME_MAX},
+    service,
 };
 
+/// So often within its time is the watchdog fed: one answer may come late.
+const WATCHDOG_SHARE: u32 = 3;
 /// How long accepting pauses when the system refuses.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -35,6 +38,27 @@ pub trait Probed: Send + Sync + 'static {
 
     /// What keeps the daemon from its work, a line each with what to do; empty when it is ready.
     fn not_ready(&self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Whether the threads that the daemon's work hangs on answer. One that only waits for others makes progress.
+    fn gets_on(&self) -> impl Future<Output = bool> + Send;
+}
+
+/// Feeds the service manager's watchdog while the daemon gets on, and for ever; where there is no watchdog, it
+/// does nothing.
+pub async fn feed_watchdog<D: Probed>(daemon: Arc<D>) -> Infallible {
+    match service::watchdog_time() {
+        Some(time) => feed(&*daemon, time / WATCHDOG_SHARE, service::alive).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn feed<D: Probed>(daemon: &D, every: Duration, alive: impl Fn()) -> Infallible {
+    loop {
+        if daemon.gets_on().await {
+            alive();
+        }
+        tokio::time::sleep(every).await;
+    }
 }
 
 /// `/metrics`, `/livez` and `/readyz` of a daemon. Alive is whoever answers.
@@ -122,4 +146,42 @@ where
         }
         drop(place);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    /// Gets on for so many questions, and then no more.
+    struct Stalls {
+        after: u32,
+        asked: AtomicU32,
+    }
+
+    impl Probed for Stalls {
+        async fn metrics(&self) -> String {
+            String::new()
+        }
+
+        async fn not_ready(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        async fn gets_on(&self) -> bool {
+            self.asked.fetch_add(1, Ordering::Relaxed) < self.after
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_is_fed_only_while_the_daemon_gets_on() {
+        let (daemon, fed) = (Stalls { after: 3, asked: AtomicU32::new(0) }, AtomicU32::new(0));
+        let count = || {
+            fed.fetch_add(1, Ordering::Relaxed);
+        };
+        let feeding = feed(&daemon, Duration::from_secs(20), count);
+        assert!(timeout(Duration::from_secs(590), feeding).await.is_err());
+        assert_eq!((daemon.asked.into_inner(), fed.into_inner()), (30, 3));
+    }
 }

@@ -8,6 +8,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -53,6 +54,18 @@ pub fn reloading() {
     tell("RELOADING=1");
 }
 
+/// Tells the manager that the daemon gets on with its work.
+pub fn alive() {
+    tell("WATCHDOG=1");
+}
+
+/// Within which time the manager wants to hear [`alive`], or it kills the daemon; `None` where it does not.
+pub fn watchdog_time() -> Option<Duration> {
+    let is_ours = env::var("WATCHDOG_PID").map_or(true, |pid| pid == std::process::id().to_string());
+    let micros = env::var("WATCHDOG_USEC").ok()?.parse().ok()?;
+    (is_ours && micros > 0).then_some(Duration::from_micros(micros))
+}
+
 /// Tells the manager that the daemon is on its way out.
 pub fn stopping() {
     tell("STOPPING=1");
@@ -79,8 +92,6 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn heard(manager: &UnixDatagram) -> String {

@@ -1,6 +1,8 @@
 //! What a desk answers to probes: ready means that its store answers, a roster is in force and names this desk
 //! with its sign key. A desk without contact is alive and ready: it takes dispatches; its link is a metric.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::time::timeout;
 
@@ -34,11 +36,14 @@ pub struct ProbedDesk {
 }
 
 impl Probed for ProbedDesk {
+    async fn gets_on(&self) -> bool {
+        self.roster().await.is_some()
+    }
+
     async fn not_ready(&self) -> Vec<String> {
-        let asking = self.handle.store().ask(|store| Ok(store.facts()?.roster));
-        match timeout(ENGINE_ANSWER_TIME_MAX, asking).await {
-            Ok(Ok(roster)) => self.unfit(roster.as_deref()).into_iter().collect(),
-            Ok(Err(_)) | Err(_) => {
+        match self.roster().await {
+            Some(roster) => self.unfit(roster.as_deref()).into_iter().collect(),
+            None => {
                 vec![
                     "the store does not answer: look at the desk's log, and at the disk of its folder"
                         .to_owned(),
@@ -70,6 +75,12 @@ impl Probed for ProbedDesk {
 }
 
 impl ProbedDesk {
+    /// The roster held, if the store answers in time.
+    async fn roster(&self) -> Option<Option<Arc<Roster>>> {
+        let asking = self.handle.store().ask(|store| Ok(store.facts()?.roster));
+        timeout(ENGINE_ANSWER_TIME_MAX, asking).await.ok()?.ok()
+    }
+
     /// Why what this desk signs would not be believed.
     fn unfit(&self, roster: Option<&Roster>) -> Option<String> {
         let Some(roster) = roster else {

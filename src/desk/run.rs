@@ -192,7 +192,7 @@ pub async fn run(
         alarms: alarms.clone(),
         started: Timestamp::now(),
     });
-    let routes = probes::routes(probed);
+    let routes = probes::routes(probed.clone());
     let doors = Doors { local: None, open: admin.map(|listener| (listener, routes.clone())) };
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
@@ -210,6 +210,7 @@ pub async fn run(
         ended = async { tokio::try_join!(link, api) } => { ended?; }
         never = reloader.run(reloads) => match never {},
         never = probes::serve(doors) => match never {},
+        never = probes::feed_watchdog(probed) => match never {},
         () = store.stopped() => return Err(StoreError::Stopped.into()),
     }
     drop(store);

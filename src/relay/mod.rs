@@ -198,12 +198,15 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
     let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
     let admin = Admin { id, shared, alarms, vitals, journal, to_engine, started, last };
-    let administering = tokio::spawn(probes::serve(Arc::new(admin).doors(admin_socket, admin_listener)));
+    let admin = Arc::new(admin);
+    let administering = tokio::spawn(probes::serve(admin.clone().doors(admin_socket, admin_listener)));
+    let feeding = tokio::spawn(probes::feed_watchdog(admin));
     service::ready();
     let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();
     reloading.abort();
     administering.abort();
+    feeding.abort();
     ended
 }
 

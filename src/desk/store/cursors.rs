@@ -119,11 +119,15 @@ impl Store {
     fn free_for(&self, name: &str, reader: &str, now: Timestamp) -> Result<(), DeskError> {
         match self.leases.of_another(name, reader, now) {
             Some(lease) => {
-                Err(DeskError::CursorTaken { name: name.to_owned(), until: lease.until.to_string() })
+                Err(DeskError::CursorTaken { name: name.to_owned(), until: whole_seconds(lease.until) })
             }
             None => Ok(()),
         }
     }
+}
+
+fn whole_seconds(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
 fn one_too_many() -> DeskError {

@@ -81,6 +81,10 @@ impl Probed for Admin {
     async fn not_ready(&self) -> Vec<String> {
         status::not_ready(self, self.report().await.as_deref())
     }
+
+    async fn gets_on(&self) -> bool {
+        self.report().await.is_some() && status::stuck_for(self).is_none()
+    }
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Response {

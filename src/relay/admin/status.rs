@@ -39,11 +39,16 @@ pub(super) fn not_ready(admin: &Admin, report: Option<&EngineReport>) -> Vec<Str
             }
         }
     }
-    if let Some(busy_for) = admin.vitals.syncs().busy_for.filter(|busy_for| *busy_for >= SYNC_STUCK_AFTER) {
+    if let Some(busy_for) = stuck_for(admin) {
         let seconds = busy_for.as_secs();
         missing.push(format!("the disk has not ended a sync for {seconds} s: look at the journal's disk"));
     }
     missing
+}
+
+/// How long the sync under way has taken, where that is too long.
+pub(super) fn stuck_for(admin: &Admin) -> Option<Duration> {
+    admin.vitals.syncs().busy_for.filter(|busy_for| *busy_for >= SYNC_STUCK_AFTER)
 }
 
 pub(super) async fn status(admin: &Admin, report: &EngineReport) -> RelayStatus {
