@@ -1,6 +1,5 @@
 //! Reads a journal back, tells a torn tail from damage, and makes it ready to go on.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +11,7 @@ use super::segment::{
     open_batch, parse_segment_name,
 };
 use super::spares::Spares;
-use super::{Disk, FileDisk, JournalError, Options, Writer};
+use super::{Disk, JournalError, Options, Writer};
 use crate::record::Record;
 use crate::wire::Position;
 
@@ -82,20 +81,20 @@ pub fn recover<E: From<JournalError>>(
     Ok(Recovered { disk, options, reader, head, unconfirmed, newest: segments.pop(), spares })
 }
 
-/// Streams every confirmed record of a journal that another process may be writing, and changes
-/// nothing. It ends before the first batch that is not whole yet, and cannot tell that from damage.
+/// Streams every confirmed record of a journal that another process may be writing (see
+/// [`FileDisk::observe`](super::FileDisk::observe)), and changes nothing. It ends before the first batch that is
+/// not whole yet, and cannot tell that from damage.
 ///
 /// # Errors
 /// As [`recover`], but for damage at the end.
 pub fn observe<E: From<JournalError>>(
-    directory: &Path,
+    disk: &dyn Disk,
     replay: &mut dyn FnMut(Replayed) -> Result<(), E>,
 ) -> Result<(), E> {
-    let disk = FileDisk::observe(directory)?;
     let names = disk.list().map_err(JournalError::disk("list", "the directory"))?;
-    let (segments, archived) = open_segments(&disk, &names)?;
+    let (segments, archived) = open_segments(disk, &names)?;
     for span in archived {
-        archive::read(&disk, span, |position, record| replay(Replayed::Archived(position, record)))?;
+        archive::read(disk, span, |position, record| replay(Replayed::Archived(position, record)))?;
     }
     let reader = Reader::default();
     let mut walk = Walk::start(&segments, &reader, replay, false);

@@ -54,6 +54,22 @@ enum Work {
     End,
 }
 
+impl Work {
+    fn is_archive(&self) -> bool {
+        matches!(self, Work::Archive(..))
+    }
+}
+
+impl State {
+    /// What there is to do: archives before spares, because each may become one.
+    fn due(&self) -> Option<Work> {
+        match self.retired.front().cloned() {
+            Some((segment, end)) => Some(Work::Archive(segment, end)),
+            None => (self.ready.len() < self.keep).then_some(Work::Make),
+        }
+    }
+}
+
 impl Spares {
     /// Takes over what an earlier process left: whole spares are kept, as many as are wanted, and unfinished
     /// ones removed.
@@ -135,12 +151,17 @@ impl Spares {
     /// Archives a segment of which nothing is needed any more, up to the head behind its end, and then makes
     /// it a spare; in the background where that works.
     pub(super) fn retire(&self, segment: OpenSegment, end: Head) -> Result<(), JournalError> {
-        if self.thread.is_none() {
-            return self.maker.archive(&segment, end);
-        }
         self.maker.state().retired.push_back((segment, end));
+        if self.thread.is_none() {
+            return self.maker.work_off(Work::is_archive);
+        }
         self.maker.changed.notify_all();
         Ok(())
+    }
+
+    /// Archives and makes spares here and now, as far as the disk has room. For whoever has no thread for it.
+    pub(super) fn tend(&self) -> Result<(), JournalError> {
+        self.maker.work_off(|_| true)
     }
 
     /// Whether the disk has no room for another one, and not more than `reserve` are left.
@@ -175,35 +196,59 @@ impl Maker {
     fn work(&self) {
         let mut was_full = false;
         loop {
-            let worked = match self.next_work(was_full) {
+            match self.next_work(was_full) {
                 Work::End => return,
-                Work::Archive(segment, end) => self.archive(&segment, end).inspect(|()| {
-                    self.state().retired.pop_front();
-                }),
-                Work::Make => self.make().map(|name| {
-                    let mut state = self.state();
-                    state.ready.push_back(name);
-                    state.is_full = false;
-                }),
-            };
-            let mut state = self.state();
-            was_full = worked.as_ref().is_err_and(JournalError::is_full);
-            // Only a spare that was made shows that there is room again.
-            state.is_full |= was_full;
-            match worked {
-                Ok(()) => {}
-                Err(error) if was_full => {
-                    tracing::warn!(%error, "no room for a spare segment or an archive")
-                }
-                Err(error) => {
-                    tracing::error!(%error, "no spare segment, no archive any more");
-                    state.failed = Some(error);
-                    state.keep = 0;
-                    state.retired.clear();
-                }
+                work => was_full = self.carry_out(work),
             }
-            self.changed.notify_all();
         }
+    }
+
+    /// Does what is due and wanted, until nothing is or the disk has no room.
+    fn work_off(&self, is_wanted: impl Fn(&Work) -> bool) -> Result<(), JournalError> {
+        loop {
+            let due = self.state().due().filter(&is_wanted);
+            let Some(work) = due else { return Ok(()) };
+            let was_full = self.carry_out(work);
+            if let Some(error) = self.state().failed.take() {
+                return Err(error);
+            }
+            if was_full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Does one thing, and says whether the disk had no room for it.
+    fn carry_out(&self, work: Work) -> bool {
+        let worked = match work {
+            Work::End => return false,
+            Work::Archive(segment, end) => self.archive(&segment, end).inspect(|()| {
+                self.state().retired.pop_front();
+            }),
+            Work::Make => self.make().map(|name| {
+                let mut state = self.state();
+                state.ready.push_back(name);
+                state.is_full = false;
+            }),
+        };
+        let mut state = self.state();
+        let was_full = worked.as_ref().is_err_and(JournalError::is_full);
+        // Only a spare that was made shows that there is room again.
+        state.is_full |= was_full;
+        match worked {
+            Ok(()) => {}
+            Err(error) if was_full => {
+                tracing::warn!(%error, "no room for a spare segment or an archive")
+            }
+            Err(error) => {
+                tracing::error!(%error, "no spare segment, no archive any more");
+                state.failed = Some(error);
+                state.keep = 0;
+                state.retired.clear();
+            }
+        }
+        self.changed.notify_all();
+        was_full
     }
 
     /// Waits until there is something to do. A full disk is given a pause.
@@ -214,11 +259,7 @@ impl Maker {
             if state.ends {
                 return Work::End;
             }
-            let next = match state.retired.front().cloned() {
-                Some((segment, end)) => Some(Work::Archive(segment, end)),
-                None => (state.ready.len() < state.keep).then_some(Work::Make),
-            };
-            match next {
+            match state.due() {
                 Some(work) if paused => return work,
                 Some(_) => {
                     let waited = self.changed.wait_timeout(state, self.retry_every);

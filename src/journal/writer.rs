@@ -167,6 +167,17 @@ impl Writer {
         self.spares.work_in_background()
     }
 
+    /// Archives what was given up, and makes spare segments ready, as far as the disk has room. A [`Journal`]
+    /// does so on a thread of its own: this is for whoever runs a writer without one.
+    ///
+    /// # Errors
+    /// [`JournalError::Disk`] and [`JournalError::Corrupt`]; they are final.
+    ///
+    /// [`Journal`]: super::Journal
+    pub fn tend(&mut self) -> Result<(), JournalError> {
+        self.final_on_error(|writer| writer.spares.tend())
+    }
+
     /// Positions below this one are in the oldest segment, which could be used again once none of them is
     /// needed; `None` while there is only the one that is written to.
     pub fn oldest_end(&self) -> Option<Position> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::JOURNAL_FOLDER;
 use crate::{
     exchange::ReplayError,
-    journal::{self, JournalError, Replayed},
+    journal::{self, FileDisk, JournalError, Replayed},
     merkle::Frontier,
     record::{
         Record,
@@ -88,7 +88,8 @@ pub fn read<E: From<LogError>>(
     mut line: impl FnMut(LogLine) -> Result<(), E>,
 ) -> Result<LogHead, E> {
     let mut tree = Frontier::new();
-    let read = journal::observe(&dir.join(JOURNAL_FOLDER), &mut |replayed| {
+    let disk = FileDisk::observe(&dir.join(JOURNAL_FOLDER)).map_err(LogError::from)?;
+    let read = journal::observe(&disk, &mut |replayed| {
         let (position, record, is_whole) = match replayed {
             Replayed::Base(_) => return Ok(()),
             Replayed::Record(position, record) => (position, record, true),

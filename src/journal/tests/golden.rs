@@ -142,7 +142,8 @@ fn the_committed_journal_is_read_as_it_was_meant() {
         assert!(reader.load(position).is_ok(), "{position}");
     }
     let mut positions = Vec::new();
-    observe::<JournalError>(directory.path(), &mut |replayed| {
+    let disk = FileDisk::observe(directory.path()).expect("a folder");
+    observe::<JournalError>(&disk, &mut |replayed| {
         if let Replayed::Archived(position, _) | Replayed::Record(position, _) = replayed {
             positions.push(position.0);
         }
