@@ -99,7 +99,7 @@ impl Router {
         for (party, mailbox) in receipts {
             self.change_mailbox(party, |own| own.take_receipts(mailbox));
         }
-        self.confirmed_since_base = 0;
+        self.base_made();
     }
 }
 
@@ -324,6 +324,21 @@ mod tests {
         assert!(router.wants_base(&limits) && !router.has_room_in_all(1, 1, &limits));
         router.base_made();
         assert!(!router.wants_base(&limits) && router.has_room_in_all(1, 1, &limits));
+    }
+
+    #[test]
+    fn a_confirmed_record_is_needed_until_a_base_says_that_it_was_confirmed() {
+        let mut router = Router::default();
+        router.hold(Position(3), held(3, 2..3));
+        expire(&mut router, 3, 4);
+        let needed = |router: &Router| router.needed_below(Position(9));
+        for party in [1, 2] {
+            router.confirm(PartyNumber(party), Position(4));
+            assert_eq!(needed(&router), [Position(4)], "a start would send it again");
+        }
+        assert_eq!(router.needed_below(Position(4)), []);
+        router.base_made();
+        assert_eq!(needed(&router), []);
     }
 
     #[test]

@@ -95,6 +95,8 @@ pub struct Router {
     marks: usize,
     /// Items that desks have confirmed since the last base was made: until the next one, a start finds them again.
     confirmed_since_base: usize,
+    /// Their records: a start would send them again, so the journal must still have them.
+    confirmed_records: BTreeSet<Position>,
     /// Submission numbers remembered of all parties, and numbers of their Stored frames.
     submissions_remembered: usize,
     stored_remembered: usize,
@@ -141,6 +143,10 @@ impl Router {
     /// Takes a desk's word that it has stored its receipts up to a position.
     pub fn confirm(&mut self, party: PartyNumber, through: Position) {
         let before = self.settling;
+        if let Some(state) = self.parties.get(&party) {
+            let after = Position(through.0.saturating_add(1));
+            self.confirmed_records.extend(state.mailbox.receipts_below(after));
+        }
         self.change_mailbox(party, |mailbox| mailbox.confirm(through));
         self.confirmed_since_base += before - self.settling;
     }
@@ -153,6 +159,7 @@ impl Router {
     /// A base was made, which says what was confirmed.
     pub fn base_made(&mut self) {
         self.confirmed_since_base = 0;
+        self.confirmed_records.clear();
     }
 
     /// Bytes of a base that envelopes and their receipts take or may yet take.
@@ -201,11 +208,12 @@ impl Router {
     }
 
     /// Records below a position that somebody still waits for, rising: envelopes that are not settled by all,
-    /// receipts that are not confirmed.
+    /// receipts that are not confirmed, and those that were, but not yet when the last base was made.
     pub fn needed_below(&self, end: Position) -> Vec<Position> {
         let held = self.held.range(..end).map(|(position, _)| *position);
         let receipts = self.parties.values().flat_map(|state| state.mailbox.receipts_below(end));
-        let needed: BTreeSet<Position> = held.chain(receipts).collect();
+        let confirmed = self.confirmed_records.range(..end).copied();
+        let needed: BTreeSet<Position> = held.chain(receipts).chain(confirmed).collect();
         needed.into_iter().collect()
     }
 
