@@ -26,12 +26,14 @@ const ROSTER_KEY: &str = "bloc.example/roster-1";
 pub const DESKS: [&str; 4] = ["MOD", "IDN", "MYS", "PHL"];
 const PATHS: [&str; 5] = ["relay/a", "hub", "mission/idn", "mission/mys", "mission/phl"];
 pub const RELAY_SERIAL: &str = "0a";
+/// Sign keys that a desk may have one after the other.
+pub const KEYS_OF_A_DESK: usize = 3;
 
 pub struct Bloc {
     pub relay_key: SigningKey,
     pub relay: PartyId,
-    /// In the order of [`DESKS`].
-    pub keys: Vec<Arc<SigningKey>>,
+    /// In the order of [`DESKS`]: the sign key of each, and those that replace it one after the other.
+    pub keys: Vec<[Arc<SigningKey>; KEYS_OF_A_DESK]>,
     pub ids: Vec<PartyId>,
     pub first_note: Vec<u8>,
     pub trust: TrustBundle,
@@ -61,7 +63,8 @@ impl Bloc {
             SigningKey::load(&path).expect("a key")
         };
         let (relay_key, roster_key) = (key(1), key(2));
-        let keys: Vec<Arc<SigningKey>> = (11..).take(DESKS.len()).map(|seed| Arc::new(key(seed))).collect();
+        let desk_keys = |desk: u8| [1, 2, 3].map(|generation| Arc::new(key(10 * generation + desk)));
+        let keys: Vec<_> = (0..).take(DESKS.len()).map(desk_keys).collect();
         let labels =
             LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into(), "RESTRICTED".into()] };
         let signers =
@@ -72,11 +75,11 @@ impl Bloc {
             let id = format!("spiffe://{DOMAIN}/{path}").parse().expect("an id");
             let (code, sign) = match index.checked_sub(1) {
                 None => ("RELAY-A", relay_key.public()),
-                Some(desk) => (DESKS[desk], keys[desk].public()),
+                Some(desk) => (DESKS[desk], keys[desk][0].public()),
             };
             let mut party = Party::new(draft.next_number(), id, code, code, sign);
             if index > 0 {
-                party.witness = Some(key(u8::try_from(21 + index).expect("few parties")).public());
+                party.witness = Some(key(u8::try_from(50 + index).expect("few parties")).public());
                 party.topics = vec!["maritime".into()];
                 party.clearance = "OPEN".into();
             }
@@ -97,17 +100,44 @@ impl Bloc {
         Bloc { relay_key, relay, keys, ids: desks.to_vec(), first_note, trust, roster_key }
     }
 
-    /// The version after `roster`, in which these desks are suspended and no others.
-    pub fn next_note(&self, roster: &Roster, suspended: &[usize]) -> (Vec<u8>, Roster) {
+    /// The version after `roster`, as the ministry wants it.
+    pub fn next_note(&self, roster: &Roster, wanted: &Wanted) -> (Vec<u8>, Roster) {
         let mut draft = RosterDraft::next(roster).expect("versions are left");
         for party in &mut draft.parties {
-            let desk = DESKS.iter().position(|code| *code == party.code);
-            let is_suspended = desk.is_some_and(|desk| suspended.contains(&desk));
-            party.status = if is_suspended { Status::Suspended } else { Status::Active };
+            if let Some(desk) = desk_of(&party.code) {
+                party.status = wanted.status(desk);
+                party.sign = self.keys[desk][wanted.keys[desk]].public();
+            }
         }
+        draft.retire_keys_of(roster);
         let note = signed(&self.roster_key, &draft);
         let next = verify_next(&note, roster).expect("signed and numbered as it must be");
         (note, next)
+    }
+
+    /// Whether a roster says what the ministry wants.
+    pub fn is_as_wanted(&self, roster: &Roster, wanted: &Wanted) -> bool {
+        roster.parties().all(|party| {
+            desk_of(&party.code).is_none_or(|desk| {
+                party.status == wanted.status(desk)
+                    && party.sign == self.keys[desk][wanted.keys[desk]].public()
+            })
+        })
+    }
+}
+
+/// What the ministry wants the roster to say.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// Desks that are suspended.
+    pub suspended: Vec<usize>,
+    /// Which of its keys each desk has.
+    pub keys: [usize; DESKS.len()],
+}
+
+impl Wanted {
+    fn status(&self, desk: usize) -> Status {
+        if self.suspended.contains(&desk) { Status::Suspended } else { Status::Active }
     }
 }
 

@@ -13,23 +13,18 @@ use pouch::{
     record::{
         Record,
         administrative::{Act, AdministrativeLeaf},
-        leaf::Opening,
+        leaf::{Opening, OpeningKind, is_administrative},
     },
     roster::{PartyNumber, Roster, Status},
     wire::{
         Position,
         envelope::parse_header,
-        pb::frame::Kind,
+        pb::{GoodbyeCode, frame::Kind},
         receipt::{ReceiptKind, split_parts},
     },
 };
-use rusqlite::params;
 
-use super::{
-    bloc::{DESKS, desk_of},
-    desk::Desk,
-    relay::Relay,
-};
+use super::{bloc::DESKS, desk::Desk, relay::Relay};
 
 /// A promise of DESIGN.md section 4, by what breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +47,8 @@ pub enum Promise {
     Suspension,
     /// 11: damage is refused, history never gets shorter.
     Corruption,
+    /// FORMATS 8: log time never goes back.
+    LogTime,
 }
 
 /// A broken promise.
@@ -82,8 +79,18 @@ struct Window {
 #[derive(Default)]
 pub struct Checker {
     broken: Option<Violation>,
+    /// What happened in this run, by kind: a simulator that never comes to something shows nothing of it.
+    pub came: BTreeSet<&'static str>,
     /// Leaves that the disk took, by position.
     log: Vec<Bytes>,
+    /// Whether a relay started with a clock that was ahead, and no further than it has to believe (FORMATS 8).
+    pub clock_was_ahead: bool,
+    /// Log time of the newest record.
+    log_time_us: u64,
+    /// Where the relay said that an envelope is.
+    accepted: BTreeMap<Bytes, u64>,
+    /// Envelopes in another's name.
+    forged: BTreeSet<Bytes>,
     /// Positions below this one were named to somebody.
     promised: usize,
     windows: BTreeMap<u64, Window>,
@@ -92,9 +99,13 @@ pub struct Checker {
     /// What people wrote: addressees by author and serial.
     pub written: BTreeMap<(usize, u64), Vec<usize>>,
     /// Rows of each inbox that were looked at.
-    seen: BTreeMap<usize, u64>,
-    /// Desk, author and serial.
-    arrived: BTreeSet<(usize, usize, u64)>,
+    pub seen: BTreeMap<usize, u64>,
+    /// Desk, author and serial of what its inbox shows, and of what it ever showed: a store that is restored
+    /// forgets.
+    pub arrived: BTreeSet<(usize, usize, u64)>,
+    pub ever_arrived: BTreeSet<(usize, usize, u64)>,
+    /// Desks whose store was restored, and the serial of the last dispatch that it then held.
+    pub restored: BTreeMap<usize, u64>,
 }
 
 impl Checker {
@@ -102,10 +113,21 @@ impl Checker {
         self.broken.get_or_insert(violation);
     }
 
-    fn must(&mut self, holds: bool, promise: Promise, words: impl FnOnce() -> String) {
+    pub fn must(&mut self, holds: bool, promise: Promise, words: impl FnOnce() -> String) {
         if !holds {
             self.broken(Violation::new(promise, words()));
         }
+    }
+
+    /// Something of this kind happened.
+    pub fn came(&mut self, kind: &'static str) {
+        self.came.insert(kind);
+    }
+
+    /// An envelope of this name is in another's name than its signer's.
+    pub fn forged(&mut self, hash: Bytes) {
+        self.forged.insert(hash);
+        self.came("forged sender");
     }
 
     /// After each step.
@@ -136,17 +158,30 @@ impl Checker {
         self.must(first.0 == length, Promise::Accepted, || {
             format!("a batch at position {first}, where the log has {length} records")
         });
-        self.log.extend(records.iter().map(|record| record.leaf.clone()));
+        for record in records {
+            let (time_us, hash) = time_and_name(record);
+            let before_us = std::mem::replace(&mut self.log_time_us, time_us);
+            self.must(before_us <= time_us, Promise::LogTime, || {
+                format!("log time goes from {before_us} back to {time_us}")
+            });
+            let is_forged = hash.is_some_and(|hash| self.forged.contains(&hash));
+            self.must(!is_forged, Promise::Sender, || "the log has an envelope in another's name".to_owned());
+            self.log.push(record.leaf.clone());
+        }
     }
 
-    /// A start found these records.
-    pub fn recovered(&mut self, leaves: &[Bytes]) {
-        let (promised, found) = (self.promised, leaves.len());
-        let kept = found >= promised && leaves[..promised] == self.log[..promised];
+    /// A start replayed these records from `first` on, and an operator is shown this log.
+    pub fn recovered(&mut self, first: u64, replayed: &[Bytes], shown: Vec<Bytes>) {
+        let (promised, found) = (self.promised, shown.len());
+        let kept = found >= promised && shown[..promised] == self.log[..promised];
         self.must(kept, Promise::Accepted, || {
             format!("{promised} records were promised; a start finds {found}, or others in their place")
         });
-        self.log = leaves.to_vec();
+        let tail = usize::try_from(first).ok().and_then(|first| shown.get(first..));
+        self.must(tail == Some(replayed), Promise::Accepted, || {
+            format!("a start replays {} records from {first} on; the log has {found}", replayed.len())
+        });
+        self.log = shown;
     }
 
     pub fn damage(&mut self, refused: bool) {
@@ -168,16 +203,12 @@ impl Checker {
         self.suspended.contains_key(&desk)
     }
 
-    pub fn anybody_suspended(&self) -> bool {
-        !self.suspended.is_empty()
-    }
-
     pub fn drained(&mut self, drained: bool) {
         self.must(drained, Promise::Accepted, || "queues do not drain".to_owned());
     }
 
     /// A frame of the relay, on its way to a desk.
-    pub fn relay_says(&mut self, now: Duration, line: u64, desk: usize, kind: &Kind) {
+    pub fn relay_says(&mut self, now: Duration, line: u64, desk: usize, kind: &Kind, disk_failed: bool) {
         let traffic = match kind {
             Kind::Accepted(frame) => Some((frame.position, &frame.salt, &frame.opening)),
             Kind::Deliver(frame) => Some((frame.position, &frame.salt, &frame.opening)),
@@ -200,6 +231,22 @@ impl Checker {
                 format!("the relay names position {position} to {}; the disk has {durable:?}", DESKS[desk])
             });
             self.promised = self.promised.max(index + 1);
+            self.must(!disk_failed, Promise::FailedDisk, || {
+                format!("position {position} is named to {} by a relay whose disk has failed", DESKS[desk])
+            });
+        }
+        if let Kind::Accepted(frame) = kind {
+            let before = *self.accepted.entry(frame.envelope_hash.clone()).or_insert(frame.position);
+            self.must(before == frame.position, Promise::Accepted, || {
+                format!("one envelope is accepted at {before} and at {}", frame.position)
+            });
+        }
+        match kind {
+            Kind::Deferred(_) => self.came("deferred"),
+            Kind::Goodbye(goodbye) if goodbye.code == GoodbyeCode::TakenOver as u32 => {
+                self.came("taken over")
+            }
+            _ => {}
         }
         let suspended = self.suspended.get(&desk).copied();
         if !matches!(kind, Kind::Goodbye(_) | Kind::Administrative(_)) {
@@ -253,92 +300,6 @@ impl Checker {
             _ => {}
         }
     }
-
-    /// New rows of an inbox, as its people see them.
-    pub fn inbox(&mut self, desk: usize, desks: &[Desk]) {
-        let seen = self.seen.get(&desk).copied().unwrap_or(0);
-        let sql = "SELECT register, sender_code, subject, precedence, set_aside FROM inbox
-            WHERE register > ?1 ORDER BY register";
-        let mut statement = desks[desk].disk.prepare(sql).expect("a store");
-        let rows = statement
-            .query_map([seen], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)));
-        let rows: Vec<(u64, String, String, i64, Option<u16>)> =
-            rows.and_then(Iterator::collect).expect("a store");
-        let mut last = seen;
-        for (register, sender, subject, precedence, set_aside) in rows {
-            self.must(register == last + 1, Promise::ExactlyOnce, || {
-                format!("{} has register {register} after {last}", DESKS[desk])
-            });
-            last = register;
-            self.must(set_aside.is_none(), Promise::Receipts, || {
-                format!("{} set an honest dispatch aside: {set_aside:?}", DESKS[desk])
-            });
-            let Some((author, serial)) = name_of(&subject) else {
-                self.broken(Violation::new(Promise::Sender, format!("nobody wrote {subject:?}")));
-                continue;
-            };
-            let known = self.written.get(&(author, serial));
-            let meant = known.is_some_and(|to| to.contains(&desk));
-            self.must(meant && sender == DESKS[author], Promise::Sender, || {
-                format!("{} has {subject} as from {sender}", DESKS[desk])
-            });
-            let is_new = self.arrived.insert((desk, author, serial));
-            self.must(is_new, Promise::ExactlyOnce, || format!("{} has {subject} twice", DESKS[desk]));
-            self.check_order(desk, author, serial, precedence, register, desks);
-        }
-        self.seen.insert(desk, last);
-    }
-
-    /// Promise 3: nothing that its author wrote later came earlier, unless one of the two was sealed again.
-    fn check_order(
-        &mut self,
-        desk: usize,
-        author: usize,
-        serial: u64,
-        precedence: i64,
-        register: u64,
-        desks: &[Desk],
-    ) {
-        let sql = "SELECT subject FROM inbox WHERE sender_code = ?1 AND precedence = ?2 AND register < ?3
-            ORDER BY register DESC LIMIT 1";
-        let before = desks[desk]
-            .disk
-            .query_row(sql, params![DESKS[author], precedence, register], |row| row.get::<_, String>(0));
-        let Some((_, earlier)) = before.ok().and_then(|subject| name_of(&subject)) else { return };
-        let again = [serial, earlier].iter().any(|serial| sealed_again(&desks[author], author, *serial));
-        self.must(again || earlier < serial, Promise::Order, || {
-            format!("{} got {}/{serial} after {}/{earlier}", DESKS[desk], DESKS[author], DESKS[author])
-        });
-    }
-
-    /// When all is quiet: what its author sees as accepted lies in every addressee's inbox, and the other way.
-    pub fn settled(&mut self, desks: &[Desk]) {
-        for (author, desk) in desks.iter().enumerate() {
-            let sql =
-                "SELECT subject, state, code, delivered_at FROM outbox JOIN addressees ON dispatch = seq";
-            let mut statement = desk.disk.prepare(sql).expect("a store");
-            let rows =
-                statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-            let rows: Vec<(String, i64, String, Option<i64>)> =
-                rows.and_then(Iterator::collect).expect("a store");
-            for (subject, state, addressee, delivered) in rows {
-                let (Some((_, serial)), Some(to)) = (name_of(&subject), desk_of(&addressee)) else {
-                    continue;
-                };
-                self.must(state >= 2, Promise::Accepted, || format!("{subject} still waits in the outbox"));
-                let arrived = self.arrived.contains(&(to, author, serial));
-                self.must(arrived || state != 2, Promise::Accepted, || {
-                    format!("{subject} was accepted and is lost to {addressee}")
-                });
-                self.must(delivered.is_none() || arrived, Promise::Receipts, || {
-                    format!("{subject} counts as delivered to {addressee}, where it is not")
-                });
-                self.must(delivered.is_some() || state != 2, Promise::Accepted, || {
-                    format!("no receipt of {addressee} came for {subject}")
-                });
-            }
-        }
-    }
 }
 
 /// What an administrative leaf says of rosters.
@@ -349,24 +310,22 @@ pub fn roster_version(leaf: &[u8]) -> Option<u32> {
     }
 }
 
-fn number_of(desk: usize) -> PartyNumber {
-    PartyNumber(u32::try_from(desk).expect("few desks") + 2)
+/// Log time of a record, and the name of the envelope that it holds.
+fn time_and_name(record: &Record) -> (u64, Option<Bytes>) {
+    if is_administrative(&record.leaf) {
+        return (AdministrativeLeaf::decode(&record.leaf).expect("the relay made it").log_time_us, None);
+    }
+    let opening = Opening::decode(&record.opening).expect("the relay made it");
+    let is_envelope = opening.kind == OpeningKind::Envelope;
+    (opening.log_time_us, is_envelope.then(|| Bytes::copy_from_slice(opening.hash.as_bytes())))
 }
 
-/// Author and serial of a subject such as `IDN/7`.
-fn name_of(subject: &str) -> Option<(usize, u64)> {
-    let (code, serial) = subject.split_once('/')?;
-    Some((desk_of(code)?, serial.parse().ok()?))
+pub fn number_of(desk: usize) -> PartyNumber {
+    PartyNumber(u32::try_from(desk).expect("few desks") + 2)
 }
 
 fn holds(desk: &Desk, hash: &[u8]) -> bool {
     let sql = "SELECT 1 FROM inbox WHERE hash = ?1 AND set_aside IS NULL
         UNION ALL SELECT 1 FROM copies WHERE hash = ?1";
     desk.disk.prepare_cached(sql).and_then(|mut statement| statement.exists([hash])).expect("a store")
-}
-
-fn sealed_again(author: &Desk, number: usize, serial: u64) -> bool {
-    let sql = "SELECT attempts > 1 FROM outbox WHERE subject = ?1";
-    let subject = format!("{}/{serial}", DESKS[number]);
-    author.disk.query_row(sql, [subject], |row| row.get(0)).unwrap_or(true)
 }

@@ -18,6 +18,7 @@ use pouch::{
         },
         store::Store,
     },
+    keys::SigningKey,
     limits,
     wire::{
         codec::{self, FrameDecoder},
@@ -30,8 +31,9 @@ use super::{
     bloc::{BLOC, RELAY_SERIAL},
     checker::{Promise, Violation},
     lies::Lie,
+    ministry::HUB,
     network::{End, Line},
-    relay::add_credit,
+    sides::add_credit,
     world::{DeskEvent, Event, START_US, World},
 };
 
@@ -50,6 +52,12 @@ pub struct Desk {
     pub skew_us: i64,
     /// Until when no packet comes through.
     pub cut_off: Duration,
+    /// Which of its sign keys the box has.
+    pub key: usize,
+    /// What a restore would go back to.
+    backup: Option<(String, Connection)>,
+    /// Dispatches up to this one were in a store that was restored: what came of them may be known no more.
+    restored_through: i64,
 }
 
 struct Process {
@@ -66,7 +74,17 @@ impl Desk {
     pub fn new() -> Desk {
         let uri = fresh_uri();
         let disk = Connection::open(&uri).expect("memory");
-        Desk { uri, disk, generation: 0, process: None, skew_us: 0, cut_off: Duration::ZERO }
+        Desk {
+            uri,
+            disk,
+            generation: 0,
+            process: None,
+            skew_us: 0,
+            cut_off: Duration::ZERO,
+            key: 0,
+            backup: None,
+            restored_through: 0,
+        }
     }
 
     pub fn due(&self) -> Option<Duration> {
@@ -86,11 +104,12 @@ impl Desk {
     pub fn is_drained(&self) -> bool {
         let sql = "SELECT NOT EXISTS (SELECT 1 FROM outbox WHERE state < 2)
             AND NOT EXISTS (SELECT 1 FROM outbox JOIN addressees ON dispatch = seq
-                WHERE state = 2 AND delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL)
+                WHERE state = 2 AND seq > ?1
+                AND delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL)
             AND NOT EXISTS (SELECT 1 FROM receipts_due) AND NOT EXISTS (SELECT 1 FROM stored WHERE position IS NULL)";
         self.disk
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+            .and_then(|mut statement| statement.query_row([self.restored_through], |row| row.get(0)))
             .expect("a store")
     }
 
@@ -100,6 +119,10 @@ impl Desk {
         let copy = Connection::open(&uri).expect("memory");
         self.disk.execute("VACUUM INTO ?1", [&uri]).expect("a copy in memory");
         (uri, copy)
+    }
+
+    fn sign_key(&self, desk: usize) -> Arc<SigningKey> {
+        Arc::clone(&BLOC.keys[desk][self.key])
     }
 
     fn wall_us(&self, now: Duration) -> i64 {
@@ -134,7 +157,7 @@ impl World {
         let machine = Machine::new(Setup {
             id,
             trust: BLOC.trust.clone(),
-            sign: BLOC.keys[desk].clone(),
+            sign: self.desks[desk].sign_key(desk),
             instance: self.chance.bytes(),
             limits: self.limits.clone(),
             addresses: 1,
@@ -151,6 +174,9 @@ impl World {
         let Some(process) = self.desks[desk].process.take() else { return };
         self.trace.note(self.now, || format!("desk {desk} dies"));
         self.desks[desk].generation += 1;
+        if desk == HUB {
+            self.request_ended("its process died");
+        }
         if let Some(line) = process.line {
             if self.chance.one_in(3) {
                 self.lines.get_mut(&line).expect("its own line").go_silent();
@@ -170,6 +196,24 @@ impl World {
         self.desks[desk].disk = disk;
     }
 
+    /// Somebody keeps a copy of a store; or the box breaks, and goes on from the copy.
+    pub fn back_up_or_restore(&mut self, desk: usize) {
+        let has_tables = self.desks[desk].disk.table_exists(None, "outbox").expect("memory");
+        match self.desks[desk].backup.take() {
+            None if has_tables => self.desks[desk].backup = Some(self.desks[desk].snapshot()),
+            None => {}
+            Some(backup) => {
+                self.trace.note(self.now, || format!("desk {desk} is restored"));
+                self.roll_back(desk, backup);
+                let last =
+                    self.desks[desk].disk.query_row("SELECT max(seq) FROM outbox", [], |row| row.get(0));
+                let last: Option<i64> = last.expect("a store");
+                self.desks[desk].restored_through = last.unwrap_or(0);
+                self.checker.restored(desk, &self.desks);
+            }
+        }
+    }
+
     pub fn desk_timeout(&mut self, desk: usize) {
         let now = self.desks[desk].now(self.now);
         let Some(process) = &mut self.desks[desk].process else { return };
@@ -177,7 +221,7 @@ impl World {
         self.desk_carries_out(desk);
     }
 
-    fn desk_input(&mut self, desk: usize, input: Input) {
+    pub fn desk_input(&mut self, desk: usize, input: Input) {
         let now = self.desks[desk].now(self.now);
         let Some(process) = &mut self.desks[desk].process else { return };
         process.machine.handle(input, now);
@@ -217,7 +261,7 @@ impl World {
                 Output::Status(state, reason) => {
                     self.trace.note(self.now, || format!("desk {desk} is {}: {reason:?}", state.name()));
                 }
-                Output::Answered(_) => {}
+                Output::Answered(end) => self.request_ended(&format!("{end:?}")),
             }
         }
     }
@@ -277,8 +321,8 @@ impl World {
         let delivers = matches!(job, StoreJob::Deliver(_));
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
+        let key = self.desks[desk].sign_key(desk);
         let process = self.desks[desk].process.as_mut().expect("its own event");
-        let key = Arc::clone(&BLOC.keys[desk]);
         let answer = jobs::run(job, &mut process.store, &key, time);
         match answer {
             Ok(answer) => process.answer = Some(answer),
@@ -305,8 +349,8 @@ impl World {
     /// The desk says Stored for what its store then turns out not to hold.
     fn desk_answers_then_dies(&mut self, desk: usize, before: (String, Connection)) {
         let time = self.desks[desk].time(self.now);
+        let key = self.desks[desk].sign_key(desk);
         let process = self.desks[desk].process.as_mut().expect("it just answered");
-        let key = Arc::clone(&BLOC.keys[desk]);
         let made = process.store.make_stored(&key, time).expect("memory");
         let line = process.line;
         self.desks[desk].disk = Connection::open(&before.0).expect("memory");
@@ -338,6 +382,12 @@ impl World {
 
     fn desk_says(&mut self, desk: usize, line: u64, mut kind: Kind) {
         self.checker.desk_says(line, desk, &kind, &self.desks);
+        if let Kind::Submit(submit) = &mut kind
+            && self.troubled
+            && self.chance.one_in(60)
+        {
+            self.forge(desk, submit);
+        }
         if self.lie == Some(Lie::CreditIgnored) {
             add_credit(&mut kind, 100);
         }

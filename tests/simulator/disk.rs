@@ -1,5 +1,6 @@
-//! A disk in memory: sectors, torn writes, names that a power cut takes back, and syncs that fail and
-//! then show in the page cache what is not on the disk.
+//! A disk in memory: sectors, torn writes, names that a power cut takes back, operations that fail halfway, and
+//! syncs that fail and then show in the page cache what is not on the disk. The journal's own tests run on it too
+//! (`src/journal/tests`): so the parent brings what the journal asks of a disk.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use pouch::journal::{Disk, SegmentFile, SegmentId};
-
-use super::{chance::Chance, lies::Lie};
+use super::{Disk, SegmentFile, SegmentId, chance::Chance};
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -17,13 +16,27 @@ const SECTOR: usize = 512;
 /// How far the operation that fails came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing happened. A sync that fails so marks its sectors clean, as Linux does.
+    /// Nothing happened. A sync that fails so marks its sectors clean, as Linux does: reading gives them
+    /// back, and only a power cut shows that they never reached the disk.
     Before,
     Half,
     After,
 }
 
 pub const FAILURES: [Failure; 3] = [Failure::Before, Failure::Half, Failure::After];
+
+/// Which promise of a real disk this one breaks, to see that the tests notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskLie {
+    /// A sync of a file does nothing.
+    SyncSkipped,
+    /// A sync of the directory does nothing.
+    DirectorySyncSkipped,
+    /// An operation that failed is tried again, and its failure kept quiet.
+    FailedOperationRetried,
+    /// Every other id that is drawn is the same: a segment that is used again has the id that it had.
+    IdsRepeated,
+}
 
 /// Shared by all its clones: a process that dies does not take the disk with it.
 #[derive(Clone)]
@@ -34,15 +47,19 @@ struct SimFile {
     number: u64,
 }
 
+#[derive(Clone)]
 struct State {
     chance: Chance,
-    lie: Option<Lie>,
+    lie: Option<DiskLie>,
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     /// The names after each change since the last directory sync.
     names_since: Vec<BTreeMap<String, u64>>,
     files: BTreeMap<u64, Content>,
+    /// Bytes of all files that have names, at most.
+    room: usize,
     operations: u64,
+    ids: u64,
     fail_at: Option<(u64, Failure)>,
     failed: bool,
     operations_after_failure: u64,
@@ -56,25 +73,38 @@ struct Content {
 }
 
 impl SimDisk {
-    pub fn new(chance: Chance, lie: Option<Lie>) -> SimDisk {
+    pub fn new(seed: u64) -> SimDisk {
+        SimDisk::lying(seed, None)
+    }
+
+    pub fn lying(seed: u64, lie: Option<DiskLie>) -> SimDisk {
         SimDisk(Arc::new(Mutex::new(State {
-            chance,
+            chance: Chance::new(seed),
             lie,
             names: BTreeMap::new(),
             durable_names: BTreeMap::new(),
             names_since: Vec::new(),
             files: BTreeMap::new(),
+            room: usize::MAX,
             operations: 0,
+            ids: 0,
             fail_at: None,
             failed: false,
             operations_after_failure: 0,
         })))
     }
 
+    /// A disk with the same content that changes on its own, and by chance in another way.
+    pub fn copy(&self, seed: u64) -> SimDisk {
+        let state = State { chance: Chance::new(seed), ..self.state().clone() };
+        SimDisk(Arc::new(Mutex::new(state)))
+    }
+
     pub fn shared(&self) -> Arc<dyn Disk> {
         Arc::new(self.clone())
     }
 
+    /// Operations that change something, so far.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
@@ -90,11 +120,31 @@ impl SimDisk {
         self.state().failed = false;
     }
 
-    /// Lets everything succeed from now on.
-    pub fn heal(&self) {
-        self.state().fail_at = None;
+    /// Gives the disk room for so many bytes, and no more.
+    pub fn give_room(&self, bytes: usize) {
+        self.state().room = bytes;
     }
 
+    /// Leaves room for so many more bytes, and no more.
+    pub fn fill(&self, free_bytes: usize) {
+        let state = &mut *self.state();
+        state.room = state.used() + free_bytes;
+    }
+
+    /// Lets everything succeed from now on.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.fail_at = None;
+        state.room = usize::MAX;
+        state.failed = false;
+    }
+
+    /// Whether an operation of this process has failed.
+    pub fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
+    /// Operations that were tried after one that failed, by the same process.
     pub fn operations_after_failure(&self) -> u64 {
         self.state().operations_after_failure
     }
@@ -104,7 +154,7 @@ impl SimDisk {
         let state = &mut *self.state();
         let kept = state.chance.index(state.names_since.len() + 1);
         if let Some(last) = kept.checked_sub(1) {
-            state.durable_names = state.names_since[last].clone();
+            state.durable_names = state.names_since.swap_remove(last);
         }
         state.names = state.durable_names.clone();
         state.names_since.clear();
@@ -120,7 +170,21 @@ impl SimDisk {
         self.state().names.keys().filter(|name| name.starts_with("segment-")).cloned().collect()
     }
 
-    /// Flips one bit behind the journal's back.
+    /// What a reader sees of a file.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        let state = self.state();
+        state.files[&state.names[name]].bytes.clone()
+    }
+
+    /// Changes a file behind the journal's back, durably.
+    pub fn tamper(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let state = &mut *self.state();
+        let content = state.files.get_mut(&state.names[name]).expect("a name has a file");
+        change(&mut content.bytes);
+        content.durable.clone_from(&content.bytes);
+    }
+
+    /// Flips one bit behind the journal's back; what was not synced stays so.
     pub fn flip(&self, name: &str, bit: usize) {
         let state = &mut *self.state();
         let content = state.files.get_mut(&state.names[name]).expect("a name has a file");
@@ -128,10 +192,18 @@ impl SimDisk {
         content.durable[bit / 8] ^= 1 << (bit % 8);
     }
 
-    /// Takes names away behind the journal's back, durably.
-    pub fn forget(&self, gone: impl Fn(&str) -> bool) {
+    /// Makes a file behind the journal's back, durably.
+    pub fn plant(&self, name: &str, bytes: Vec<u8>) {
+        let number = self.state().next_file();
+        let content = Content { durable: bytes.clone(), bytes, dirty: BTreeSet::new() };
+        self.state().files.insert(number, content);
+        self.tamper_names(|names| assert!(names.insert(name.to_owned(), number).is_none()));
+    }
+
+    /// Changes which names there are behind the journal's back, durably.
+    pub fn tamper_names(&self, change: impl FnOnce(&mut BTreeMap<String, u64>)) {
         let state = &mut *self.state();
-        state.names.retain(|name, _| !gone(name));
+        change(&mut state.names);
         state.durable_names = state.names.clone();
         state.names_since.clear();
     }
@@ -150,7 +222,7 @@ impl SimDisk {
         if failure.is_none() {
             return Ok(());
         }
-        if state.lie == Some(Lie::FailedOperationRetried) {
+        if state.lie == Some(DiskLie::FailedOperationRetried) {
             step(state, None);
             return Ok(());
         }
@@ -165,6 +237,26 @@ impl SimDisk {
                 state.names_since.push(state.names.clone());
             }
         })
+    }
+}
+
+impl State {
+    /// Bytes of all files that have names.
+    fn used(&self) -> usize {
+        self.names.values().map(|number| self.files[number].bytes.len()).sum()
+    }
+
+    /// How many of so many bytes can be written at an offset.
+    fn fits(&self, file: u64, bytes: usize, offset: u64) -> usize {
+        if self.room == usize::MAX {
+            return bytes;
+        }
+        let most = self.files[&file].bytes.len().saturating_add(self.room.saturating_sub(self.used()));
+        most.saturating_sub(usize::try_from(offset).expect("small")).min(bytes)
+    }
+
+    fn next_file(&self) -> u64 {
+        self.files.last_key_value().map_or(0, |(last, _)| last + 1)
     }
 }
 
@@ -185,8 +277,8 @@ impl Content {
     }
 
     fn persist(&mut self, sector: usize) {
-        let start = sector * SECTOR;
-        let end = self.bytes.len().min(start + SECTOR);
+        let end = ((sector + 1) * SECTOR).min(self.bytes.len());
+        let start = (sector * SECTOR).min(end);
         if self.durable.len() < end {
             self.durable.resize(end, 0);
         }
@@ -199,7 +291,7 @@ impl Content {
                 self.persist(sector);
             }
         }
-        self.bytes = self.durable.clone();
+        self.bytes.clone_from(&self.durable);
     }
 }
 
@@ -214,7 +306,7 @@ impl Disk for SimDisk {
             if state.names.contains_key(name) {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            let number = state.files.last_key_value().map_or(0, |(last, _)| last + 1);
+            let number = state.next_file();
             state.files.insert(number, Content::default());
             number
         };
@@ -230,17 +322,17 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        if !self.state().names.contains_key(from) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        let number = *self.state().names.get(from).ok_or(io::ErrorKind::NotFound)?;
         self.change_names(|names| {
-            if let Some(number) = names.remove(from) {
-                names.insert(to.to_owned(), number);
-            }
+            names.remove(from);
+            names.insert(to.to_owned(), number);
         })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        if !self.state().names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         self.change_names(|names| {
             names.remove(name);
         })
@@ -248,8 +340,8 @@ impl Disk for SimDisk {
 
     fn sync_directory(&self) -> io::Result<()> {
         self.operate(|state, failure| {
-            let does_it = failure.is_none() || failure == Some(Failure::After);
-            if does_it && state.lie != Some(Lie::DirectorySyncSkipped) {
+            let reaches = failure.is_none() || failure == Some(Failure::After);
+            if reaches && state.lie != Some(DiskLie::DirectorySyncSkipped) {
                 state.durable_names = state.names.clone();
                 state.names_since.clear();
             }
@@ -259,7 +351,9 @@ impl Disk for SimDisk {
     fn random_id(&self) -> io::Result<SegmentId> {
         let state = &mut *self.state();
         let id = state.chance.bytes();
-        Ok(SegmentId(if state.lie == Some(Lie::OldSegmentIdAccepted) { [7; 16] } else { id }))
+        state.ids += 1;
+        let repeats = state.lie == Some(DiskLie::IdsRepeated) && state.ids.is_multiple_of(2);
+        Ok(SegmentId(if repeats { [7; 16] } else { id }))
     }
 }
 
@@ -277,20 +371,20 @@ impl SegmentFile for SimFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let fits = self.disk.state().fits(self.number, bytes.len(), offset);
+        if fits < bytes.len() {
+            self.write_at(&bytes[..fits], offset)?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let start = usize::try_from(offset).expect("small");
         self.disk.operate(|state, failure| {
             let written = match failure {
                 Some(Failure::Before) => 0,
                 Some(Failure::Half) => bytes.len() / 2,
                 None | Some(Failure::After) => bytes.len(),
             };
-            let recycled =
-                bytes.iter().all(|byte| *byte == 0) && state.lie == Some(Lie::OldSegmentIdAccepted);
-            let before = state.files.range(..self.number).next_back().map(|(_, older)| older.bytes.clone());
             let content = state.files.get_mut(&self.number).expect("an open file stays");
-            let start = usize::try_from(offset).expect("small");
             let end = start + written;
-            let older = before.filter(|older| recycled && older.len() >= end);
-            let bytes = older.as_ref().map_or(bytes, |older| &older[start..]);
             if content.bytes.len() < end {
                 content.bytes.resize(end, 0);
             }
@@ -312,11 +406,10 @@ impl SegmentFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.disk.operate(|state, failure| {
-            if state.lie == Some(Lie::SyncSkipped) {
-                return;
+            if state.lie != Some(DiskLie::SyncSkipped) {
+                let content = state.files.get_mut(&self.number).expect("an open file stays");
+                content.sync(failure, &mut state.chance);
             }
-            let content = state.files.get_mut(&self.number).expect("an open file stays");
-            content.sync(failure, &mut state.chance);
         })
     }
 }

@@ -1,22 +1,24 @@
 //! Planted bugs. Each is a lie of the harness towards the product: the product has no branch for it.
 
+use super::disk::DiskLie;
+
 /// What the harness does wrong, to see that the checker notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lie {
     /// The exchange hears Durable before the batch is written.
     DurableBeforeSync,
-    /// A sync of a segment does nothing.
-    SyncSkipped,
-    /// A sync of the directory does nothing.
-    DirectorySyncSkipped,
-    /// An operation that failed is tried again, and its failure kept quiet.
-    FailedOperationRetried,
+    /// The disk breaks a promise of its own.
+    OnDisk(DiskLie),
+    /// The exchange hears Durable although the write or the sync failed.
+    DurableAfterFailure,
+    /// The log time of a start is set back.
+    LogTimeGoesBack,
+    /// The base that a journal begins with is not replayed to the exchange.
+    BaseNotReplayed,
     /// A damaged segment and all after it are removed, and the relay starts with what is left.
     RecoveryTruncates,
     /// The last batch, which start-up writes again, is not replayed to the exchange.
     LastBatchNotReplayed,
-    /// A segment made ready keeps what it held, and every segment has the same id.
-    OldSegmentIdAccepted,
     /// A desk's store forgets in a crash what it had told as stored.
     StoredBeforeCommit,
     /// The desk is told of one submission of credit more than the relay granted.

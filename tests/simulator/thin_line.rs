@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use pouch::limits::Limits;
+use pouch::{journal::Options, limits::Limits};
 
 use super::{
     network::{End, Thin},
@@ -13,6 +13,8 @@ use super::{
 };
 
 const THIN: Thin = Thin { bytes_per_s: 64_000 / 8, latency: Duration::from_millis(300) };
+/// The line is what is narrow here.
+const ROOMY: Options = Options { segment_bytes: 1024 * 1024, spare_segments: 1, ..Options::DEFAULT };
 const HUB: usize = 0;
 const MISSION: usize = 1;
 /// Dispatches that are there before the FLASH, and the bytes of each.
@@ -50,6 +52,7 @@ fn run_until(world: &mut World, wanted: impl Fn(&World) -> bool) {
 fn bulk_and_flash(from: usize, to: usize) -> Outcome {
     let mut world = World::new(1, None, Trace::new(false));
     (world.troubled, world.thin, world.limits) = (false, Some(THIN), Limits::DEFAULT);
+    world.journal = ROOMY;
     world.run_until(Duration::from_secs(10)).unwrap();
     let towards = if from == MISSION { End::Relay } else { End::Desk };
     let passed = |world: &World| {
@@ -99,6 +102,7 @@ fn on_a_long_line_that_is_not_thin_the_window_grows_until_it_is_no_hindrance() {
     let mut world = World::new(1, None, Trace::new(false));
     let wide = Thin { bytes_per_s: 1_000_000, latency: Duration::from_millis(300) };
     (world.troubled, world.thin, world.limits) = (false, Some(wide), Limits::DEFAULT);
+    world.journal = ROOMY;
     world.run_until(Duration::from_secs(10)).unwrap();
     let began = world.now;
     for _ in 0..400 {

@@ -2,17 +2,18 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pouch::{limits::Limits, record::Ticket, wire::Position};
+use pouch::{journal::Options, limits::Limits};
 
 use super::{
-    bloc::DESKS,
+    bloc::{DESKS, Wanted},
     chance::Chance,
     checker::{Checker, Promise, Violation},
     desk::Desk,
     disk::SimDisk,
+    journal::SMALL_JOURNAL,
     lies::Lie,
     network::{End, Line, Thin},
-    relay::Relay,
+    relay::{Relay, RelayEvent},
     trace::Trace,
 };
 
@@ -24,24 +25,24 @@ const STEPS_MAX: u64 = 400_000;
 /// What happens, and to whom. What was meant for a process that has died since is dropped.
 #[derive(Debug)]
 pub enum Event {
-    Bytes { line: u64, end: End, bytes: Vec<u8> },
-    Ended { line: u64, end: End },
+    Bytes {
+        line: u64,
+        end: End,
+        bytes: Vec<u8>,
+    },
+    Ended {
+        line: u64,
+        end: End,
+    },
     Relay(u64, RelayEvent),
     RelayStarts,
     Desk(usize, u64, DeskEvent),
     DeskStarts(usize),
     Person(usize),
+    /// The box of a desk gets its next sign key.
+    KeyChanges(usize),
+    DiskHasRoom,
     Fault,
-}
-
-#[derive(Debug)]
-pub enum RelayEvent {
-    Commit,
-    Durable(Vec<(Ticket, Position)>),
-    Write,
-    Seal,
-    Load(Position),
-    Written(u64, usize),
 }
 
 #[derive(Debug)]
@@ -52,6 +53,25 @@ pub enum DeskEvent {
     Look,
     Wrote(u64),
 }
+
+/// Small, so that a run reaches them.
+const SMALL: Limits = Limits {
+    window_envelopes_min: 3,
+    window_envelopes_max: 6,
+    body_cache_bytes_max: 4096,
+    ..Limits::DEFAULT
+};
+/// So small that queues fill up.
+const TIGHT: Limits = Limits {
+    mailbox_envelopes_max: 6,
+    mailbox_receipts_max: 8,
+    lasting_bytes_max: 6 * 1024,
+    confirmed_bytes_max: 2 * 1024,
+    receipts_in_flight_max: 4,
+    connection_queue_bytes_max: 2048,
+    refusal_records_per_second_max: 1,
+    ..SMALL
+};
 
 pub struct World {
     pub chance: Chance,
@@ -70,8 +90,8 @@ pub struct World {
     pub lie: Option<Lie>,
     /// Whether faults come; people write only meanwhile.
     pub troubled: bool,
-    /// Who the newest roster suspends, and under which relay process which version was handed in.
-    pub suspended: Vec<usize>,
+    /// What the newest roster should say, and under which relay process, on which version, it was handed in.
+    pub wanted: Wanted,
     pub published: (u64, u32),
     next_line: u64,
     /// How the first mission's lines are, where they are no better.
@@ -79,13 +99,31 @@ pub struct World {
     /// How long the first mission's next line lasts.
     pub lasts: Option<(End, u64)>,
     pub limits: Limits,
+    pub journal: Options,
+    pub body_bytes_max: usize,
 }
 
 impl World {
+    /// A world in which people write, and everything may go wrong.
     pub fn new(seed: u64, lie: Option<Lie>, trace: Trace) -> World {
+        let mut world = World::at_rest(seed, DESKS.len(), lie, trace);
+        for desk in 0..DESKS.len() {
+            let later = world.chance.between(10, 400);
+            world.at(later, Event::Person(desk));
+        }
+        world
+    }
+
+    /// A relay and the first few desks, with nothing to do.
+    pub fn at_rest(seed: u64, desks: usize, lie: Option<Lie>, trace: Trace) -> World {
         let mut chance = Chance::new(seed);
-        let disk = SimDisk::new(Chance::new(chance.next()), lie);
-        let desks = DESKS.map(|_| Desk::new()).into();
+        let on_disk = match lie {
+            Some(Lie::OnDisk(lie)) => Some(lie),
+            _ => None,
+        };
+        let disk = SimDisk::lying(chance.next(), on_disk);
+        let desks = (0..desks).map(|_| Desk::new()).collect();
+        let limits = if chance.one_in(2) { TIGHT } else { SMALL };
         let mut world = World {
             chance,
             now: Duration::ZERO,
@@ -102,25 +140,19 @@ impl World {
             trace,
             lie,
             troubled: true,
-            suspended: Vec::new(),
+            wanted: Wanted::default(),
             published: (0, 0),
             next_line: 0,
             thin: None,
             lasts: None,
-            // Small, so that a run reaches them.
-            limits: Limits {
-                window_envelopes_min: 3,
-                window_envelopes_max: 6,
-                body_cache_bytes_max: 4096,
-                ..Limits::DEFAULT
-            },
+            limits,
+            journal: SMALL_JOURNAL,
+            body_bytes_max: 1_200,
         };
         world.at(Duration::ZERO, Event::RelayStarts);
-        for desk in 0..DESKS.len() {
+        for desk in 0..world.desks.len() {
             let later = world.chance.between(0, 50);
             world.at(later, Event::DeskStarts(desk));
-            let later = world.chance.between(10, 400);
-            world.at(later, Event::Person(desk));
         }
         world
     }
@@ -188,6 +220,11 @@ impl World {
             }
             Event::DeskStarts(desk) => self.start_desk(desk),
             Event::Person(desk) => self.person(desk),
+            Event::KeyChanges(desk) => {
+                self.desks[desk].key += 1;
+                self.kill_desk(desk);
+            }
+            Event::DiskHasRoom => self.disk.give_room(usize::MAX),
             Event::Fault => self.fault(),
         }
     }

@@ -1,7 +1,8 @@
 //! Every operation fails once before it took effect, once halfway and once after, and power goes
 //! at any time. Whatever happens, what was promised holds.
 
-use super::sim::{FAILURES, Failure, Lie, Random, SimDisk};
+use super::chance::Chance;
+use super::sim::{DiskLie, FAILURES, Failure, SimDisk};
 use super::*;
 
 /// What somebody outside may rely on.
@@ -120,16 +121,16 @@ fn a_crash_during_recovery_converges() {
     }
 }
 
-/// Lives through a few crashes at random places, each with or without a power cut.
-fn soak(seed: u64, lie: Lie) {
+/// Lives through a few crashes at chance places, each with or without a power cut.
+fn soak(seed: u64, lie: Option<DiskLie>) {
     let (disk, mut promised) = lived(SimDisk::lying(seed, lie));
-    let mut random = Random::new(seed);
+    let mut chance = Chance::new(seed);
     for _ in 0..6 {
-        let failure = FAILURES[usize::try_from(random.below(3)).expect("small")];
-        disk.fail_after(random.below(60), failure);
+        let failure = *chance.pick(&FAILURES);
+        disk.fail_after(chance.below(60), failure);
         promised.live_until_failure(&disk);
         disk.heal();
-        if random.below(2) == 0 {
+        if chance.one_in(2) {
             disk.cut_power();
         }
     }
@@ -141,21 +142,21 @@ fn soak(seed: u64, lie: Lie) {
 #[test]
 fn any_run_of_crashes_and_power_cuts_keeps_every_promise() {
     for seed in 0..100 {
-        soak(seed, Lie::None);
+        soak(seed, None);
     }
 }
 
 #[test]
 #[should_panic(expected = "broken promise")]
 fn the_harness_notices_a_disk_whose_sync_does_nothing() {
-    (0..20).for_each(|seed| soak(seed, Lie::SyncDoesNothing));
+    (0..20).for_each(|seed| soak(seed, Some(DiskLie::SyncSkipped)));
 }
 
 /// FAULTS 21.
 #[test]
 #[should_panic(expected = "broken promise")]
 fn the_harness_notices_a_disk_whose_directory_sync_does_nothing() {
-    (0..20).for_each(|seed| soak(seed, Lie::SyncDirectoryDoesNothing));
+    (0..20).for_each(|seed| soak(seed, Some(DiskLie::DirectorySyncSkipped)));
 }
 
 /// FAULTS 13.

@@ -320,9 +320,9 @@ fn the_bytes_on_disk_are_those_of_the_first_version() {
     let Sample { disk, segments, .. } = sample();
     let hashes: Vec<_> = segments.iter().map(|name| sha256(&disk.bytes(name)).to_string()).collect();
     let first_version = [
-        "50e126c1d4f001f2a31210bc00370ada097074b75867876d9d493b10d24a2d53",
-        "379fe19c28d9352af4f67975004fd886df56f1725f985ebd40ffc39c00cf01b9",
-        "ec00f3327c046a64c698aa0e4470cfc10671889e479cfc5b92832b4b3cbc7277",
+        "b21c7facc6e1faba6ebb62aa1061f13867363cc2ee863cc53753dd34eac1517d",
+        "348b70ea7dd5b3945f7d555da9a72cb36f062daf7657f19cb1f288489387d6cc",
+        "3b5eaba13164775a96354d6e4c23d8e43b1e2a72a9c953d143d9ddc4cfead769",
     ];
     assert_eq!(hashes, first_version);
 }

@@ -1,6 +1,9 @@
 //! Behaviour of the journal over a simulated disk and a real one.
 
 mod archives;
+#[path = "../../../tests/simulator/chance.rs"]
+#[expect(dead_code, reason = "the simulator draws more kinds of things")]
+mod chance;
 mod crashes;
 mod damage;
 mod full;
@@ -9,6 +12,8 @@ mod handle;
 mod mounted;
 mod real;
 mod recycle;
+#[path = "../../../tests/simulator/disk.rs"]
+#[expect(dead_code, reason = "the simulator tells more lies, and fills the disk")]
 mod sim;
 mod slow;
 
@@ -16,7 +21,9 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 
-use super::{Disk, JournalError, Options, Reader, Recovered, Replayed, Writer, recover};
+use super::{
+    Disk, JournalError, Options, Reader, Recovered, Replayed, SegmentFile, SegmentId, Writer, recover,
+};
 use crate::record::Record;
 use crate::wire::Position;
 

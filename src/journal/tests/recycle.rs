@@ -1,6 +1,7 @@
 //! Segments that nobody needs are archived and used again, and nothing that is needed or was logged is lost.
 
-use super::sim::{FAILURES, Random, SimDisk};
+use super::chance::Chance;
+use super::sim::{FAILURES, SimDisk};
 use super::*;
 use crate::journal::archive;
 
@@ -131,16 +132,16 @@ fn recycling_survives_every_failed_operation_and_a_power_cut_behind_it() {
 fn power_may_go_at_any_time_while_segments_are_used_again() {
     for seed in 0..40 {
         let disk = SimDisk::new(seed);
-        let mut random = Random::new(seed);
+        let mut chance = Chance::new(seed);
         let mut durable = 0;
         for _ in 0..6 {
             let (mut writer, reader, records) = start(disk.shared()).expect("a power cut is no damage");
             assert!(records >= durable, "seed {seed}: {records} of {durable}");
-            let keep = random.below(12);
+            let keep = chance.below(12);
             for position in needed_of_last(keep, Position(records), Position(records)) {
                 assert_eq!(reader.load(position).expect("needed"), record(position.0), "seed {seed}");
             }
-            durable = records + 1 + random.below(40);
+            durable = records + 1 + chance.below(40);
             let needed = |end| needed_of_last(12, end, Position(durable));
             live(&mut writer, durable, needed).expect("the disk is well");
             drop(writer);

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use super::handle::{LONG, journal};
 use super::sim::SimDisk;
 use super::*;
-use crate::journal::{Append, AppendError, Event, SegmentFile, SegmentId, Urgency};
+use crate::journal::{Append, AppendError, Event, Urgency};
 use crate::record::Ticket;
 
 /// While its gate is held, no sync of a file ends.
