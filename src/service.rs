@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::ConfigError;
@@ -71,6 +72,17 @@ pub fn stopping() {
     tell("STOPPING=1");
 }
 
+/// Lets this process open as many files and connections as it is allowed to: the soft limit becomes the hard one.
+/// Returns how many that is.
+pub fn raise_descriptor_limit() -> u64 {
+    let limits = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limits.maximum, ..limits };
+    if limits.current != limits.maximum && setrlimit(Resource::Nofile, raised).is_err() {
+        return limits.current.unwrap_or(u64::MAX);
+    }
+    limits.maximum.unwrap_or(u64::MAX)
+}
+
 fn tell(state: &str) {
     let Some(socket) = env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = send(socket.as_bytes(), state) {
@@ -113,6 +125,15 @@ mod tests {
         let manager = UnixDatagram::bind_addr(&address).unwrap();
         send(format!("@{name}").as_bytes(), "STOPPING=1").unwrap();
         assert_eq!(heard(&manager), "STOPPING=1");
+    }
+
+    #[test]
+    fn a_process_may_open_as_many_files_as_its_hard_limit_says() {
+        let limits = getrlimit(Resource::Nofile);
+        let hard = limits.maximum.unwrap();
+        setrlimit(Resource::Nofile, Rlimit { current: Some(hard / 2), ..limits }).unwrap();
+        assert_eq!(raise_descriptor_limit(), hard);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(hard));
     }
 
     #[test]

@@ -86,6 +86,10 @@ impl Consumer {
         Ok(consumer)
     }
 
+    pub(super) fn number(&self) -> PartyNumber {
+        self.desk.number
+    }
+
     /// Takes deliveries and settles them until the future is dropped, which loses nothing.
     pub(super) async fn consume(&mut self) -> Result<(), BenchError> {
         loop {

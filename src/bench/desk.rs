@@ -1,6 +1,6 @@
 //! Desks without a store: their keys, and a session opened under them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use ring::rand::{SecureRandom, SystemRandom};
@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{BenchError, PUBLISHERS, Target};
+use super::{BenchError, Target};
 use crate::{
     batch::{PublicKey, Tag},
     config,
@@ -39,12 +39,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Bytes of an instance and of a store id.
 const NAME_BYTES: usize = 16;
 
-/// A relay's address, the roster, and the desks whose keys are at hand.
+/// The desks whose keys are at hand. A workload takes it, and gives it back with every session closed.
 pub(super) struct Site {
-    /// One to [`PUBLISHERS`]; each is taken out while its session is open.
-    pub(super) publishers: Vec<Desk>,
-    pub(super) consumer: Desk,
-    pub(super) relay: Arc<RelayEnd>,
+    pub(super) hub: Desk,
+    /// At least one, in roster order.
+    pub(super) missions: Vec<Desk>,
 }
 
 /// What every session needs to know.
@@ -55,28 +54,21 @@ pub(super) struct RelayEnd {
     pub(super) roster: Roster,
 }
 
-/// What a publisher knows of the consumer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Addressed {
-    pub(super) number: PartyNumber,
-    pub(super) key: PublicKey,
-}
-
 /// One desk.
 pub(super) struct Desk {
     pub(super) number: PartyNumber,
     pub(super) sign: SigningKey,
     incarnation: u32,
-    /// The last slip of its one stream, to the consumer at ROUTINE.
-    pub(super) slip: Slip,
+    /// The last slip of each stream, by addressee, at ROUTINE.
+    slips: BTreeMap<PartyNumber, Slip>,
     id: SpiffeId,
     tls: Arc<ClientConfig>,
     store_id: [u8; NAME_BYTES],
 }
 
 impl Site {
-    /// Reads the PKI folder: the hub consumes, and up to [`PUBLISHERS`] missions publish, in roster order.
-    pub(super) fn load(target: &Target) -> Result<Site, BenchError> {
+    /// Reads the PKI folder: hub and up to `missions_max` missions.
+    pub(super) fn load(target: &Target, missions_max: usize) -> Result<(Site, Arc<RelayEnd>), BenchError> {
         let Target { address, pki } = target;
         let trust = config::trust_bundle(&pki.join("trust.toml"))?;
         if !config::is_example(&trust.trust_domain) {
@@ -92,20 +84,20 @@ impl Site {
             folder.exists().then(|| Desk::load(party, &folder, &root))
         };
         let missions = roster.parties().filter(|party| party.id.kind() == Kind::Mission);
-        let publishers = missions
+        let missions = missions
             .filter_map(|party| load(party, party.id.name()?))
-            .take(PUBLISHERS)
+            .take(missions_max)
             .collect::<Result<Vec<_>, _>>()?;
         let hub = roster.parties().find(|party| party.id.kind() == Kind::Hub);
-        let consumer = hub.and_then(|hub| load(hub, hub.id.kind().as_str()));
+        let hub = hub.and_then(|hub| load(hub, hub.id.kind().as_str()));
         let lacks = |wanted| BenchError::NoDesk { path: pki.clone(), wanted };
-        let consumer = consumer.ok_or_else(|| lacks("hub"))??;
-        if publishers.is_empty() {
+        let hub = hub.ok_or_else(|| lacks("hub"))??;
+        if missions.is_empty() {
             return Err(lacks("mission"));
         }
         let key = roster.relay().ok_or_else(|| lacks("relay"))?.sign;
         let relay = Arc::new(RelayEnd { address: *address, name, key, roster });
-        Ok(Site { publishers, consumer, relay })
+        Ok((Site { hub, missions }, relay))
     }
 }
 
@@ -120,16 +112,24 @@ impl Desk {
             number: party.number,
             sign: SigningKey::load(&folder.join("sign.key"))?,
             incarnation: 1,
-            slip: Slip { epoch: 1, number: 0, previous: Hash::ZERO, voided: Vec::new() },
+            slips: BTreeMap::new(),
             id: party.id.clone(),
             tls: tls::client_config(&credentials, root, party.id.trust_domain(), KeyExchange::Hybrid)?,
             store_id: random()?,
         })
     }
 
-    /// As others address it.
-    pub(super) fn addressed(&self) -> Addressed {
-        Addressed { number: self.number, key: self.sign.public() }
+    /// The next slip to each of these.
+    pub(super) fn next_slips(&self, to: &[PartyNumber]) -> Vec<Slip> {
+        let first = || Slip { epoch: self.incarnation, number: 0, previous: Hash::ZERO, voided: Vec::new() };
+        let next = |slip: Slip| Slip { number: slip.number + 1, ..slip };
+        to.iter().map(|party| next(self.slips.get(party).cloned().unwrap_or_else(first))).collect()
+    }
+
+    /// The slips were sent in the envelope of this name.
+    pub(super) fn sent(&mut self, to: &[PartyNumber], slips: Vec<Slip>, hash: Hash) {
+        let last = slips.into_iter().map(|slip| Slip { previous: hash, ..slip });
+        self.slips.extend(to.iter().copied().zip(last));
     }
 
     fn hello(&self, exporter: [u8; 32], roster: &Roster) -> Result<Frame, BenchError> {
@@ -168,8 +168,7 @@ impl Session {
         match Session::open_once(desk, relay).await {
             Err(BenchError::Goodbye { incarnation, .. }) if incarnation >= desk.incarnation => {
                 desk.incarnation = incarnation + 1;
-                desk.slip =
-                    Slip { epoch: desk.incarnation, number: 0, previous: Hash::ZERO, voided: Vec::new() };
+                desk.slips.clear();
                 Session::open_once(desk, relay).await
             }
             opened => opened,

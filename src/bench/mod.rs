@@ -1,15 +1,17 @@
 //! `pouch bench`: drives a running relay over mutual TLS, from its own process, and says how fast it was.
 //!
 //! `desk` opens sessions, `publisher` and `consumer` are the two ends of the traffic, `workloads`
-//! puts them together, `ceilings` measures what disk and cipher give on this machine at that hour,
-//! `report` is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
+//! puts them together, `crowd` is many sessions without any, `process` is what the kernel tells of the relay,
+//! `ceilings` measures what disk and cipher give on this machine at that hour, `report` is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
 //! that the relay is the slower end. With no address, `throwaway` starts a relay in a process of its own.
 //!
 //! It settles whatever the consumer's mailbox holds, so it only ever drives a relay with example keys.
 
 mod ceilings;
 mod consumer;
+mod crowd;
 mod desk;
+mod process;
 mod publisher;
 mod report;
 mod throwaway;
@@ -19,22 +21,36 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
-    config::ConfigError, identity::SpiffeId, keys::KeyError, pki::PkiError, roster::RosterError,
-    session::hello::HelloError, tls::TlsError, wire::Malformed, wire::codec::CodecError,
+    config::ConfigError,
+    identity::SpiffeId,
+    keys::KeyError,
+    pki::{self, Example, PkiError},
+    roster::RosterError,
+    service,
+    session::hello::HelloError,
+    tls::TlsError,
+    wire::{Malformed, codec::CodecError},
 };
 
-pub use report::{Ceilings, Figures, Line, rows};
+use process::Process;
+use throwaway::{Frees, Relay, Scratch};
+
+pub use report::{Ceilings, Figures, Line, Sessions, rows};
 
 /// Publishers of W1.
 pub const PUBLISHERS: usize = 8;
+/// Addressees of each envelope in W3.
+pub const ADDRESSEES: usize = 100;
+/// Idle sessions of W4, each of a desk of its own.
+pub const SESSIONS: usize = 2_000;
 /// How long a workload runs unless told otherwise.
 pub const SECONDS_DEFAULT: u64 = 10;
 /// How long a workload may run, so that all of them together end within 300 s.
-pub const SECONDS_MAX: u64 = 60;
+pub const SECONDS_MAX: u64 = 30;
 
 /// What to measure, and against which relay.
 #[derive(Clone, Debug)]
@@ -43,6 +59,9 @@ pub struct Options {
     pub target: Option<Target>,
     /// How long each workload submits, unless its count is reached before.
     pub time: Duration,
+    /// How many sessions W4 opens, at most [`SESSIONS`]; as many missions the throw-away relay's roster has, and
+    /// never fewer than the other workloads need. A roster with fewer missions makes it smaller.
+    pub sessions: usize,
     /// Whether to run every workload a second time with receivers that verify what they get.
     pub verify: bool,
 }
@@ -84,7 +103,7 @@ pub enum BenchError {
     )]
     NotAnExample(String),
     /// The PKI folder lacks a desk.
-    #[error("the roster in {path} lists no {wanted} whose folder of keys lies there: give the folder that certs-example made", path = path.display())]
+    #[error("the roster in {path} lists no {wanted} whose folder of keys lies there: give one that `pouch pki example` made", path = path.display())]
     NoDesk {
         /// The PKI folder.
         path: PathBuf,
@@ -173,26 +192,54 @@ impl BenchError {
 /// # Errors
 /// [`BenchError`].
 pub async fn run(options: &Options, mut each: impl FnMut(&Line)) -> Result<(), BenchError> {
-    let scratch = throwaway::Scratch::new()?;
-    let example = throwaway::example(&scratch.path().join("pki"))?;
+    service::raise_descriptor_limit();
+    let scratch = Scratch::new()?;
+    let own = options.target.is_none();
+    let missions = if own { options.sessions.max(ADDRESSEES) } else { 1 };
+    let example = pki::example_bloc(missions);
+    let example = pki::make_example(&scratch.path().join("pki"), &example, &[], SystemTime::now())?;
     let ceilings = ceilings::measure(scratch.path(), &example)?;
-    let (target, processor, _relay) = match &options.target {
-        Some(target) => (target.clone(), None, None),
+    let relay_kib_per_session = session_kib(options, &scratch, &example).await?;
+    let (target, process, _relay) = match &options.target {
+        Some(target) => (target.clone(), Process::listening_on(target.address), None),
         None => {
-            let relay = throwaway::Relay::start(&scratch, &example).await?;
-            (relay.target().clone(), Some(relay.processor()), Some(relay))
+            let relay = Relay::start(&scratch, &example, Frees::Later).await?;
+            (relay.target().clone(), Some(relay.process()), Some(relay))
         }
     };
-    let mut site = desk::Site::load(&target)?;
+    let (mut site, relay) = desk::Site::load(&target, options.sessions.max(ADDRESSEES))?;
     let passes: &[bool] = if options.verify { &[false, true] } else { &[false] };
     for &verify in passes {
-        let run = workloads::Run { time: options.time, verify, processor };
+        let run = workloads::Run { time: options.time, verify, process, relay: relay.clone() };
         let (figures, after) = run.w1(site).await?;
         each(&Line::Figures(figures));
         let (figures, after) = run.w2(after).await?;
         each(&Line::Figures(figures));
+        let (figures, after) = run.w3(after).await?;
+        each(&Line::Figures(figures));
         site = after;
     }
+    site.missions.truncate(options.sessions);
+    let sessions = crowd::handshakes(site.missions, &relay, process).await?;
+    each(&Line::Sessions(Sessions { relay_kib_per_session, ..sessions }));
     each(&Line::Limits(ceilings));
     Ok(())
+}
+
+/// Looks at memory in a relay of its own, or what others left in it would be used again and not be seen.
+async fn session_kib(
+    options: &Options,
+    scratch: &Scratch,
+    example: &Example,
+) -> Result<Option<f64>, BenchError> {
+    let (target, process, _relay) = match &options.target {
+        Some(target) => (target.clone(), Process::listening_on(target.address), None),
+        None => {
+            let relay = Relay::start(scratch, example, Frees::AtOnce).await?;
+            (relay.target().clone(), Some(relay.process()), Some(relay))
+        }
+    };
+    let Some(process) = process else { return Ok(None) };
+    let (site, relay) = desk::Site::load(&target, options.sessions)?;
+    crowd::session_kib(site.missions, &relay, process).await
 }

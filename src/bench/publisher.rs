@@ -11,15 +11,15 @@ use uuid::Uuid;
 
 use super::{
     BenchError,
-    desk::{Addressed, Desk, RelayEnd, Session},
+    desk::{Desk, RelayEnd, Session},
     report::micros,
 };
 use crate::{
-    batch::{self, PublicKey, Tag, Verifier},
+    batch::{self, Tag, Verifier},
     limits::BATCH_ITEMS_MAX,
     merkle::{self, Hash},
     roster::PartyNumber,
-    seal::{self, Sealed, Slip},
+    seal::{self, Sealed},
     session::window::{Allowance, Credit},
     wire::{
         DispatchId, EnvelopeHash, Precedence, Role, SubmissionNumber, convert,
@@ -31,16 +31,18 @@ use crate::{
 
 /// Bytes of each body.
 const BODY_BYTES: usize = 1024;
-/// Bytes of a Submit frame with such a body, at most.
-const FRAME_BYTES_MAX: u64 = 2 * BODY_BYTES as u64;
+/// Bytes of a Submit frame with such a body, without what each addressee adds, at most.
+const FRAME_BYTES: u64 = 2 * BODY_BYTES as u64;
+/// What an addressee adds, at most: 5 bytes in the core, 6 before its wrap, a slip of 52 with nothing voided.
+const ADDRESSEE_BYTES: u64 = 63;
 /// How long a publisher waits for its last receipts.
 const DRAIN_MAX: Duration = Duration::from_secs(20);
 /// How long an envelope lives.
 const EXPIRES_AFTER: Duration = Duration::from_secs(24 * 3600);
-/// Batches of the consumer's receipts that are remembered.
-const BATCHES_REMEMBERED: usize = 16;
+/// Batches of the consumers' receipts that are remembered.
+const BATCHES_REMEMBERED: usize = 128;
 
-/// Submits envelopes to one consumer, and takes their receipts.
+/// Submits envelopes to its consumers, and takes their receipts.
 pub(super) struct Publisher {
     desk: Desk,
     relay: Arc<RelayEnd>,
@@ -48,15 +50,16 @@ pub(super) struct Publisher {
     allowance: Allowance,
     /// What all envelopes have in common; id, number and body change.
     core: Core,
+    to: Vec<PartyNumber>,
     body: [u8; BODY_BYTES],
     in_flight: VecDeque<InFlight>,
-    /// The key that signs receipts, where they are verified.
-    verifier: Option<(Verifier, PublicKey)>,
+    /// Where receipts are verified.
+    verifier: Option<Verifier>,
     /// Envelopes submitted in this session.
     pub(super) submitted: u64,
     /// Envelopes accepted.
     pub(super) accepted: u64,
-    /// Envelopes that the consumer's receipts name.
+    /// Envelopes that the consumers' receipts name, those of each consumer counted.
     pub(super) receipted: u64,
     /// When the last Accepted came.
     pub(super) accepted_at: Option<Instant>,
@@ -67,8 +70,8 @@ pub(super) struct Publisher {
 /// How a publisher submits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// No submission after this.
-    pub(super) until: Instant,
+    /// No submission after so long, but for a first one.
+    pub(super) time: Duration,
     /// Nor more than so many.
     pub(super) submissions_max: u64,
     /// Submitted and not accepted, at most.
@@ -88,7 +91,7 @@ impl Publisher {
     pub(super) async fn open(
         mut desk: Desk,
         relay: Arc<RelayEnd>,
-        to: &Addressed,
+        to: &[PartyNumber],
         verify: bool,
     ) -> Result<Publisher, BenchError> {
         let session = Session::open(&mut desk, &relay).await?;
@@ -97,16 +100,17 @@ impl Publisher {
             envelopes: session.welcome.credit_envelopes,
             bytes: session.welcome.credit_bytes,
         });
-        let core = core(desk.number, SubmissionNumber(session.welcome.last_accepted), to.number, &relay);
+        let core = core(desk.number, SubmissionNumber(session.welcome.last_accepted), to, &relay);
         Ok(Publisher {
             desk,
             relay,
             session,
             allowance,
             core,
+            to: to.to_vec(),
             body: [0x5a; BODY_BYTES],
             in_flight: VecDeque::new(),
-            verifier: verify.then(|| (Verifier::new(BATCHES_REMEMBERED), to.key)),
+            verifier: verify.then(|| Verifier::new(BATCHES_REMEMBERED)),
             submitted: 0,
             accepted: 0,
             receipted: 0,
@@ -120,22 +124,32 @@ impl Publisher {
         (self.desk.number, self.session.welcome.last_accepted)
     }
 
-    /// Submits until `until` or up to `submissions_max`, with at most `in_flight_max` under way and
+    /// Submits for `time` or up to `submissions_max`, with at most `in_flight_max` under way and
     /// `unsettled_max` not yet receipted; then waits until each is receipted, or [`DRAIN_MAX`] is over.
     pub(super) async fn publish(&mut self, pace: Pace) -> Result<(), BenchError> {
+        let until = Instant::now() + pace.time;
         loop {
             self.take()?;
             let now = Instant::now();
-            if now < pace.until && self.submitted < pace.submissions_max {
+            if (now < until || self.submitted == 0) && self.submitted < pace.submissions_max {
                 self.submit_whole_batches(&pace);
-            } else if self.in_flight.is_empty() && self.receipted >= self.accepted
-                || now > pace.until + DRAIN_MAX
+            } else if self.in_flight.is_empty() && self.receipted >= self.deliveries_due()
+                || now > until + DRAIN_MAX
             {
                 return Ok(());
             }
             self.session.flush().await?;
             self.session.receive().await?;
         }
+    }
+
+    pub(super) fn number(&self) -> PartyNumber {
+        self.desk.number
+    }
+
+    /// Deliveries that the envelopes accepted so far make.
+    pub(super) fn deliveries_due(&self) -> u64 {
+        self.accepted * self.to.len() as u64
     }
 
     /// Submits one envelope and waits for its answer; returns when that came.
@@ -159,7 +173,8 @@ impl Publisher {
     /// only while nothing is under way, and so the window is small.
     fn submit_whole_batches(&mut self, pace: &Pace) {
         loop {
-            let unsettled = usize::try_from(self.submitted - self.receipted).unwrap_or(usize::MAX);
+            let settled = self.receipted / self.to.len() as u64;
+            let unsettled = usize::try_from(self.submitted - settled).unwrap_or(usize::MAX);
             let room = self.room(pace.in_flight_max).min(pace.unsettled_max.saturating_sub(unsettled));
             if room >= BATCH_ITEMS_MAX {
                 self.submit(BATCH_ITEMS_MAX);
@@ -174,7 +189,8 @@ impl Publisher {
     /// How many may be submitted now.
     fn room(&self, in_flight_max: usize) -> usize {
         let credit = self.allowance.room();
-        let allowed = credit.envelopes.min(credit.bytes / FRAME_BYTES_MAX);
+        let frame_bytes_max = FRAME_BYTES + ADDRESSEE_BYTES * self.to.len() as u64;
+        let allowed = credit.envelopes.min(credit.bytes / frame_bytes_max);
         let free = in_flight_max.saturating_sub(self.in_flight.len());
         usize::try_from(allowed).unwrap_or(usize::MAX).min(free)
     }
@@ -200,9 +216,9 @@ impl Publisher {
         // Another id and another body for each: the number in their first or last bytes.
         self.core.id.0[8..].copy_from_slice(&number.to_be_bytes());
         self.body[..8].copy_from_slice(&number.to_be_bytes());
-        let slip = Slip { number: self.desk.slip.number + 1, ..self.desk.slip.clone() };
-        let sealed = seal::seal(&self.core, Bytes::copy_from_slice(&self.body), std::slice::from_ref(&slip));
-        self.desk.slip = Slip { previous: sealed.hash().0, ..slip };
+        let slips = self.desk.next_slips(&self.to);
+        let sealed = seal::seal(&self.core, Bytes::copy_from_slice(&self.body), &slips);
+        self.desk.sent(&self.to, slips, sealed.hash().0);
         (number, sealed)
     }
 
@@ -244,18 +260,20 @@ impl Publisher {
 
     fn receipt(&mut self, receipt: &pb::Receipt) -> Result<(), BenchError> {
         let item = ReceiptItem::decode(&receipt.item)?;
-        if let Some((verifier, key)) = &mut self.verifier {
+        if let Some(verifier) = &mut self.verifier {
+            let roster = &self.relay.roster;
+            let key = &roster.party(item.receiptor).ok_or(BenchError::Wrong("a receipt of nobody"))?.sign;
             let proof = convert::proof(receipt.proof.as_ref())?;
             let leaf = batch::item_leaf(Tag::Receipt, &receipt.item);
-            let verified = verifier.verify(self.relay.roster.trust_domain(), Tag::Receipt, key, leaf, &proof);
-            verified.map_err(|_| BenchError::Wrong("a receipt is not signed by the consumer"))?;
+            let verified = verifier.verify(roster.trust_domain(), Tag::Receipt, key, leaf, &proof);
+            verified.map_err(|_| BenchError::Wrong("a receipt is not signed by its consumer"))?;
         }
         self.receipted += item.envelopes.len() as u64;
         Ok(())
     }
 }
 
-fn core(sender: PartyNumber, last: SubmissionNumber, to: PartyNumber, relay: &RelayEnd) -> Core {
+fn core(sender: PartyNumber, last: SubmissionNumber, to: &[PartyNumber], relay: &RelayEnd) -> Core {
     let roster = &relay.roster;
     let first = |words: &[String]| words.first().cloned().unwrap_or_default();
     let topics: Vec<String> = roster.content().topics.iter().map(|topic| topic.id.clone()).collect();
@@ -267,7 +285,7 @@ fn core(sender: PartyNumber, last: SubmissionNumber, to: PartyNumber, relay: &Re
         submission: last,
         roster_version: roster.version(),
         roster_hash: roster.hash(),
-        addressees: vec![Addressee { party: to, role: Role::To }],
+        addressees: to.iter().map(|&party| Addressee { party, role: Role::To }).collect(),
         precedence_action: Precedence::Routine,
         precedence_info: Precedence::Routine,
         topic: first(&topics),

@@ -10,6 +10,8 @@ use serde::Serialize;
 pub enum Line {
     /// Of a workload.
     Figures(Figures),
+    /// Of idle sessions.
+    Sessions(Sessions),
     /// Of the machine.
     Limits(Ceilings),
 }
@@ -17,12 +19,14 @@ pub enum Line {
 /// What a workload reached. A key that does not apply is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// `w1` or `w2`.
+    /// `w1`, `w2` or `w3`.
     pub workload: &'static str,
     /// Whether both ends verified what they got: signatures, hashes, paths.
     pub verify: bool,
     /// Sessions that submitted.
     pub publishers: usize,
+    /// Addressees of each envelope; each settles it.
+    pub addressees: usize,
     /// Envelopes accepted.
     pub envelopes: u64,
     /// Accepted a second, from the first submission to the last Accepted.
@@ -31,7 +35,7 @@ pub struct Figures {
     /// Delivered a second, from the first submission to the last delivery.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deliveries_per_s: Option<u64>,
-    /// W1: from submission to Accepted. W2: from submission until it was accepted and delivered.
+    /// W1 and W3: from submission to Accepted. W2: from submission until it was accepted and delivered.
     pub p50_us: u32,
     /// As `p50_us`.
     pub p99_us: u32,
@@ -44,7 +48,7 @@ pub struct Figures {
     /// Processor seconds of the relay, user and system, for a million envelopes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub relay_cpu_s_per_million: Option<f64>,
-    /// Accepted and not delivered.
+    /// Accepted and not delivered, to each addressee counted.
     pub lost: u64,
     /// Delivered again within the session.
     pub duplicated: u64,
@@ -57,6 +61,23 @@ impl Figures {
         let per_million = |used: Duration| (used.as_secs_f64() * 1e8 / envelopes).round() / 100.0;
         self.relay_cpu_s_per_million = used.map(per_million);
     }
+}
+
+/// What W4 found. What cannot be seen of the relay's process is left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sessions {
+    /// `w4`.
+    pub workload: &'static str,
+    /// How many were open at once.
+    pub sessions: usize,
+    /// Connections that came as far as Welcome in a second, both ends on this machine.
+    pub handshakes_per_s: u64,
+    /// Milliseconds of processor time, user and system, from accept to Welcome.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_cpu_ms_per_handshake: Option<f64>,
+    /// KiB by which the relay's process grew for each.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub relay_kib_per_session: Option<f64>,
 }
 
 /// What disk, network and cipher do here without a relay: no relay can do better.
@@ -111,12 +132,13 @@ pub fn rows(lines: &[Line]) -> Vec<[String; 3]> {
     for line in lines {
         match line {
             Line::Figures(figures) => figure_rows(figures, &mut rows),
+            Line::Sessions(sessions) => session_rows(sessions, &mut rows),
             Line::Limits(ceilings) => ceiling_rows(ceilings, &mut rows),
         }
     }
     let parts = lines.iter().find_map(|line| match line {
         Line::Limits(ceilings) => Some(ceilings),
-        Line::Figures(_) => None,
+        Line::Figures(_) | Line::Sessions(_) => None,
     });
     for line in lines {
         if let (Line::Figures(figures), Some(parts)) = (line, parts)
@@ -149,6 +171,7 @@ fn figure_rows(figures: &Figures, rows: &mut Vec<[String; 3]>) {
         rows.extend(value.map(|value| [name(figures), what.to_owned(), value]));
     };
     row("publishers", Some(figures.publishers.to_string()));
+    row("addressees", Some(figures.addressees.to_string()));
     row("envelopes", Some(figures.envelopes.to_string()));
     row("envelopes/s", figures.envelopes_per_s.map(|n| n.to_string()));
     row("deliveries/s", figures.deliveries_per_s.map(|n| n.to_string()));
@@ -159,6 +182,16 @@ fn figure_rows(figures: &Figures, rows: &mut Vec<[String; 3]>) {
     row("relay CPU per million", figures.relay_cpu_s_per_million.map(|s| format!("{s:.2} s")));
     row("lost", Some(figures.lost.to_string()));
     row("duplicated", Some(figures.duplicated.to_string()));
+}
+
+fn session_rows(sessions: &Sessions, rows: &mut Vec<[String; 3]>) {
+    let mut row = |what: &str, value: Option<String>| {
+        rows.extend(value.map(|value| [sessions.workload.to_owned(), what.to_owned(), value]));
+    };
+    row("idle sessions", Some(sessions.sessions.to_string()));
+    row("relay memory each", sessions.relay_kib_per_session.map(|kib| format!("{kib:.1} KiB")));
+    row("handshakes/s", Some(sessions.handshakes_per_s.to_string()));
+    row("relay CPU per handshake", sessions.relay_cpu_ms_per_handshake.map(|ms| format!("{ms:.2} ms")));
 }
 
 fn ceiling_rows(ceilings: &Ceilings, rows: &mut Vec<[String; 3]>) {
@@ -194,6 +227,7 @@ mod tests {
             workload: "w2",
             verify: false,
             publishers: 1,
+            addressees: 1,
             envelopes: 100,
             envelopes_per_s: None,
             deliveries_per_s: None,

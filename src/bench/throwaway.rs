@@ -6,14 +6,14 @@ use std::{
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use data_encoding::HEXLOWER;
 use tokio::net::TcpStream;
 
-use super::{BenchError, PUBLISHERS, Target};
-use crate::pki::{self, Example};
+use super::{BenchError, Target, process::Process};
+use crate::pki::Example;
 
 /// How long the relay may take to listen; filling the first journal segments is most of it.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -46,32 +46,36 @@ impl Drop for Scratch {
     }
 }
 
-/// The keys of a relay, a hub and eight missions.
-pub(super) fn example(folder: &Path) -> Result<Example, BenchError> {
-    let mut parties =
-        vec![pki::example_party("relay/a", "RELAY", "Relay"), pki::example_party("hub", "MOD", "Consumer")];
-    for number in 1..=PUBLISHERS {
-        let (path, code) = (format!("mission/p{number}"), format!("P{number}"));
-        parties.push(pki::example_party(&path, &code, &format!("Publisher {number}")));
-    }
-    Ok(pki::make_example(folder, &parties, &[], SystemTime::now())?)
+/// When the relay's allocator gives memory that was freed back to the system.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Frees {
+    /// As it does by itself.
+    Later,
+    /// At once: what the process holds is then what it uses.
+    AtOnce,
 }
 
-/// The running relay. It is killed when this is dropped, before its folder goes.
+/// The running relay. When this is dropped it is killed, and its folder goes.
 pub(super) struct Relay {
     child: Child,
     target: Target,
+    folder: PathBuf,
 }
 
 impl Relay {
-    /// Makes keys and configuration in `scratch`, and starts this same program as a relay.
-    pub(super) async fn start(scratch: &Scratch, example: &Example) -> Result<Relay, BenchError> {
+    /// Starts this same program as a relay with the keys of `example`, and with nothing in its journal.
+    pub(super) async fn start(
+        scratch: &Scratch,
+        example: &Example,
+        frees: Frees,
+    ) -> Result<Relay, BenchError> {
         let address = free_address()?;
+        let folder = scratch.path.join("relay");
         let pki = example.folder.join("relay");
         let config = format!(
             "listen = \"{address}\"\ndir = {:?}\npki = {pki:?}\nroster = {:?}\ntrust = {:?}\nroot = {:?}\n\
              [log]\nlevel = \"warn\"\n",
-            scratch.path.join("relay"),
+            folder,
             pki.join("roster.note"),
             pki.join("trust.toml"),
             pki.join("root.pem"),
@@ -79,14 +83,18 @@ impl Relay {
         let file = scratch.path.join("relay.toml");
         fs::write(&file, config).map_err(BenchError::file(&file))?;
         let program = std::env::current_exe().map_err(BenchError::file(Path::new("/proc/self/exe")))?;
-        let child = Command::new(&program)
+        let mut command = Command::new(&program);
+        if let Frees::AtOnce = frees {
+            command.env("MIMALLOC_PURGE_DELAY", "0");
+        }
+        let child = command
             .args(["relay", "--example", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
             .map_err(BenchError::file(&program))?;
-        let mut relay = Relay { child, target: Target { address, pki: example.folder.clone() } };
+        let mut relay = Relay { child, target: Target { address, pki: example.folder.clone() }, folder };
         relay.await_listening().await?;
         Ok(relay)
     }
@@ -95,9 +103,8 @@ impl Relay {
         &self.target
     }
 
-    /// What its process uses.
-    pub(super) fn processor(&self) -> Processor {
-        Processor { pid: self.child.id() }
+    pub(super) fn process(&self) -> Process {
+        Process::new(self.child.id())
     }
 
     async fn await_listening(&mut self) -> Result<(), BenchError> {
@@ -125,29 +132,10 @@ impl Drop for Relay {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(|_| ())) {
             tracing::warn!(%error, pid = self.child.id(), "the bench's relay could not be ended");
         }
+        if let Err(error) = fs::remove_dir_all(&self.folder) {
+            tracing::warn!(path = %self.folder.display(), %error, "the relay's folder stays until the end");
+        }
     }
-}
-
-/// A process whose use of the processor can be read.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Processor {
-    pid: u32,
-}
-
-impl Processor {
-    /// User and system time of all its threads so far; `None` where the kernel does not tell.
-    pub(super) fn used(self) -> Option<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        let per_second = rustix::param::clock_ticks_per_second();
-        Some(Duration::from_secs_f64(ticks(&stat)? as f64 / per_second as f64))
-    }
-}
-
-/// Fields 14 and 15 of /proc/PID/stat, utime and stime; field 2 is a name that may hold anything (proc(5)).
-fn ticks(stat: &str) -> Option<u64> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    let mut times = after_name.split_whitespace().skip(11).map_while(|field| field.parse::<u64>().ok());
-    Some(times.next()? + times.next()?)
 }
 
 /// A port that was free a moment ago.
@@ -160,13 +148,6 @@ fn free_address() -> Result<SocketAddr, BenchError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn processor_time_is_read_behind_a_name_with_spaces_and_brackets() {
-        let stat = "42 (a ) b 9) S 1 42 42 0 -1 4194560 99 0 0 0 250 50 0 0 20 0 5 0 12345 1 2";
-        assert_eq!(ticks(stat), Some(300));
-        assert_eq!(ticks("42 (a) S 1"), None);
-    }
 
     #[test]
     fn the_scratch_folder_goes_with_everything_in_it() {

@@ -11,14 +11,15 @@ use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::table;
 
-/// Measure a relay: W1, eight desks that send all they can to one; W2, one envelope at a time
+/// Measure a relay: W1, eight desks that send all they can to one; W2, one envelope at a time; W3, one desk to
+/// a hundred; W4, two thousand sessions that say nothing
 #[derive(Args)]
 pub struct BenchArgs {
     /// A relay that runs already with example keys; without it one is started and removed again, on the
     /// disk that TMPDIR names
     #[arg(value_name = "ADDR", requires = "pki")]
     address: Option<SocketAddr>,
-    /// Folder of that relay's example PKI, with the keys of the hub and of its missions
+    /// Folder of that relay's example PKI, as `pouch pki example` makes it
     #[arg(long, value_name = "DIR", requires = "address")]
     pki: Option<PathBuf>,
     /// Run each workload once more with receivers that verify signatures, hashes and paths
@@ -28,6 +29,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = bench::SECONDS_DEFAULT,
         value_parser = clap::value_parser!(u64).range(1..=bench::SECONDS_MAX))]
     seconds: u64,
+    /// Sessions that W4 opens, each of another mission
+    #[arg(long, value_name = "N", default_value_t = bench::SESSIONS as u64,
+        value_parser = clap::value_parser!(u64).range(1..=bench::SESSIONS as u64))]
+    sessions: u64,
     /// Print one JSON object a line, each as soon as it stands
     #[arg(long)]
     pub json: bool,
@@ -42,7 +47,9 @@ pub fn run(args: &BenchArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
 
 async fn measure(args: &BenchArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let target = args.address.zip(args.pki.clone()).map(|(address, pki)| Target { address, pki });
-    let options = Options { target, time: Duration::from_secs(args.seconds), verify: args.verify };
+    let time = Duration::from_secs(args.seconds);
+    let sessions = usize::try_from(args.sessions).expect("at most the bound above");
+    let options = Options { target, time, sessions, verify: args.verify };
     let mut lines = Vec::new();
     let mut shown = Ok(());
     let measured = bench::run(&options, |line| {

@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
 use super::safe_text;
+use crate::bench;
 use crate::identity::SpiffeId;
+use crate::limits;
 use crate::note::Note;
 use crate::pki::roster_files::Entry;
 use crate::pki::{self, Applicant, Ca, PkiError, Request, RequestError};
@@ -28,9 +31,14 @@ pub enum PkiCommand {
     Revoke(RevokeArgs),
     /// Write the CRL of what a roster revokes, for others who trust this CA; Pouch itself reads the roster
     Crl(CrlArgs),
+    /// Make a whole example at once, for trying out and for `pouch bench`: never for real traffic
+    Example(ExampleArgs),
     /// Say in plain words what a certificate, request, key or roster holds
     Show(ShowArgs),
 }
+
+/// As many as a roster takes beside relay and hub.
+const EXAMPLE_MISSIONS_MAX: u64 = limits::ROSTER_PARTIES_MAX as u64 - 2;
 
 /// What `pouch pki init` takes.
 #[derive(Debug, Args)]
@@ -100,6 +108,20 @@ pub struct CrlArgs {
     out: PathBuf,
 }
 
+/// What `pouch pki example` takes.
+#[derive(Debug, Args)]
+pub struct ExampleArgs {
+    /// Folder for CA, keys, roster and trust bundle, made if missing
+    folder: PathBuf,
+    /// How many missions the bloc has, m1 and on; a whole bench needs all of the default
+    #[arg(long, value_name = "N", default_value_t = bench::SESSIONS as u64,
+        value_parser = clap::value_parser!(u64).range(1..=EXAMPLE_MISSIONS_MAX))]
+    missions: u64,
+    /// Where the relay is to listen, as it will stand in the roster
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:7443")]
+    listen: SocketAddr,
+}
+
 /// What `pouch pki show` takes.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -137,6 +159,7 @@ pub fn run(command: PkiCommand) -> Result<(), PkiError> {
         PkiCommand::Issue(args) => issue(args, now),
         PkiCommand::Revoke(args) => revoke(&args),
         PkiCommand::Crl(args) => crl(&args, now),
+        PkiCommand::Example(args) => example(&args, now),
         PkiCommand::Show(args) => print(&pki::show(&args.file, now)?),
     }
 }
@@ -215,6 +238,35 @@ fn crl(args: &CrlArgs, now: SystemTime) -> Result<(), PkiError> {
     let pem = pki::crl(&Ca::open(&args.ca)?, &draft, now)?;
     pki::write_public(&args.out, pem.as_bytes())?;
     print(&format!("Wrote the CRL of roster version {} to {}.\n", draft.version, args.out.display()))
+}
+
+fn example(args: &ExampleArgs, now: SystemTime) -> Result<(), PkiError> {
+    let missions = usize::try_from(args.missions).expect("at most a roster's parties");
+    let made =
+        pki::make_example(&args.folder, &pki::example_bloc(missions), &[args.listen.to_string()], now)?;
+    let folder = fs::canonicalize(&args.folder)
+        .map_err(|source| PkiError::File { path: args.folder.clone(), source })?;
+    let config = folder.join("relay.toml");
+    let relay = folder.join("relay");
+    let text = format!(
+        "listen = \"{}\"\ndir = {:?}\npki = {relay:?}\nroster = {:?}\ntrust = {:?}\nroot = {:?}\n",
+        args.listen,
+        folder.join("relay-data"),
+        relay.join("roster.note"),
+        relay.join("trust.toml"),
+        relay.join("root.pem"),
+    );
+    pki::write_public(&config, text.as_bytes())?;
+    print(&format!(
+        "Example keys of {} for a relay, a hub and {missions} missions. They were all made in one place, so \
+         nothing that they protect is secret, and daemons refuse them without --example.\n\
+         Start the relay:  pouch relay --example --config {config}\n\
+         Measure it:       pouch bench {} --pki {folder}\n",
+        made.trust.trust_domain,
+        args.listen,
+        config = config.display(),
+        folder = folder.display(),
+    ))
 }
 
 fn read(path: &Path) -> Result<String, PkiError> {

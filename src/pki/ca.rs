@@ -136,6 +136,33 @@ impl Ca {
         number: Option<PartyNumber>,
         now: SystemTime,
     ) -> Result<Issued, PkiError> {
+        let (issued, entry) = self.certify(request, number, now)?;
+        self.enter(vec![entry])?;
+        Ok(issued)
+    }
+
+    /// As [`Ca::issue`], for many new parties, with one entry of the index after the other and one write.
+    pub(super) fn issue_all(
+        &mut self,
+        requests: &[Request],
+        now: SystemTime,
+    ) -> Result<Vec<Issued>, PkiError> {
+        let (mut certified, mut entries) = (Vec::new(), Vec::new());
+        for (number, request) in (self.next_number()..).zip(requests) {
+            let (issued, entry) = self.certify(request, Some(PartyNumber(number)), now)?;
+            certified.push(issued);
+            entries.push(entry);
+        }
+        self.enter(entries)?;
+        Ok(certified)
+    }
+
+    fn certify(
+        &self,
+        request: &Request,
+        number: Option<PartyNumber>,
+        now: SystemTime,
+    ) -> Result<(Issued, IndexEntry), PkiError> {
         if request.id.trust_domain() != self.trust_domain() {
             return Err(PkiError::OtherTrustDomain {
                 asked: request.id.to_string(),
@@ -151,14 +178,15 @@ impl Ca {
                 .signed_by(&self.issuing)?;
         let der: &CertificateDer<'_> = certificate.der();
         let serial = tls::serial_hex(der).expect("rcgen writes a certificate");
-        self.enter(IndexEntry {
+        let entry = IndexEntry {
             number: number.0,
             id: request.id.to_string(),
             serial: serial.clone(),
             issued: Timestamp::try_from(now).expect("a date of this century"),
             expires,
-        })?;
-        Ok(Issued { number, chain_pem: certificate.pem() + &self.issuing_pem, serial, expires })
+        };
+        let chain_pem = certificate.pem() + &self.issuing_pem;
+        Ok((Issued { number, chain_pem, serial, expires }, entry))
     }
 
     /// Whose certificate has this serial, in lower hex.
@@ -172,14 +200,17 @@ impl Ca {
         Ok(params.signed_by(&self.issuing)?.pem()?)
     }
 
+    fn next_number(&self) -> u32 {
+        self.index.certificates.iter().map(|entry| entry.number).max().unwrap_or(0) + 1
+    }
+
     fn number_for(&self, id: &SpiffeId, wanted: Option<PartyNumber>) -> Result<PartyNumber, PkiError> {
         let id = id.to_string();
         let entries = &self.index.certificates;
         let held = entries.iter().find(|entry| entry.id == id);
-        let highest = entries.iter().map(|entry| entry.number).max().unwrap_or(0);
         let number = match (held, wanted) {
             (Some(held), None) => held.number,
-            (None, None) => highest + 1,
+            (None, None) => self.next_number(),
             (_, Some(wanted)) => wanted.0,
         };
         let clash = match held {
@@ -193,15 +224,16 @@ impl Ca {
     }
 
     /// Appends to the index.
-    fn enter(&mut self, entry: IndexEntry) -> Result<(), PkiError> {
+    fn enter(&mut self, entries: Vec<IndexEntry>) -> Result<(), PkiError> {
         let path = self.folder.join("issued.toml");
-        let table = format!("\n[[certificate]]\n{}", to_toml(&entry));
+        let tables: String =
+            entries.iter().map(|entry| format!("\n[[certificate]]\n{}", to_toml(entry))).collect();
         let written = OpenOptions::new().append(true).open(&path).and_then(|mut file| {
-            file.write_all(table.as_bytes())?;
+            file.write_all(tables.as_bytes())?;
             file.sync_all()
         });
         written.map_err(|source| PkiError::file(&path, source))?;
-        self.index.certificates.push(entry);
+        self.index.certificates.extend(entries);
         Ok(())
     }
 }

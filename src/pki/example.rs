@@ -11,17 +11,22 @@ use super::roster_files::{self, Entry};
 use super::{Applicant, PkiError, init, request, write_public};
 use crate::identity::{Kind, SpiffeId};
 use crate::keys::SigningKey;
+use crate::limits::{ROSTER_LIST_MAX, ROSTER_WITNESSES_MAX};
 use crate::roster::{Group, Roster, TrustBundle};
 use crate::tls;
 
 /// Trust domain of every example.
 pub const EXAMPLE_TRUST_DOMAIN: &str = "mod.example";
 
+/// Parties of an example that get their own copies of what all share: a roster of thousands has a megabyte.
+const COPIES_MAX: usize = 64;
+
 /// An example PKI on disk.
 ///
 /// In `folder`: `ca/`, `roster/` (the roster keys), `root.pem`, `trust.toml`, `roster.note`; and
 /// for each party a folder as on its own box (`relay/`, `hub/`, `idn/`…) with its keys,
-/// `tls.pem`, `request.toml`, and copies of `root.pem`, `trust.toml` and `roster.note`.
+/// `tls.pem`, `request.toml`, and, of the first [`COPIES_MAX`] parties, copies of `root.pem`, `trust.toml` and
+/// `roster.note`.
 #[derive(Debug)]
 pub struct Example {
     /// Where it is.
@@ -46,6 +51,18 @@ pub fn example_parties() -> Vec<Applicant> {
     .to_vec()
 }
 
+/// A relay, a hub, and missions that have numbers for names, for a bench: `m1` and on.
+pub fn example_bloc(missions: usize) -> Vec<Applicant> {
+    let mut parties = vec![
+        example_party("relay/a", "RELAY", "Relay A"),
+        example_party("hub", "MOD", "Ministry of Defence"),
+    ];
+    parties.extend((1..=missions).map(|number| {
+        example_party(&format!("mission/m{number}"), &format!("M{number}"), &format!("Mission {number}"))
+    }));
+    parties
+}
+
 /// A party of the example trust domain; `path` is `mission/idn`, `hub` or `relay/a`.
 ///
 /// # Panics
@@ -57,7 +74,7 @@ pub fn example_party(path: &str, code: &str, name: &str) -> Applicant {
 }
 
 /// Makes an example PKI in `folder` for these parties, numbered from 1 in their order. All may use
-/// every topic and label; all missions are witnesses and form the group `ACI`.
+/// every topic and label; missions are witnesses and form the group `ACI`, as many as a roster takes.
 ///
 /// # Errors
 /// [`PkiError`] when `folder` cannot be written or holds one already.
@@ -73,17 +90,26 @@ pub fn make_example(
     draft.relay_addresses = relay_addresses.to_vec();
     let topics: Vec<String> = draft.topics.iter().map(|topic| topic.id.clone()).collect();
     let clearance = draft.labels.classifications.last().cloned().unwrap_or_default();
-    for applicant in parties {
-        let party_folder = folder.join(folder_name(&applicant.id));
-        let request = request(&party_folder, applicant)?;
-        let issued = ca.issue(&request, None, now)?;
-        write_public(&party_folder.join("tls.pem"), issued.chain_pem.as_bytes())?;
-        let mut entry = Entry::new(&request, &issued);
+    let requests =
+        at_once(parties, |applicant| request(&folder.join(folder_name(&applicant.id)), applicant))?;
+    let certified = ca.issue_all(&requests, now)?;
+    let boxes: Vec<_> = requests.iter().zip(&certified).collect();
+    at_once(&boxes, |(request, issued)| {
+        let chain = folder.join(folder_name(&request.id)).join("tls.pem");
+        write_public(&chain, issued.chain_pem.as_bytes())
+    })?;
+    let mut missions = 0;
+    for (request, issued) in boxes {
+        let mut entry = Entry::new(request, issued);
         entry.permit(&topics, &clearance);
+        missions += usize::from(request.id.kind() == Kind::Mission);
+        if missions > ROSTER_WITNESSES_MAX {
+            entry.excuse_witness();
+        }
         roster_files::add(&mut draft, entry)?;
     }
     let missions = draft.parties.iter().filter(|party| party.kind == Kind::Mission);
-    let members: Vec<_> = missions.map(|party| party.number).collect();
+    let members: Vec<_> = missions.map(|party| party.number).take(ROSTER_LIST_MAX).collect();
     if !members.is_empty() {
         let (code, name) = ("ACI".to_owned(), "All missions of the bloc".to_owned());
         draft.groups.push(Group { code, name, members });
@@ -100,13 +126,33 @@ pub fn make_example(
 
     let root_pem = super::read_text(&ca.root_path())?;
     let mut folders = vec![folder.to_owned()];
-    folders.extend(parties.iter().map(|party| folder.join(folder_name(&party.id))));
+    folders.extend(parties.iter().take(COPIES_MAX).map(|party| folder.join(folder_name(&party.id))));
     for folder in folders {
         write_public(&folder.join("root.pem"), root_pem.as_bytes())?;
         write_public(&folder.join("trust.toml"), trust.to_string().as_bytes())?;
         write_public(&folder.join("roster.note"), &note)?;
     }
     Ok(Example { folder: folder.to_owned(), trust, roster })
+}
+
+/// Works on many parties at once, because most of the time is waiting for the disk.
+fn at_once<T: Sync, U: Send>(
+    items: &[T],
+    work: impl Fn(&T) -> Result<U, PkiError> + Sync,
+) -> Result<Vec<U>, PkiError> {
+    const THREADS: usize = 32;
+    let work = &work;
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = items
+            .chunks(items.len().div_ceil(THREADS).max(1))
+            .map(|part| scope.spawn(move || part.iter().map(work).collect::<Result<Vec<_>, _>>()))
+            .collect();
+        let mut done = Vec::with_capacity(items.len());
+        for part in parts {
+            done.extend(part.join().expect("a panic there is one here")?);
+        }
+        Ok(done)
+    })
 }
 
 impl Example {

@@ -28,7 +28,9 @@ use crate::roster::RosterError;
 use crate::tls::TlsError;
 
 pub use ca::{Ca, Issued, init};
-pub use example::{EXAMPLE_TRUST_DOMAIN, Example, example_parties, example_party, make_example};
+pub use example::{
+    EXAMPLE_TRUST_DOMAIN, Example, example_bloc, example_parties, example_party, make_example,
+};
 pub use request::{Applicant, Request, RequestError, request};
 pub use revocation::{crl, revoke};
 pub use show::show;

@@ -95,6 +95,13 @@ impl Entry {
             party.clearance = clearance.to_owned();
         }
     }
+
+    /// Has the parties not be witnesses: a roster takes few.
+    pub(super) fn excuse_witness(&mut self) {
+        for party in &mut self.parties {
+            party.is_witness = false;
+        }
+    }
 }
 
 /// Makes `keys` roster keys in `folder` (`roster-1.key` and on), and the draft of version 1 with

@@ -2,6 +2,9 @@
 //! out. Costly proofs are made here, off the engine's task.
 
 use std::{
+    future::poll_fn,
+    io,
+    pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -139,8 +142,7 @@ impl<S: AsyncRead + AsyncWrite> Reading<'_, S> {
         let mut decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
         let (started, mut pace) = (Instant::now(), Pace::default());
         loop {
-            decoder.buffer().reserve(READ_BYTES);
-            let read = before(pace.due().map(|due| started + due), self.reader.read_buf(decoder.buffer()));
+            let read = before(pace.due().map(|due| started + due), read(&mut self.reader, decoder.buffer()));
             let bytes = match read.await {
                 None => 0,
                 Some(Ok(0)) => return,
@@ -197,6 +199,19 @@ impl<S: AsyncRead + AsyncWrite> Reading<'_, S> {
     }
 }
 
+/// Reads into a buffer that is there only while there is something to read: an idle session holds none.
+async fn read<S: AsyncRead>(reader: &mut ReadHalf<S>, buffer: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|context| {
+        buffer.reserve(READ_BYTES);
+        let read = pin!(reader.read_buf(buffer)).poll(context);
+        if read.is_pending() && buffer.is_empty() {
+            *buffer = BytesMut::new();
+        }
+        read
+    })
+    .await
+}
+
 /// Waits for `work` until a deadline, if there is one.
 async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {
@@ -224,8 +239,9 @@ struct Writing<'a, S> {
 impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
     async fn run(mut self, FramesReceiver { frames: mut outbound, mut closed }: FramesReceiver) {
         let silence_max = self.shared.limits.silence_max;
-        let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
         while let Some(frames) = outbound.recv().await {
+            // Made anew each time: a session to which nothing is said holds none.
+            let mut buffer = BytesMut::with_capacity(frames.iter().map(Outbound::bytes).sum());
             let mut bytes = self.encode(frames, &mut buffer);
             while buffer.len() < WRITE_BYTES
                 && let Ok(frames) = outbound.try_recv()
@@ -251,7 +267,7 @@ impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
                     return;
                 }
             }
-            buffer.clear();
+            drop(buffer);
             if self.to_engine.send(Message::Written { conn: self.conn, bytes }).await.is_err() {
                 return;
             }

@@ -14,7 +14,7 @@ use super::{
     engine::Message,
     handshakes::HandshakeEnd,
 };
-use crate::{alarms::AlarmKind, exchange::ConnId, identity::SpiffeId, tls};
+use crate::{alarms::AlarmKind, exchange::ConnId, identity::SpiffeId, service, tls};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(200);
@@ -22,6 +22,23 @@ const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(200);
 /// What a desk is told that is turned away for now.
 const TOO_OFTEN: &str =
     "this desk connected too often: it is let in again in a while; look for a second machine with its keys";
+
+/// Files and sockets that a relay holds beside its connections: segments of the journal most of all.
+const DESCRIPTORS_BESIDE: u64 = 256;
+
+/// Has the system allow as many open files as all connections need, or says that it does not.
+pub(super) fn raise_descriptor_limit(connections_max: usize) {
+    let allowed = service::raise_descriptor_limit();
+    let needed = connections_max as u64 + DESCRIPTORS_BESIDE;
+    if allowed < needed {
+        tracing::warn!(
+            allowed,
+            needed,
+            connections_max,
+            "too few open files for as many desks as may connect: raise LimitNOFILE of the unit, or `ulimit -Hn`"
+        );
+    }
+}
 
 /// Accepts until it is aborted.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine: mpsc::Sender<Message>) {

@@ -178,6 +178,7 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;
     }
+    listener::raise_descriptor_limit(Limits::DEFAULT.connections_max);
     let listener = listen(config.listen).await?;
     let admin_socket = socket::bind(&config.dir.join(status::ADMIN_SOCKET))?;
     let admin_listener = probes::listen(config.admin).await;
