@@ -47,6 +47,8 @@ const READ_BYTES: usize = 16 * 1024;
 /// Frames handed to the engine at once. A checked frame takes up to 50 times the room of the shortest one
 /// on the wire; a desk that has sent more waits until these are through the engine's queue.
 const FRAMES_AT_ONCE_MAX: usize = 64;
+/// Fewer bytes at once do not make a session busy: it keeps no buffer after them.
+const LITTLE_BYTES: usize = 1024;
 /// Frames gathered before a write.
 const WRITE_BYTES: usize = 64 * 1024;
 /// How long the last frames of a closed session may take to leave.
@@ -141,9 +143,11 @@ impl<S: AsyncRead + AsyncWrite> Reading<'_, S> {
     async fn run(mut self) {
         let mut decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
         let (started, mut pace) = (Instant::now(), Pace::default());
+        let mut bytes = 0;
         loop {
-            let read = before(pace.due().map(|due| started + due), read(&mut self.reader, decoder.buffer()));
-            let bytes = match read.await {
+            let read = read(&mut self.reader, decoder.buffer(), bytes);
+            let read = before(pace.due().map(|due| started + due), read);
+            bytes = match read.await {
                 None => 0,
                 Some(Ok(0)) => return,
                 Some(Ok(bytes)) => bytes,
@@ -199,12 +203,17 @@ impl<S: AsyncRead + AsyncWrite> Reading<'_, S> {
     }
 }
 
-/// Reads into a buffer that is there only while there is something to read: an idle session holds none.
-async fn read<S: AsyncRead>(reader: &mut ReadHalf<S>, buffer: &mut BytesMut) -> io::Result<usize> {
+/// Reads; where the last read brought little, into a buffer that is there only once there is something to read: an
+/// idle session holds none, for the pings of the next seconds are little.
+async fn read<S: AsyncRead>(
+    reader: &mut ReadHalf<S>,
+    buffer: &mut BytesMut,
+    last: usize,
+) -> io::Result<usize> {
     poll_fn(|context| {
         buffer.reserve(READ_BYTES);
         let read = pin!(reader.read_buf(buffer)).poll(context);
-        if read.is_pending() && buffer.is_empty() {
+        if read.is_pending() && buffer.is_empty() && last < LITTLE_BYTES {
             *buffer = BytesMut::new();
         }
         read
@@ -239,9 +248,8 @@ struct Writing<'a, S> {
 impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
     async fn run(mut self, FramesReceiver { frames: mut outbound, mut closed }: FramesReceiver) {
         let silence_max = self.shared.limits.silence_max;
+        let mut buffer = BytesMut::new();
         while let Some(frames) = outbound.recv().await {
-            // Made anew each time: a session to which nothing is said holds none.
-            let mut buffer = BytesMut::with_capacity(frames.iter().map(Outbound::bytes).sum());
             let mut bytes = self.encode(frames, &mut buffer);
             while buffer.len() < WRITE_BYTES
                 && let Ok(frames) = outbound.try_recv()
@@ -267,7 +275,11 @@ impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
                     return;
                 }
             }
-            drop(buffer);
+            // As in `read`: an idle session holds no buffer.
+            if buffer.len() < LITTLE_BYTES {
+                buffer = BytesMut::new();
+            }
+            buffer.clear();
             if self.to_engine.send(Message::Written { conn: self.conn, bytes }).await.is_err() {
                 return;
             }
@@ -304,9 +316,7 @@ impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
                 // Before the desk can have it, so that what it then sends is met by the larger bound.
                 self.welcomed.store(true, Ordering::Release);
             }
-            frame.frames(&signer, |kind| {
-                codec::encode(kind, buffer);
-            });
+            frame.encode(&signer, buffer);
         }
         bytes
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     batch::{Proof, Tag, item_leaf},
@@ -19,7 +19,8 @@ use crate::{
         window::Credit,
     },
     wire::{
-        EnvelopeHash, Position, SubmissionNumber, convert,
+        EnvelopeHash, Position, SubmissionNumber, codec, convert,
+        direct::{self, Proven},
         envelope::Envelope,
         pb::{self, frame::Kind},
         receipt::{ReceiptItem, ReceiptKind},
@@ -218,6 +219,23 @@ impl Outbound {
         }
     }
 
+    /// Appends its frames to `out`, each behind its length.
+    pub fn encode(self, signer: &Signer<'_>, out: &mut BytesMut) {
+        match self {
+            Outbound::Accepted { submission, hash, position, traffic } => {
+                let proven = Proven { salt: &traffic.salt, opening: &traffic.opening.encode() };
+                direct::accepted(submission, &hash, position, proven, out);
+            }
+            Outbound::Deliver { position, envelope, index, traffic } => {
+                let proven = Proven { salt: &traffic.salt, opening: &traffic.opening.encode() };
+                direct::deliver(position, &envelope, index, proven, out);
+            }
+            other => other.frames(signer, |kind| {
+                codec::encode(kind, out);
+            }),
+        }
+    }
+
     /// Hands its frames to `out`, one or more.
     pub fn frames(self, signer: &Signer<'_>, mut out: impl FnMut(Kind)) {
         let frame = match self {
@@ -399,4 +417,48 @@ fn opening(traffic: &Traffic) -> Bytes {
 
 fn bytes_of(hash: &Hash) -> Bytes {
     Bytes::copy_from_slice(hash.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::leaf::{Opening, OpeningKind},
+        wire::tests::envelope_to,
+    };
+
+    #[test]
+    fn frames_that_are_written_directly_are_the_bytes_that_protobuf_makes() {
+        let sign = |_: Tag, _: Hash| -> Proof { unreachable!("neither frame is signed by the relay") };
+        let signer = Signer { sign: &sign, exporter: [0; 32], instance: [0; 16], software: "" };
+        for (hash, number) in [(Hash([7; 32]), 0), (Hash::ZERO, 127), (Hash([1; 32]), u64::MAX)] {
+            let opening =
+                Opening { kind: OpeningKind::Envelope, log_time_us: number, roster_version: 1, hash };
+            let traffic = Traffic { salt: [3; 32], opening };
+            let mut frames = vec![Outbound::Accepted {
+                submission: SubmissionNumber(number),
+                hash: EnvelopeHash(hash),
+                position: Position(number),
+                traffic,
+            }];
+            for addressees in [1, 3, 128_u32] {
+                let envelope = Arc::new(envelope_to(addressees));
+                let deliver = |index| Outbound::Deliver {
+                    position: Position(number),
+                    envelope: envelope.clone(),
+                    index,
+                    traffic,
+                };
+                frames.extend([0, addressees as usize - 1].map(deliver));
+            }
+            for frame in frames {
+                let (mut direct, mut protobuf) = (BytesMut::new(), BytesMut::new());
+                frame.clone().frames(&signer, |kind| {
+                    codec::encode(kind, &mut protobuf);
+                });
+                frame.encode(&signer, &mut direct);
+                assert_eq!(direct, protobuf);
+            }
+        }
+    }
 }

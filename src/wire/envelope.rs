@@ -143,6 +143,30 @@ impl Envelope {
         }
     }
 
+    /// How many items the sender's batch signature covers, and which of them this is.
+    pub(super) fn place_in_batch(&self) -> (u8, u8) {
+        (self.stored[0], self.stored[1])
+    }
+
+    /// The path of that signature.
+    pub(super) fn path_bytes(&self) -> &[u8] {
+        &self.stored[self.places.path.clone()]
+    }
+
+    pub(super) fn signature_bytes(&self) -> &[u8] {
+        &self.stored[self.places.signature.clone()]
+    }
+
+    pub(super) fn ciphertext_bytes(&self) -> &[u8] {
+        &self.stored[self.places.wraps.end..]
+    }
+
+    /// Generation and bytes of one addressee's wrap.
+    pub(super) fn wrap_bytes(&self, index: usize) -> (u32, &[u8]) {
+        let (generation, place) = self.wrap_place(index);
+        (generation, &self.stored[place])
+    }
+
     /// Bytes that this envelope holds in memory and takes on the wire, within a few dozen.
     pub fn bytes(&self) -> usize {
         self.header.len() + self.stored.len()

@@ -2,11 +2,12 @@
 //!
 //! [`codec`] cuts a stream into frames, [`pb`] is generated from `proto/`, [`envelope`] and
 //! [`receipt`] turn signed bytes into types that cannot be wrong, [`convert`] does so for whole
-//! frames.
+//! frames, [`direct`] writes those that are many.
 
 pub mod codec;
 pub mod convert;
 pub mod core;
+pub mod direct;
 pub mod envelope;
 pub mod order;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]

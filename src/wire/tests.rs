@@ -69,7 +69,18 @@ fn sample_core() -> Core {
 
 /// A signed submission of three wraps.
 pub(crate) fn sample_submit() -> pb::Submit {
-    let core = sample_core();
+    submit_of(&sample_core())
+}
+
+/// An envelope to so many, in a batch of 64; its signature is none.
+pub(crate) fn envelope_to(addressees: u32) -> Envelope {
+    let addressee = |party| Addressee { party: PartyNumber(party), role: Role::To };
+    let submit = submit_of(&Core { addressees: (1..=addressees).map(addressee).collect(), ..sample_core() });
+    let proof = Proof { count: 64, index: 5, path: vec![Hash([2; 32]); 6], signature: [9; 64] };
+    Envelope::from_submit(&submit, &proof).unwrap().0
+}
+
+fn submit_of(core: &Core) -> pb::Submit {
     let wrap =
         |addressee: &Addressee| Wrap { generation: 2, bytes: format!("for {}", addressee.party).into() };
     let wraps: Vec<Wrap> = core.addressees.iter().map(wrap).collect();
@@ -80,7 +91,7 @@ pub(crate) fn sample_submit() -> pb::Submit {
         .map(|(addressee, wrap)| wrap_leaf(addressee.party, wrap.generation, &wrap.bytes))
         .collect();
     let ciphertext = Bytes::from_static(b"a dispatch");
-    let header = header_bytes(&core, &ciphertext, &merkle::root(&leaves));
+    let header = header_bytes(core, &ciphertext, &merkle::root(&leaves));
     let signature = sign(Tag::Envelope, &[item_leaf(Tag::Envelope, &header)]);
     let proof = Proof { count: 1, index: 0, path: Vec::new(), signature };
     pb::Submit { header, proof: Some(proof_frame(&proof)), ciphertext, wraps: join_wraps(&wraps) }
