@@ -82,7 +82,7 @@ impl Exchange {
             return Err(ReplayError::Order { position, expected });
         }
         let content =
-            Content::from_record(record).map_err(|source| ReplayError::Malformed { position, source })?;
+            Content::from_replay(record).map_err(|source| ReplayError::Malformed { position, source })?;
         if let Content::Administrative(AdministrativeRecord { leaf, beside }) = &content {
             if leaf.previous != self.chain {
                 return Err(ReplayError::Chain(position));

@@ -132,6 +132,20 @@ fn an_opening_does_not_fit_the_header_and_body_of_another_record() {
 }
 
 #[test]
+fn replay_takes_a_ciphertext_on_trust_and_nothing_else_of_an_envelope() {
+    let record = envelope().to_record();
+    assert_eq!(Content::from_replay(&record), Content::from_record(&record));
+    let last = record.body.len() * 8 - 1;
+    let other = Record { body: flipped(&record.body, last), ..record.clone() };
+    assert!(Content::from_record(&other).is_err(), "what is delivered is hashed");
+    assert!(Content::from_replay(&other).is_ok());
+    for bit in 0..record.header.len() * 8 {
+        let other = Record { header: flipped(&record.header, bit), ..record.clone() };
+        assert!(Content::from_replay(&other).is_err(), "header, bit {bit}");
+    }
+}
+
+#[test]
 fn parts_that_are_cut_or_do_not_belong_are_refused() {
     let with = |change: &dyn Fn(&mut Record), content: Content| {
         let mut record = content.to_record();
