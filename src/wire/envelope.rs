@@ -49,6 +49,8 @@ pub struct Envelope {
     /// The stored form.
     pub stored: Bytes,
     places: Places,
+    /// Where each wrap begins in the stored form; none for a single addressee, whose wrap is the first.
+    wrap_starts: Vec<u32>,
     /// The tree over the wraps' leaves.
     wrap_tree: Tree,
 }
@@ -114,12 +116,12 @@ impl Envelope {
     fn from_parts(header: Bytes, stored: Bytes) -> Result<(Envelope, Core, Hash), Malformed> {
         let (core, parsed) = parse_header(&header)?;
         let places = Places::find(&stored)?;
-        let wrap_tree = wrap_tree(&stored[places.wraps.clone()], &core.addressees)?;
+        let (wrap_tree, wrap_starts) = wrap_tree(&stored, places.wraps.clone(), &core.addressees)?;
         if wrap_tree.root() != hash(&parsed.wraps_root, "root of the wraps")? {
             return Err(Malformed::new("root of the wraps", "does not fit the wraps"));
         }
         let ciphertext_hash = hash(&parsed.ciphertext_hash, "hash of the ciphertext")?;
-        Ok((Envelope { header, stored, places, wrap_tree }, core, ciphertext_hash))
+        Ok((Envelope { header, stored, places, wrap_starts, wrap_tree }, core, ciphertext_hash))
     }
 
     /// The sealed dispatch.
@@ -191,12 +193,16 @@ impl Envelope {
         self.header.len() + (self.stored.len() - self.places.wraps.end) + self.wrap_place(index).1.len()
     }
 
+    /// Generation and place in the stored form.
     fn wrap_place(&self, index: usize) -> (u32, Range<usize>) {
-        let wraps = &self.stored[self.places.wraps.clone()];
-        let (generation, place) =
-            Wraps::of(wraps).nth(index).and_then(Result::ok).expect("checked when it was read");
-        let start = self.places.wraps.start;
-        (generation, start + place.start..start + place.end)
+        let start = if self.wrap_starts.is_empty() {
+            assert_eq!(index, 0, "there is one addressee");
+            self.places.wraps.start
+        } else {
+            self.wrap_starts[index] as usize
+        };
+        let mut wraps = Wraps { bytes: &self.stored[..self.places.wraps.end], at: start };
+        wraps.next().and_then(Result::ok).expect("checked when it was read")
     }
 }
 
@@ -320,16 +326,10 @@ pub fn join_wraps(wraps: &[Wrap]) -> Bytes {
 
 const WRAP_HEAD_BYTES: usize = 6;
 
-/// Goes through wraps laid out by [`join_wraps`]: generation and place of each.
+/// Goes through wraps laid out by [`join_wraps`], from `at` to the end of `bytes`: generation and place of each.
 struct Wraps<'a> {
     bytes: &'a [u8],
     at: usize,
-}
-
-impl Wraps<'_> {
-    fn of(bytes: &[u8]) -> Wraps<'_> {
-        Wraps { bytes, at: 0 }
-    }
 }
 
 impl Iterator for Wraps<'_> {
@@ -350,17 +350,28 @@ impl Iterator for Wraps<'_> {
     }
 }
 
-fn wrap_tree(wraps: &[u8], addressees: &[Addressee]) -> Result<Tree, Malformed> {
-    let mut leaves = Vec::with_capacity(addressees.len());
-    for wrap in Wraps::of(wraps) {
+/// The tree of the wraps at `place` of a stored form, and where each of several begins.
+fn wrap_tree(
+    stored: &[u8],
+    place: Range<usize>,
+    addressees: &[Addressee],
+) -> Result<(Tree, Vec<u32>), Malformed> {
+    let (mut leaves, mut starts) = (Vec::with_capacity(addressees.len()), Vec::new());
+    let mut wraps = Wraps { bytes: &stored[..place.end], at: place.start };
+    loop {
+        let start = wraps.at;
+        let Some(wrap) = wraps.next() else { break };
         let (generation, place) = wrap?;
         let Some(addressee) = addressees.get(leaves.len()) else {
             return Err(Malformed::new("wraps", "are more than the addressees"));
         };
-        leaves.push(wrap_leaf(addressee.party, generation, &wraps[place]));
+        leaves.push(wrap_leaf(addressee.party, generation, &stored[place]));
+        if addressees.len() > 1 {
+            starts.push(u32::try_from(start).expect("a record is far below 4 GiB"));
+        }
     }
     if leaves.len() < addressees.len() {
         return Err(Malformed::new("wraps", "are fewer than the addressees"));
     }
-    Ok(Tree::new(&leaves))
+    Ok((Tree::new(&leaves), starts))
 }
