@@ -29,6 +29,10 @@ pub enum AlarmKind {
     Clock,
     /// The journal has no room but for receipts: submissions wait.
     Journal,
+    /// No quorum of witnesses has signed the audit log for too long.
+    Unwitnessed,
+    /// A witness does not cosign, or says what does not fit; stands until the relay is started again.
+    Witness,
     /// The configuration allows plain X25519.
     X25519Allowed,
     /// A session came about by plain X25519.
@@ -37,7 +41,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 9] = [
+    pub const ALL: [AlarmKind; 11] = [
         AlarmKind::Certificate,
         AlarmKind::Reload,
         AlarmKind::Roster,
@@ -45,6 +49,8 @@ impl AlarmKind {
         AlarmKind::LogBehind,
         AlarmKind::Clock,
         AlarmKind::Journal,
+        AlarmKind::Unwitnessed,
+        AlarmKind::Witness,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
     ];
@@ -59,6 +65,8 @@ impl AlarmKind {
             AlarmKind::LogBehind => "log-behind",
             AlarmKind::Clock => "clock",
             AlarmKind::Journal => "journal",
+            AlarmKind::Unwitnessed => "unwitnessed",
+            AlarmKind::Witness => "witness",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
         }

@@ -142,6 +142,17 @@ impl SigningKey {
         Ok(NoteSignature { name: name.to_owned(), key_id: vkey.key_id(), blob })
     }
 
+    /// Cosigns a checkpoint's text as the witness `name`, at a time in seconds since 1970 (tlog-cosignature, type 04).
+    ///
+    /// # Errors
+    /// [`NoteError::Vkey`] for a name that no signer may have.
+    pub fn cosign(&self, name: &str, time: u64, text: &str) -> Result<NoteSignature, NoteError> {
+        let vkey = Vkey::new(name, KeyKind::Cosignature, self.public().0)?;
+        let signature = self.sign(&note::cosigned_bytes(time, text));
+        let blob = [time.to_be_bytes().as_slice(), &signature].concat();
+        Ok(NoteSignature { name: name.to_owned(), key_id: vkey.key_id(), blob })
+    }
+
     /// The key that verifies [`SigningKey::sign_note`] under `name`, as it stands in a roster or a
     /// trust bundle.
     ///

@@ -64,6 +64,15 @@ pub const ADD_CHECKPOINT_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 3 * 1024;
 /// Bytes of the proof of one leaf: what opens it, the longest path and a checkpoint. Longer: refused before it
 /// is parsed.
 pub const LEAF_PROOF_BYTES_MAX: usize = ADD_CHECKPOINT_BYTES_MAX + 6 * 1024;
+/// Cosignatures published with one checkpoint (FORMATS 9): with the log's own line, all that a note holds. More
+/// are left out.
+pub const COSIGNATURES_MAX: usize = NOTE_SIGNATURES_MAX - 1;
+/// Bytes of what a witness answers: one signature line. Longer: its session is closed.
+pub const WITNESSED_BYTES_MAX: usize = 1024;
+/// Bytes of a bundle: 256 of the longest leaves. A file that is announced longer ends the session.
+pub const LOG_BUNDLE_BYTES_MAX: usize = 256 * (ADMINISTRATIVE_LEAF_BYTES_MAX + 2);
+/// Bytes of the name of a file of the log. Longer: the session of who asks is closed.
+pub const LOG_NAME_BYTES_MAX: usize = 64;
 /// Bytes of a frame before Welcome (DESIGN 7). A longer one closes the connection.
 pub const FRAME_BEFORE_WELCOME_BYTES_MAX: usize = 4 * 1024;
 /// Bytes of a control frame (DESIGN 7). A longer one closes the session.
@@ -205,6 +214,12 @@ pub struct Limits {
     pub roster_notes_bytes_max: usize,
     /// A roster that the hub publishes must have come whole within this, or its session is closed.
     pub publication_time_max: Duration,
+    /// A checkpoint is signed so often while there is traffic (FORMATS 10).
+    pub checkpoint_every: Duration,
+    /// And so often while there is none.
+    pub checkpoint_idle_every: Duration,
+    /// A signed checkpoint that no quorum witnesses for this long is an alarm (FORMATS 9).
+    pub unwitnessed_time_max: Duration,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
     pub log_time_catch_up_per_minute: Duration,
 }
@@ -239,6 +254,9 @@ impl Limits {
         marks_per_minute_max: 6_000,
         roster_notes_bytes_max: 64 * 1024 * 1024,
         publication_time_max: Duration::from_secs(15 * 60),
+        checkpoint_every: Duration::from_secs(10),
+        checkpoint_idle_every: Duration::from_secs(60),
+        unwitnessed_time_max: Duration::from_secs(600),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };
 }

@@ -2,6 +2,7 @@
 
 use super::{AuditError, Checkpoint};
 use crate::{
+    limits::HASH_BYTES,
     merkle::{self, Frontier, Hash},
     record::{
         administrative::{AdministrativeLeaf, ChainHead},
@@ -35,6 +36,35 @@ impl Follower {
     /// Puts back what was followed before.
     pub fn at(tree: Frontier, chain: ChainHead) -> Follower {
         Follower { tree, chain }
+    }
+
+    /// As it is kept: `u64 position of the newest administrative leaf || its hash[32] || u64 size`, then the roots
+    /// of the tree's complete subtrees, largest first.
+    pub fn encode(&self) -> Vec<u8> {
+        let (size, subtrees) = self.tree.parts();
+        let mut out = Vec::with_capacity(HEAD_BYTES + subtrees.len() * HASH_BYTES);
+        out.extend_from_slice(&self.chain.position.0.to_be_bytes());
+        out.extend_from_slice(self.chain.hash.as_bytes());
+        out.extend_from_slice(&size.to_be_bytes());
+        subtrees.iter().for_each(|hash| out.extend_from_slice(hash.as_bytes()));
+        out
+    }
+
+    /// Reads what [`Follower::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Follower, Malformed> {
+        let wrong = Malformed::new("state of a follower", "has the wrong length");
+        let (head, subtrees) = bytes.split_first_chunk::<HEAD_BYTES>().ok_or(wrong)?;
+        let (position, rest) = head.split_first_chunk().expect("the head holds the position");
+        let (hash, size) = rest.split_first_chunk().expect("the head holds the hash");
+        let (subtrees, rest) = subtrees.as_chunks::<HASH_BYTES>();
+        let subtrees: Vec<Hash> = subtrees.iter().copied().map(Hash).collect();
+        let size = u64::from_be_bytes(size.try_into().expect("eight bytes of the head are left"));
+        let tree = Frontier::from_parts(size, &subtrees).map_err(|_| wrong)?;
+        let chain = ChainHead { position: Position(u64::from_be_bytes(*position)), hash: Hash(*hash) };
+        if rest.is_empty() { Ok(Follower { tree, chain }) } else { Err(wrong) }
     }
 
     /// How many leaves were followed.
@@ -91,6 +121,8 @@ impl Follower {
         if fits { Ok(()) } else { Err(AuditError::Root { size: checkpoint.size }) }
     }
 }
+
+const HEAD_BYTES: usize = 8 + HASH_BYTES + 8;
 
 impl Default for Follower {
     fn default() -> Follower {

@@ -73,6 +73,16 @@ impl LogTrust {
         &self.witnesses
     }
 
+    /// A witness's key; `None` for a party whose cosignature does not count.
+    pub fn witness(&self, party: PartyNumber) -> Option<&Vkey> {
+        self.witnesses.iter().find(|(number, _)| *number == party).map(|(_, key)| key)
+    }
+
+    /// The same log without its witnesses: for whoever asks only whether the log has signed.
+    pub fn log_alone(&self) -> LogTrust {
+        LogTrust::new(&self.origin, self.log_keys.clone(), Vec::new(), 0)
+    }
+
     /// Reads a checkpoint and verifies every signature by a key that this trust knows.
     ///
     /// # Errors

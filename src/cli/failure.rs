@@ -11,6 +11,7 @@ use crate::desk::view::Step;
 use crate::journal::JournalError;
 use crate::pki::PkiError;
 use crate::relay::log::LogError;
+use crate::tiles::Fault;
 
 /// A command's failure. [`Failure::exit_code`] is the contract; the text ends with what to do.
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +116,19 @@ pub enum Failure {
     /// The relay's log cannot be read, or is not what a relay wrote.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The audit log is not what it claims, or cannot be read.
+    #[error("{0}: keep a copy of the folder as it is, and tell the ministry and one witness")]
+    Audit(#[from] Fault),
+    /// All of the log fits, and too few have witnessed it.
+    #[error(
+        "the files fit each other, but {found} witnesses have signed and a quorum is {quorum}: nothing is proven"
+    )]
+    NothingProven {
+        /// Cosignatures that count.
+        found: usize,
+        /// How many it takes; 0 where the roster has no witness.
+        quorum: usize,
+    },
     /// Standard output cannot be written.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -136,6 +150,7 @@ mod code {
     pub const UNKNOWN_ADDRESSEE: u8 = 6;
     pub const NOT_PERMITTED: u8 = 7;
     pub const INTEGRITY: u8 = 8;
+    pub const NOTHING_PROVEN: u8 = 9;
     pub const CONFIGURATION: u8 = 78;
 }
 
@@ -152,6 +167,9 @@ impl Failure {
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
             Failure::Relay { .. } => code::UNREACHABLE,
+            Failure::Audit(Fault::NoCheckpoint) | Failure::NothingProven { .. } => code::NOTHING_PROVEN,
+            Failure::Audit(Fault::Log(_)) => code::USAGE,
+            Failure::Audit(_) => code::INTEGRITY,
             Failure::Log(_) => code::INTEGRITY,
             Failure::Pki(error) => pki::exit_code(error),
             Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,

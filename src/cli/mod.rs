@@ -9,6 +9,7 @@ pub mod time;
 
 mod ack;
 mod alarms;
+mod audit;
 mod bench;
 mod config;
 mod daemon;
@@ -62,6 +63,9 @@ enum Command {
     Config(config::ConfigArgs),
     Demo(Box<demo::DemoArgs>),
     Bench(bench::BenchArgs),
+    /// The audit log: whether all of it holds, and what it says
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Certificates: a ministry's CA, and requests of its parties
     #[command(subcommand)]
     Pki(pki::PkiCommand),
@@ -133,6 +137,10 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Config(args) => config::run(&args, &mut Screen::new(&mut std::io::stdout(), false, paint())),
         Command::Bench(args) => {
             bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
+        }
+        Command::Audit(command) => {
+            let json = command.json();
+            audit::run(&command, &mut Screen::new(&mut std::io::stdout(), json, paint()))
         }
         Command::Pki(command) => Ok(pki::run(command)?),
         Command::Order(args) => {

@@ -171,6 +171,7 @@ pub async fn run(
     let id = loaded.id.clone();
     let relay_name = tls::server_name(&trust.trust_domain)?;
     let sign = Arc::new(SigningKey::load(&config.pki.join("sign.key"))?);
+    let witness = Arc::new(SigningKey::load(&config.pki.join("witness.key"))?);
     let instance = instance()?;
 
     let store = open_store(config, &id, &trust)?;
@@ -197,7 +198,7 @@ pub async fn run(
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
     let limits = Limits::DEFAULT;
-    let setup = Setup { id, trust, sign, instance, limits, addresses: addresses.len() };
+    let setup = Setup { id, trust, sign, witness, instance, limits, addresses: addresses.len() };
     let (proxy, tls) = (config.proxy.clone(), reloader.tls());
     let edges = Edges { addresses, proxy, tls, relay_name, store: store.clone(), status, requests, alarms };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };

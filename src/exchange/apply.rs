@@ -16,7 +16,7 @@ use crate::{
     roster::{PartyNumber, RosterError},
     router::submissions::Outcome,
     session::outbound::Outbound,
-    wire::{Malformed, Position, order::OrderKind},
+    wire::{Malformed, Position, Precedence, order::OrderKind},
 };
 
 /// A journaled record cannot be applied. The journal is damaged in a way that its checksums do not show, or
@@ -102,6 +102,9 @@ impl Exchange {
         match &pending.content {
             Content::Envelope(accepted) => {
                 self.bodies.keep(position, Body::Envelope(accepted.envelope.clone()));
+                if accepted.core.precedence_action == Precedence::Flash {
+                    self.checkpoint_at_once();
+                }
                 for addressee in &accepted.core.addressees {
                     self.in_flight.entry(addressee.party).or_default().to_mailbox -= 1;
                 }
@@ -177,6 +180,7 @@ impl Exchange {
                     self.verify_roster(beside).expect("verified before it was journaled or replayed");
                 let before = self.roster.replace(roster.clone());
                 self.history.push(before.as_deref(), &roster);
+                self.trust_from(position, &roster);
                 self.roster_leaves.push((*version, position, leaf.clone(), beside.clone()));
                 self.outputs.push_back(Output::RosterInForce(roster.clone()));
                 self.recheck_sessions(before.as_deref(), &roster);

@@ -114,6 +114,7 @@ impl Exchange {
         let roster = self.verify_roster(&beside).map_err(source)?;
         let before = self.roster.replace(roster.clone());
         self.history.push(before.as_deref(), &roster);
+        self.trust_from(position, &roster);
         self.roster_leaves.push((roster.version(), position, leaf, beside));
         Ok(())
     }

@@ -11,9 +11,11 @@ mod administer;
 mod apply;
 mod base;
 mod bodies;
+mod checkpoint;
 mod clock;
 mod deliver;
 mod expiry;
+mod io;
 mod notice;
 mod open;
 mod quotas;
@@ -24,6 +26,7 @@ mod submit;
 mod takeover;
 #[cfg(test)]
 pub(crate) mod tests;
+mod watchers;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -38,7 +41,7 @@ use crate::{
     limits::Limits,
     merkle::{Frontier, Hash},
     record::{
-        self, Record, SALT_BYTES, Ticket,
+        self, SALT_BYTES, Ticket,
         administrative::{Act, ChainHead},
         content::Content,
     },
@@ -59,138 +62,9 @@ use bodies::Bodies;
 pub use bodies::Body;
 use clock::LogClock;
 pub use clock::Standing as ClockStanding;
+pub use io::{ConnId, Input, Now, Output, Room};
 pub use notice::Notice;
 pub use report::{MailboxReport, Report, SessionReport};
-
-/// Time, passed in and never read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Since some fixed moment of this process.
-    pub mono: Duration,
-    /// Wall clock, microseconds since 1970.
-    pub wall_us: u64,
-}
-
-/// Names a connection; never used again in one process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnId(pub u64);
-
-/// Whether the journal has room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// For everything.
-    Plenty,
-    /// For receipts and administrative leaves; submissions are deferred.
-    ReceiptsOnly,
-}
-
-/// What happened.
-#[derive(Clone, Debug)]
-pub enum Input {
-    /// A TLS handshake ended; this is who it is, by its certificate.
-    Connected {
-        /// Its name from here on.
-        conn: ConnId,
-        /// Whose certificate.
-        party: PartyId,
-        /// The certificate's serial, lower hex.
-        serial: String,
-    },
-    /// A checked frame came.
-    Received {
-        /// From where.
-        conn: ConnId,
-        /// The frame.
-        frame: Inbound,
-    },
-    /// Bytes of a frame came that is not whole yet: the peer lives.
-    Heard {
-        /// From where.
-        conn: ConnId,
-    },
-    /// Bytes went out to the socket, so that there is room for more.
-    Written {
-        /// Where.
-        conn: ConnId,
-        /// As [`Outbound::bytes`] counted them.
-        bytes: usize,
-    },
-    /// The connection is gone.
-    Closed {
-        /// Which.
-        conn: ConnId,
-    },
-    /// The oldest ticket's record is durable.
-    Durable {
-        /// Which; tickets come back in order.
-        ticket: Ticket,
-        /// Where it stands.
-        position: Position,
-    },
-    /// A body came back from the journal.
-    Loaded {
-        /// Which.
-        position: Position,
-        /// The body.
-        body: Body,
-    },
-    /// A body did not come back, and nobody needs it any more.
-    LoadedNothing {
-        /// Which.
-        position: Position,
-    },
-    /// A roster note from a file.
-    RosterOffered {
-        /// Its bytes.
-        note: Bytes,
-    },
-    /// The journal's room changed.
-    Room(Room),
-    /// The relay started: an administrative leaf.
-    Started {
-        /// Name and version.
-        software: String,
-    },
-    /// The operator says that the machine's clock is right.
-    ClockAccepted,
-    /// No more connections will come; sessions are told, and the stop is logged.
-    Stopping,
-}
-
-/// What is to be done, in order.
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// Send a frame.
-    Send {
-        /// Where.
-        conn: ConnId,
-        /// The frame.
-        frame: Outbound,
-    },
-    /// Append a record.
-    Append {
-        /// To come back with `Durable`.
-        ticket: Ticket,
-        /// The record.
-        record: Record,
-        /// Whether somebody waits for its sync; receipts ride along.
-        urgent: bool,
-    },
-    /// Load a body.
-    Load {
-        /// Which.
-        position: Position,
-    },
-    /// Close a connection once what was sent before is out.
-    Close {
-        /// Which.
-        conn: ConnId,
-    },
-    /// A roster came into force: edges that verify under it take it over.
-    RosterInForce(Arc<Roster>),
-    /// Something that an operator's log should say.
-    Notice(Notice),
-}
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,6 +104,7 @@ struct Session {
     bad_signatures: u32,
     /// A roster that the hub is publishing.
     publication: Option<requests::Publication>,
+    watcher: watchers::Watcher,
 }
 
 impl Session {
@@ -285,6 +160,7 @@ pub struct Exchange {
     tree: Frontier,
     last_record_us: u64,
     clock: LogClock,
+    checkpoints: checkpoint::Checkpoints,
     // Of this process.
     sessions: BTreeMap<ConnId, Session>,
     by_party: BTreeMap<PartyNumber, ConnId>,
@@ -332,6 +208,7 @@ impl Exchange {
             tree: Frontier::new(),
             last_record_us: 0,
             clock: LogClock::new(0),
+            checkpoints: checkpoint::Checkpoints::default(),
             sessions: BTreeMap::new(),
             by_party: BTreeMap::new(),
             take_overs: BTreeMap::new(),
@@ -383,7 +260,13 @@ impl Exchange {
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
             Input::ClockAccepted => self.accept_clock(now),
+            Input::Signed { note } => self.checkpoint_signed(note, now),
+            Input::Proved { conn, old_size, size, path } => self.proved(conn, old_size, size, path),
+            Input::Fetched { conn, request, bytes } => self.fetched(conn, request, bytes),
             Input::Stopping => self.stop(),
+        }
+        if self.checkpoints.is_urgent() {
+            self.checkpoint_if_due(now);
         }
     }
 
@@ -398,6 +281,8 @@ impl Exchange {
         self.administer_past_counts();
         self.watch_clock(now);
         self.expire(now);
+        self.checkpoint_if_due(now);
+        self.watch_witnesses(now);
     }
 
     /// The next thing to do, until there is none.
@@ -418,6 +303,11 @@ impl Exchange {
     /// The roster in force.
     pub fn roster(&self) -> Option<&Arc<Roster>> {
         self.roster.as_ref()
+    }
+
+    /// The notes of all roster versions that came into force, oldest first.
+    pub fn roster_notes(&self) -> impl Iterator<Item = (u32, Bytes)> {
+        self.roster_leaves.iter().map(|(version, _, _, note)| (*version, note.clone()))
     }
 
     /// Size and root of the audit tree over all durable records.
@@ -460,6 +350,8 @@ impl Exchange {
             (Stage::Open, Inbound::Confirm(position)) => self.confirm(conn, position),
             (Stage::Open, Inbound::Publish(chunk)) => self.publish(conn, &chunk, now),
             (Stage::Open, Inbound::Order(request, order, key)) => self.order(conn, request, order, &key),
+            (Stage::Open, Inbound::Witnessed(answer)) => self.witnessed(conn, &answer),
+            (Stage::Open, Inbound::Fetch(request, name)) => self.fetch(conn, request, name),
             (Stage::Open, Inbound::Credit(credit)) => {
                 session.delivers.raise(credit);
                 self.due.insert(conn);

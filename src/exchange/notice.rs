@@ -50,6 +50,26 @@ pub enum Notice {
         /// What follows from it.
         standing: ClockStanding,
     },
+    /// No quorum of witnesses has signed a checkpoint for too long. Mail goes on.
+    Unwitnessed,
+    /// One has again.
+    Witnessed,
+    /// No roster so far lists the key that signs the log's checkpoints.
+    LogKeyDropped,
+    /// A witness has refused to cosign, by tlog-witness's status; 200 for a cosignature that does not verify.
+    WitnessRefused {
+        /// Which.
+        party: PartyNumber,
+        /// As HTTP.
+        status: u16,
+    },
+    /// A witness says that it has cosigned a larger log than this relay has signed.
+    WitnessAhead {
+        /// Which.
+        party: PartyNumber,
+        /// Leaves, by its word.
+        size: u64,
+    },
     /// An offered roster was not taken.
     RosterRefused(String),
 }

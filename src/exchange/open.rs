@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage};
+use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage, watchers::Watcher};
 use crate::{
     identity::PartyId,
     record::administrative::Act,
@@ -43,6 +43,7 @@ impl Exchange {
             deferred_from: None,
             bad_signatures: 0,
             publication: None,
+            watcher: Watcher::default(),
         };
         self.sessions.insert(conn, session);
         if self.stopping {
@@ -88,7 +89,9 @@ impl Exchange {
             self.in_flight.entry(number).or_default().incarnation = Some((incarnation, store_id));
             self.administer(Act::Incarnation { party: number, incarnation, store_id });
         }
-        self.welcome(number);
+        if self.take_claim(conn, &fields.checkpoint) {
+            self.welcome(number);
+        }
     }
 
     pub(super) fn bad_hello(&mut self, conn: ConnId, code: GoodbyeCode, words: String) {
@@ -113,13 +116,13 @@ impl Exchange {
         self.welcome(party);
     }
 
-    /// Sends Welcome and what waits, unless the party's incarnation is still being written. The session is
-    /// open from here.
-    fn welcome(&mut self, party: PartyNumber) {
+    /// Sends Welcome and what waits, unless the party's incarnation is still being written, or the checkpoint that
+    /// it brought is still being looked at. The session is open from here.
+    pub(super) fn welcome(&mut self, party: PartyNumber) {
         let Some(conn) = self.by_party.get(&party).copied() else { return };
         let is_written = self.in_flight.get(&party).is_none_or(|flying| flying.incarnation.is_none());
         let session = self.sessions.get_mut(&conn).expect("a party's connection is a session");
-        if session.stage != Stage::Opening || !is_written {
+        if session.stage != Stage::Opening || !is_written || !session.watcher.is_clear() {
             return;
         }
         session.stage = Stage::Open;
@@ -127,7 +130,9 @@ impl Exchange {
         let roster = self.roster.as_ref().expect("a session opens under a roster");
         let state = self.router.party(party);
         state.mailbox.session_ended();
+        let published = self.checkpoints.published().cloned();
         let welcome = Welcome {
+            checkpoint: self.checkpoints.published_bare(),
             time_us: self.clock.time_us(),
             roster_version: roster.version(),
             roster_hash: roster.hash(),
@@ -138,6 +143,10 @@ impl Exchange {
         };
         self.send(conn, Outbound::Welcome(Box::new(welcome)));
         self.notice(Notice::SessionOpened { conn, party });
+        if let Some(note) = published {
+            self.send(conn, Outbound::Checkpoint(note));
+        }
+        self.look_at_watcher(conn);
         self.deliver(conn);
     }
 

@@ -19,7 +19,8 @@ use tokio::{
 
 use super::{
     Shared,
-    engine::{Closed, FramesReceiver, Message, frames_channel},
+    channel::{Closed, FramesReceiver, frames_channel},
+    engine::Message,
 };
 use crate::{
     batch::{Proof, Tag},

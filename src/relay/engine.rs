@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    convert::Infallible,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,17 +14,23 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    Opened, RelayError, clock,
+    RelayError,
+    channel::FramesSender,
+    clock,
+    keeper::{self, Keeper},
     notices::{Counts, Notices},
+    recovery::Opened,
 };
 use crate::{
     alarms::Alarms,
     exchange::{Body, ConnId, Exchange, Input, Now, Output, Report, Room},
     identity::PartyId,
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
+    merkle::Hash,
     record::{Record, SALT_BYTES, content::Content},
     roster::Roster,
     session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
+    tiles::{Log, LogError, Outcome},
     wire::Position,
 };
 
@@ -35,9 +40,8 @@ pub(super) const INPUTS_MAX: usize = 1_024;
 const INPUTS_AT_ONCE: usize = 64;
 /// Events of the journal's thread that wait. More than its queue of appends, so that it never waits.
 const EVENTS_MAX: usize = 4_096;
-/// Batches of frames that wait for one connection. The exchange bounds their bytes; a desk that takes
-/// nothing for so long is dropped.
-const FRAMES_MAX: usize = 1_024;
+/// What the audit log's thread has done that waits: one checkpoint at a time is signed.
+const OUTCOMES_MAX: usize = 4;
 
 /// What connections and loaders tell the engine.
 pub(super) enum Message {
@@ -51,6 +55,12 @@ pub(super) enum Message {
     Closed { conn: ConnId },
     /// A record was read back for delivery.
     Loaded { position: Position, record: Result<Record, JournalError> },
+    /// The path between two trees of the log was found.
+    Proved { conn: ConnId, old_size: u64, size: u64, path: Vec<Hash> },
+    /// A file of the log was read.
+    Fetched { conn: ConnId, request: u64, bytes: Option<Bytes> },
+    /// The log's files cannot be read.
+    LogFailed(LogError),
     /// The roster file was read again.
     RosterOffered { note: Bytes },
     /// An operator asks how things are. An asker that is gone needs no answer.
@@ -66,52 +76,13 @@ pub(super) struct EngineReport {
     pub(super) connections: usize,
 }
 
-/// Makes the channel on which a connection gets its frames.
-pub(super) fn frames_channel() -> (FramesSender, FramesReceiver) {
-    let (frames, outbound) = mpsc::channel(FRAMES_MAX);
-    let (open, closed) = oneshot::channel();
-    (FramesSender { frames, _open: open }, FramesReceiver { frames: outbound, closed: Closed::new(closed) })
-}
-
-/// The engine's end. Dropping it closes the session: what was sent before may still leave.
-pub(super) struct FramesSender {
-    pub(super) frames: mpsc::Sender<Vec<Outbound>>,
-    _open: oneshot::Sender<Infallible>,
-}
-
-/// The connection's end.
-pub(super) struct FramesReceiver {
-    pub(super) frames: mpsc::Receiver<Vec<Outbound>>,
-    pub(super) closed: Closed,
-}
-
-/// Tells a connection that its session is closed, also while frames still wait to be written.
-pub(super) struct Closed {
-    open: oneshot::Receiver<Infallible>,
-    since: Option<tokio::time::Instant>,
-}
-
-impl Closed {
-    fn new(open: oneshot::Receiver<Infallible>) -> Closed {
-        Closed { open, since: None }
-    }
-
-    /// Waits for the end of the session, and says when it was first noticed.
-    pub(super) async fn at(&mut self) -> tokio::time::Instant {
-        if let Some(since) = self.since {
-            return since;
-        }
-        // Nothing is ever sent: that the sender is gone is the message.
-        let Err(_) = (&mut self.open).await;
-        *self.since.insert(tokio::time::Instant::now())
-    }
-}
-
 pub(super) struct Engine {
     exchange: Exchange,
     journal: Journal,
     reader: Reader,
     events: mpsc::Receiver<Event>,
+    keeper: Keeper,
+    outcomes: mpsc::Receiver<Outcome>,
     inputs: mpsc::Receiver<Message>,
     to_self: mpsc::Sender<Message>,
     roster: Arc<ArcSwapOption<Roster>>,
@@ -142,12 +113,19 @@ impl Engine {
         to_self: mpsc::Sender<Message>,
         inputs: mpsc::Receiver<Message>,
     ) -> Result<Engine, RelayError> {
-        let Opened { exchange, writer, reader } = opened;
+        let Opened { exchange, writer, reader, log } = opened;
         let (to_engine, events) = mpsc::channel(EVENTS_MAX);
         let journal = Journal::start(writer, move |event| {
             // The engine is gone only when the process ends; then nobody waits for the event.
             if to_engine.blocking_send(event).is_err() {
                 tracing::debug!("the journal's last event came after the engine's end");
+            }
+        })?;
+        let (to_engine, outcomes) = mpsc::channel(OUTCOMES_MAX);
+        let files = log.continued.files.clone();
+        let log = Log::start(log.continued.view, files.clone(), log.key, log.origin, move |outcome| {
+            if to_engine.blocking_send(outcome).is_err() {
+                tracing::debug!("the audit log's last outcome came after the engine's end");
             }
         })?;
         roster.store(exchange.roster().cloned());
@@ -157,6 +135,8 @@ impl Engine {
             journal,
             reader,
             events,
+            keeper: Keeper::new(log, files, to_self.clone()),
+            outcomes,
             inputs,
             to_self,
             roster,
@@ -186,6 +166,7 @@ impl Engine {
         shutdown: &mut watch::Receiver<bool>,
         drain_time_max: Duration,
     ) -> Result<(), RelayError> {
+        self.keep_roster_notes(0);
         self.input(Input::Started { software: SOFTWARE.to_owned() })?;
         if let Some(note) = offered {
             self.input(Input::RosterOffered { note })?;
@@ -212,10 +193,11 @@ impl Engine {
         let timeout = tokio::time::Instant::from_std(self.started + self.exchange.poll_timeout());
         let mut messages = Vec::new();
         // While the journal's queue is full, desks wait: their messages stay where they are.
-        let takes_inputs = self.appends.is_empty();
-        let mut event = None;
+        let takes_inputs = self.appends.is_empty() && !self.keeper.is_behind();
+        let (mut event, mut outcome) = (None, None);
         tokio::select! {
             biased;
+            next = self.outcomes.recv() => outcome = Some(next.unwrap_or(Outcome::Failed(LogError::Stopped))),
             next = self.events.recv() => event = Some(next.unwrap_or(Event::Failed(JournalError::Stopped))),
             _ = self.inputs.recv_many(&mut messages, INPUTS_AT_ONCE), if takes_inputs => {}
             () = tokio::time::sleep_until(timeout) => {}
@@ -225,6 +207,11 @@ impl Engine {
         self.now = now_since(self.started);
         if let Some(event) = event {
             self.journal_event(event)?;
+        }
+        match outcome {
+            Some(Outcome::Signed(note)) => self.input(Input::Signed { note })?,
+            Some(Outcome::Failed(error)) => return Err(error.into()),
+            None => {}
         }
         for message in messages {
             self.message(message)?;
@@ -287,6 +274,11 @@ impl Engine {
                 let body = body_of(position, &record?)?;
                 self.input(Input::Loaded { position, body })
             }
+            Message::Proved { conn, old_size, size, path } => {
+                self.input(Input::Proved { conn, old_size, size, path })
+            }
+            Message::Fetched { conn, request, bytes } => self.input(Input::Fetched { conn, request, bytes }),
+            Message::LogFailed(error) => Err(error.into()),
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
             Message::Report(answer) => {
                 let exchange = self.exchange.report(self.now);
@@ -300,6 +292,7 @@ impl Engine {
     fn journal_event(&mut self, event: Event) -> Result<(), RelayError> {
         match event {
             Event::Durable(durable) => {
+                self.keeper.durable(durable.len());
                 for (ticket, position) in durable {
                     self.input(Input::Durable { ticket, position })?;
                 }
@@ -334,7 +327,7 @@ impl Engine {
         Ok(())
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self) -> Result<(), RelayError> {
         while let Some(output) = self.exchange.poll_output() {
             match output {
                 Output::Send { conn, frame } => {
@@ -343,6 +336,7 @@ impl Engine {
                 }
                 Output::Append { ticket, record, urgent } => {
                     let urgency = if urgent { Urgency::Now } else { Urgency::Rides };
+                    self.keeper.append(record.leaf.clone());
                     self.appends.push(Append { ticket, record, urgency });
                 }
                 Output::Load { position } => self.load(position),
@@ -352,19 +346,37 @@ impl Engine {
                 }
                 Output::RosterInForce(roster) => {
                     self.notices.roster_in_force(&roster);
+                    self.keep_roster_notes(roster.version());
                     self.roster.store(Some(roster));
+                }
+                Output::Sign { size, root } => self.keeper.sign(size, root),
+                Output::Publish { note } => self.keeper.publish(note),
+                Output::Prove { conn, old_size, size } => self.keeper.prove(conn, old_size, size),
+                Output::Fetch { conn, request, name } => self.keeper.fetch(conn, request, name),
+                Output::Forked { note } => {
+                    keeper::keep_evidence(&self.dir, &note)?;
+                    return Err(RelayError::Forked { evidence: self.dir.join("evidence") });
                 }
                 Output::Notice(notice) => {
                     self.notices.take(&notice, self.exchange.roster().map(|roster| &**roster));
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Shows the notes of this roster version and those after it beside the audit log.
+    fn keep_roster_notes(&mut self, from: u32) {
+        for (version, note) in self.exchange.roster_notes().filter(|(version, _)| *version >= from) {
+            self.keeper.roster(version, note);
+        }
     }
 
     /// Takes the exchange's outputs, and hands what was gathered to the journal and to the connections.
     fn carry_out(&mut self) -> Result<(), RelayError> {
         loop {
-            self.drain();
+            self.drain()?;
+            self.keeper.carry_out()?;
             if !self.appends.is_empty() {
                 match self.journal.append(std::mem::take(&mut self.appends)) {
                     Ok(()) => {}

@@ -193,7 +193,8 @@ fn describe_archived(position: Position, record: &Record) -> Result<LogLine, Log
     Ok(LogLine { position, log_time_us, kind, party, to, what, hash })
 }
 
-fn describe_act(act: &Act) -> (&'static str, u32, String) {
+/// An administrative act as kind, party concerned or 0, and words.
+pub fn describe_act(act: &Act) -> (&'static str, u32, String) {
     match act {
         Act::Roster { version, length, .. } => ("roster", 0, format!("version {version}, {length} bytes")),
         Act::Incarnation { party, incarnation, .. } => {

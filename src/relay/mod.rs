@@ -5,22 +5,20 @@
 //! functions that open a seal.
 
 mod admin;
+mod channel;
 pub mod clock;
 mod connection;
 mod engine;
 mod handshakes;
+mod keeper;
 mod listener;
 pub mod log;
 mod notices;
+mod recovery;
 mod reload;
 pub mod status;
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -38,14 +36,15 @@ use reload::Reloader;
 use crate::{
     alarms::Alarms,
     config::{self, ConfigError, RelayConfig},
-    exchange::{Exchange, ReplayError},
-    journal::{self, Disk, FileDisk, JournalError, Options, Reader, Replayed, Writer},
+    exchange::ReplayError,
+    journal::JournalError,
     keys::{KeyError, SigningKey},
     limits::Limits,
     probes,
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
     socket::{self, SocketError},
+    tiles::LogError,
     tls::{Dates, TlsError},
 };
 
@@ -102,6 +101,18 @@ pub enum RelayError {
         /// What is wrong with it.
         source: Box<RosterError>,
     },
+    /// The audit log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A party has a checkpoint that this relay's key has signed, and that is none of its history.
+    #[error(
+        "a party holds a checkpoint that this relay's log key has signed and that its journal does not lead to (kept in {evidence}): the journal was restored from an older copy, or the key was used elsewhere. Do not start the relay again and delete nothing: save its folder, tell the ministry, and start a new log under a new origin in a new roster",
+        evidence = evidence.display()
+    )]
+    Forked {
+        /// The folder that keeps it.
+        evidence: PathBuf,
+    },
     /// The address.
     #[error("cannot listen on {address}: {source}; is another relay running, or is the port taken?")]
     Listen {
@@ -134,6 +145,8 @@ impl RelayError {
             RelayError::Replay(ReplayError::BaseVersion(..)) => 78,
             RelayError::Replay(_) => 71,
             RelayError::Random => 70,
+            RelayError::Log(error) => error.exit_code(),
+            RelayError::Forked { .. } => 72,
             RelayError::Config(_)
             | RelayError::Tls(_)
             | RelayError::Key(_)
@@ -173,7 +186,8 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let sign = SigningKey::load(&config.pki.join("sign.key"))?;
     // Off this thread, so that a signal is heard while gigabytes are read back.
     let (folder, bytes_max, trust) = (config.dir.clone(), config.journal_bytes_max, bundle.clone());
-    let reading = tokio::task::spawn_blocking(move || open_journal(&folder, bytes_max, trust));
+    let log_key = config.pki.join("log.key");
+    let reading = tokio::task::spawn_blocking(move || recovery::open(&folder, bytes_max, &log_key, trust));
     let opened = reading.await.map_err(|_| JournalError::Stopped)??;
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;
@@ -245,42 +259,10 @@ fn check_first_roster(
     }
 }
 
-/// A journal that was read back, and the exchange that its records make.
-struct Opened {
-    exchange: Exchange,
-    writer: Writer,
-    reader: Reader,
-}
-
-/// Reads the whole journal back before anything listens.
-fn open_journal(folder: &Path, journal_bytes_max: u64, bundle: TrustBundle) -> Result<Opened, RelayError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| RelayError::Folder { path: folder.to_owned(), source })?;
-    let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&folder.join(JOURNAL_FOLDER))?);
-    let mut exchange = Exchange::new(Limits::DEFAULT, bundle);
-    let mut is_first = true;
-    let (notes, options) = (disk.clone(), Options::with_bytes_max(journal_bytes_max));
-    let mut replay = |exchange: &mut Exchange, replayed: Replayed| -> Result<(), RelayError> {
-        match replayed {
-            Replayed::Base(base) if std::mem::take(&mut is_first) => {
-                exchange.restore(&base, |position| Ok(journal::note(&*notes, position)?))
-            }
-            Replayed::Base(base) => Ok(exchange.replay_base(&base)?),
-            Replayed::Record(position, record) => Ok(exchange.replay(position, &record)?),
-            Replayed::Archived(position, _) => Err(JournalError::NoRecord(position.0).into()),
-        }
-    };
-    let recovered = journal::recover(disk, options, &mut |replayed| replay(&mut exchange, replayed))?;
-    let base = exchange.base();
-    let (writer, reader) = recovered.open(&base, &mut |replayed| replay(&mut exchange, replayed))?;
-    tracing::info!(records = exchange.tree().size(), "journal read back");
-    Ok(Opened { exchange, writer, reader })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange;
+    use crate::{exchange, journal::Options};
 
     #[test]
     fn a_base_at_its_bounds_fits_a_segment() {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     alarms::{AlarmKind, Alarms},
     exchange::{ClockStanding, Notice},
-    roster::Roster,
+    roster::{PartyNumber, Roster},
     session::outbound::Outbound,
     wire::pb::RefusalCode,
 };
@@ -51,6 +51,9 @@ impl Notices {
             Outbound::Receipt { .. } => counts.receipts += 1,
             Outbound::Expired { .. } => counts.expired += 1,
             Outbound::Welcome(_)
+            | Outbound::Checkpoint(_)
+            | Outbound::AddCheckpoint(_)
+            | Outbound::Fetched { .. }
             | Outbound::Administrative { .. }
             | Outbound::Refused(_)
             | Outbound::Administered { .. }
@@ -77,7 +80,7 @@ impl Notices {
                 tracing::info!(party = party.0, code, recorded, "submission refused");
             }
             Notice::Cloned { party } => {
-                let code = roster.and_then(|roster| roster.party(*party)).map_or("?", |party| &party.code);
+                let code = code_of(roster, *party);
                 let sentence = format!(
                     "two machines took turns as party {party} ({code}): telephone it, and have its certificate \
                      revoked if it has one machine only"
@@ -96,6 +99,11 @@ impl Notices {
             Notice::Clock { ahead_s, standing } => {
                 self.alarms.set(AlarmKind::Clock, clock_words(*ahead_s, *standing))
             }
+            Notice::Witnessed
+            | Notice::Unwitnessed
+            | Notice::WitnessRefused { .. }
+            | Notice::WitnessAhead { .. }
+            | Notice::LogKeyDropped => self.take_witness(notice, roster),
             Notice::RosterRefused(reason) => {
                 let sentence = format!(
                     "the roster file was not taken, the roster in force stays: {reason}: get the roster \
@@ -113,10 +121,48 @@ impl Notices {
         self.alarms.set(AlarmKind::Journal, (!has_room).then(|| sentence.to_owned()));
     }
 
+    /// What is about the witnesses of the audit log.
+    fn take_witness(&mut self, notice: &Notice, roster: Option<&Roster>) {
+        match notice {
+            Notice::Unwitnessed => {
+                let sentence = "no quorum of witnesses has signed the audit log for ten minutes; mail goes on: see \
+                                with `pouch relay status` which desks are away, and telephone them";
+                self.alarms.raise(AlarmKind::Unwitnessed, sentence.to_owned());
+            }
+            Notice::WitnessRefused { party, status } => {
+                let code = code_of(roster, *party);
+                let sentence = format!(
+                    "party {party} ({code}) does not cosign the audit log (status {status}); mail goes on: ask what \
+                     alarm its desk shows, and save this relay's folder before anything is changed"
+                );
+                self.alarms.raise(AlarmKind::Witness, sentence);
+            }
+            Notice::WitnessAhead { party, size } => {
+                let code = code_of(roster, *party);
+                let sentence = format!(
+                    "party {party} ({code}) says it has cosigned a log of {size} leaves, more than this relay has \
+                     signed; mail goes on: save this relay's folder, and compare checkpoints with that desk"
+                );
+                self.alarms.raise(AlarmKind::Witness, sentence);
+            }
+            Notice::LogKeyDropped => {
+                let sentence = "the roster in force does not list this relay's log key, so no checkpoint is signed; \
+                                mail goes on: publish a roster with the key, or give the relay the key that it lists";
+                self.alarms.raise(AlarmKind::Witness, sentence.to_owned());
+            }
+            // Also [`Notice::Witnessed`]: there is a quorum again.
+            _ => self.alarms.clear(AlarmKind::Unwitnessed),
+        }
+    }
+
     pub(super) fn roster_in_force(&mut self, roster: &Roster) {
         tracing::info!(version = roster.version(), "roster in force");
         self.alarms.clear(AlarmKind::Roster);
     }
+}
+
+fn code_of(roster: Option<&Roster>, party: PartyNumber) -> &str {
+    roster.and_then(|roster| roster.party(party)).map_or("?", |party| &party.code)
 }
 
 fn clock_words(ahead_s: i64, standing: ClockStanding) -> Option<String> {

@@ -15,7 +15,7 @@ pub const PROTOCOL: u32 = 1;
 pub const SOFTWARE: &str = concat!("pouch ", env!("CARGO_PKG_VERSION"));
 /// Bytes of the peer's name and version. A longer one, or one that is no line, refuses its Hello or Welcome.
 const SOFTWARE_BYTES_MAX: usize = 64;
-/// Longest checkpoint note in a Hello or Welcome, in bytes.
+/// Longest checkpoint note in a Hello or Welcome, in bytes: with the log's signature alone.
 const CHECKPOINT_BYTES_MAX: usize = 2 * 1024;
 
 /// Which end signs.

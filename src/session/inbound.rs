@@ -6,6 +6,7 @@
 use crate::{
     batch::{self, PublicKey},
     limits,
+    note::NoteSignature,
     session::{
         hello::{HelloError, VerifiedHello},
         window::Credit,
@@ -39,6 +40,10 @@ pub enum Inbound {
     Publish(pb::Publish),
     /// An order that this key signed, and its request.
     Order(u64, Box<SignedOrder>, PublicKey),
+    /// What a witness says to a checkpoint.
+    Witnessed(Witnessed),
+    /// Asks for a file of the audit log: the request, and the name as it was written.
+    Fetch(u64, String),
     /// The desk grants in all.
     Credit(Credit),
     /// To be answered.
@@ -51,6 +56,17 @@ pub enum Inbound {
     LogBehind,
     /// The desk broke the protocol, in these words.
     Violation(String),
+}
+
+/// What a witness says to a checkpoint (tlog-witness).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Witnessed {
+    /// 200: its cosignature, not verified yet.
+    Cosigned(NoteSignature),
+    /// 409: the size that it cosigned last.
+    Conflict(u64),
+    /// 400, 403, 404 or 422.
+    Refused(u16),
 }
 
 /// A submission that failed its checks.
@@ -128,6 +144,14 @@ impl Intake {
             }
             Kind::Publish(chunk) => Inbound::Publish(chunk),
             Kind::Order(order) => self.check_order(&order, key),
+            Kind::Witnessed(answer) => match witnessed(&answer) {
+                Some(answer) => Inbound::Witnessed(answer),
+                None => Inbound::Violation("an answer that no witness gives".to_owned()),
+            },
+            Kind::Fetch(fetch) if fetch.name.len() <= limits::LOG_NAME_BYTES_MAX => {
+                Inbound::Fetch(fetch.request, fetch.name)
+            }
+            Kind::Fetch(_) => Inbound::Violation("a name that no file of the audit log has".to_owned()),
             Kind::Ping(ping) => Inbound::Ping(ping.token),
             Kind::Pong(_) => Inbound::Pong,
             Kind::Goodbye(goodbye) if goodbye.code == pb::GoodbyeCode::LogBehind as u32 => Inbound::LogBehind,
@@ -140,6 +164,9 @@ impl Intake {
             | Kind::StoredAt(_)
             | Kind::Receipt(_)
             | Kind::Administrative(_)
+            | Kind::Checkpoint(_)
+            | Kind::AddCheckpoint(_)
+            | Kind::Fetched(_)
             | Kind::Administered(_) => Inbound::Violation("a frame that only a relay sends".to_owned()),
         }
     }
@@ -166,6 +193,17 @@ impl Intake {
             Ok(envelope) => Inbound::Submit(Box::new(envelope), bytes),
             Err(error) => Inbound::BadSubmit(bad_submit(submit, &error), bytes),
         }
+    }
+}
+
+fn witnessed(answer: &pb::Witnessed) -> Option<Witnessed> {
+    let body = Some(&answer.body).filter(|body| body.len() <= limits::WITNESSED_BYTES_MAX);
+    let body = body.and_then(|body| str::from_utf8(body).ok())?;
+    match answer.status {
+        200 => body.parse().ok().map(Witnessed::Cosigned),
+        409 => body.strip_suffix('\n').and_then(|size| size.parse().ok()).map(Witnessed::Conflict),
+        400 | 403 | 404 | 422 => u16::try_from(answer.status).ok().map(Witnessed::Refused),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    audit::AddCheckpoint,
     batch::{Proof, Tag, item_leaf},
     limits,
     merkle::{self, Hash},
@@ -114,6 +115,17 @@ pub enum Outbound {
         /// The last order's number.
         order_number: u32,
     },
+    /// A published checkpoint, with its cosignatures.
+    Checkpoint(Bytes),
+    /// Asks a witness for its cosignature.
+    AddCheckpoint(Box<AddCheckpoint>),
+    /// A file of the audit log, sent in chunks; nothing where there is none of the name.
+    Fetched {
+        /// As asked.
+        request: u64,
+        /// The file.
+        bytes: Option<Bytes>,
+    },
     /// What the desk may submit in all.
     Credit(Credit),
     /// To be answered.
@@ -139,6 +151,8 @@ pub enum Outbound {
 /// What a Welcome says, before it is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
+    /// The newest published checkpoint, or empty.
+    pub checkpoint: Bytes,
     /// Log time.
     pub time_us: u64,
     /// Roster in force.
@@ -210,8 +224,12 @@ impl Outbound {
             }
             Outbound::Administrative { leaf, beside, .. } => leaf.len() + beside.len() + 64,
             Outbound::Expired { .. } => 768,
+            Outbound::Checkpoint(note) => note.len() + 16,
+            Outbound::AddCheckpoint(request) => request.checkpoint.len() + request.path.len() * 48 + 64,
+            Outbound::Fetched { bytes, .. } => bytes.as_ref().map_or(0, Bytes::len) + 64,
             Outbound::Refused(_) | Outbound::Goodbye { .. } | Outbound::Administered { .. } => 1024,
-            Outbound::Welcome(_) | Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
+            Outbound::Welcome(welcome) => welcome.checkpoint.len() + 256,
+            Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
             // What it takes in memory, which is more than on the wire.
             Outbound::Deferred { .. } | Outbound::Credit(_) | Outbound::Ping(_) | Outbound::Pong { .. } => {
                 160
@@ -242,6 +260,9 @@ impl Outbound {
             Outbound::Administrative { position, leaf, beside, before_welcome } => {
                 return administrative(position, leaf, &beside, before_welcome, out);
             }
+            Outbound::Fetched { request, bytes } => return fetched(request, bytes, out),
+            Outbound::Checkpoint(note) => Kind::Checkpoint(pb::Checkpoint { note }),
+            Outbound::AddCheckpoint(request) => add_checkpoint(&request),
             Outbound::Welcome(welcome) => welcome.frame(signer),
             Outbound::Accepted { submission, hash, position, traffic } => Kind::Accepted(pb::Accepted {
                 submission: submission.0,
@@ -272,16 +293,7 @@ impl Outbound {
                 opening: opening(&receipts.traffic),
             }),
             Outbound::Expired { position, expired, index } => {
-                let item = expired.item(index).encode();
-                let proof = (signer.sign)(Tag::Receipt, item_leaf(Tag::Receipt, &item));
-                Kind::Receipt(pb::Receipt {
-                    position: position.0,
-                    item,
-                    proof: Some(convert::proof_frame(&proof)),
-                    details: Bytes::new(),
-                    salt: salt(&expired.traffic),
-                    opening: opening(&expired.traffic),
-                })
+                expired_receipt(position, &expired, index, signer)
             }
             Outbound::Administered { request, code, sentence, position, order_number } => {
                 Kind::Administered(pb::Administered {
@@ -314,7 +326,7 @@ impl Welcome {
             end: End::Relay,
             incarnation: RELAY_INCARNATION,
             instance: signer.instance,
-            checkpoint: Bytes::new(),
+            checkpoint: self.checkpoint.clone(),
         };
         Kind::Welcome(pb::Welcome {
             protocol: PROTOCOL,
@@ -322,7 +334,7 @@ impl Welcome {
             role: End::Relay.code().into(),
             incarnation: RELAY_INCARNATION,
             instance: Bytes::copy_from_slice(&signer.instance),
-            checkpoint: Bytes::new(),
+            checkpoint: self.checkpoint.clone(),
             proof: Some(convert::proof_frame(&(signer.sign)(Tag::Hello, binding.leaf()))),
             time_us: self.time_us,
             roster_version: self.roster_version,
@@ -378,6 +390,44 @@ impl Refusal {
 /// A refusal's code as receipts and records carry it.
 pub fn refusal_code(code: pb::RefusalCode) -> u16 {
     u16::try_from(i32::from(code)).expect("codes are small and not negative")
+}
+
+/// The relay's own receipt for an envelope that expired, signed now.
+fn expired_receipt(position: Position, expired: &ExpiredEnvelope, index: usize, signer: &Signer<'_>) -> Kind {
+    let item = expired.item(index).encode();
+    let proof = (signer.sign)(Tag::Receipt, item_leaf(Tag::Receipt, &item));
+    Kind::Receipt(pb::Receipt {
+        position: position.0,
+        item,
+        proof: Some(convert::proof_frame(&proof)),
+        details: Bytes::new(),
+        salt: salt(&expired.traffic),
+        opening: opening(&expired.traffic),
+    })
+}
+
+fn add_checkpoint(request: &AddCheckpoint) -> Kind {
+    Kind::AddCheckpoint(pb::AddCheckpoint { request: request.to_string().into() })
+}
+
+fn fetched(request: u64, bytes: Option<Bytes>, mut out: impl FnMut(Kind)) {
+    let (found, bytes) = (bytes.is_some(), bytes.unwrap_or_default());
+    let total_bytes = u32::try_from(bytes.len()).expect("a bundle is at most 16 MiB");
+    let mut offset = 0;
+    loop {
+        let end = (offset + CHUNK_BYTES).min(bytes.len());
+        out(Kind::Fetched(pb::Fetched {
+            request,
+            found,
+            total_bytes,
+            offset: u32::try_from(offset).expect("below the total"),
+            chunk: bytes.slice(offset..end),
+        }));
+        offset = end;
+        if offset == bytes.len() {
+            return;
+        }
+    }
 }
 
 fn administrative(

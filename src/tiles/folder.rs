@@ -61,6 +61,11 @@ impl DiskFolder {
         Ok(DiskFolder { root: root.to_owned(), making })
     }
 
+    /// Looks at a folder that somebody else keeps: nothing is made, and [`Folder::put`] fails.
+    pub fn observe(root: &Path) -> DiskFolder {
+        DiskFolder { root: root.to_owned(), making: root.join("not-ours") }
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root

@@ -14,6 +14,7 @@ mod serve;
 mod signer;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod view;
 
 use std::{io, path::PathBuf};
@@ -22,12 +23,18 @@ pub use folder::{DiskFolder, Folder};
 pub use opening::{Continued, LogFiles, Opening};
 pub use serve::{Served, consistency_path, inclusion_path, serve};
 pub use signer::{Command, Log, Outcome, signed_note};
+pub use verify::{Fault, VerifiedLog, leaves, verify};
 pub use view::View;
 
 use crate::{audit::AuditError, keys::KeyError};
 
 /// Published: a checkpoint that a quorum of witnesses signed, or that needs none.
 pub const CHECKPOINT_FILE: &str = "checkpoint";
+/// Where the note of a roster version lies: its administrative leaf names its hash.
+pub fn roster_file(version: u32) -> String {
+    format!("roster/{version}")
+}
+
 /// The newest checkpoint that the log's key signed, whether witnessed or not; never in the folder that is served.
 pub const SIGNED_FILE: &str = "signed";
 

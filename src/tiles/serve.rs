@@ -1,6 +1,6 @@
 //! Reads files of the log back: for witnesses, for followers, for whoever may ask over HTTPS.
 
-use super::{CHECKPOINT_FILE, Folder, LogError, view::file};
+use super::{CHECKPOINT_FILE, Folder, LogError, roster_file, view::file};
 use crate::{
     audit::{AuditError, Bundle, BundlePath, TILE_HASHES, TilePath, TileTree},
     limits::HASH_BYTES,
@@ -18,7 +18,7 @@ pub enum Served {
     Absent,
 }
 
-/// Finds what is named: `checkpoint`, a tile, or a bundle. A partial one that is gone is cut from a wider one.
+/// Finds what is named: `checkpoint`, a tile, a bundle, or a roster's note. A partial one that is gone is cut from a wider one.
 ///
 /// # Errors
 /// [`LogError`].
@@ -27,7 +27,10 @@ pub fn serve(folder: &dyn Folder, name: &str) -> Result<Served, LogError> {
         let note = folder.read(name).map_err(|source| file(name, source))?;
         return Ok(note.map_or(Served::Absent, Served::Checkpoint));
     }
-    let found = if let Ok(path) = name.parse::<BundlePath>() {
+    let version = name.strip_prefix("roster/").and_then(|version| version.parse::<u32>().ok());
+    let found = if let Some(version) = version.filter(|version| roster_file(*version) == name) {
+        folder.read(&roster_file(version)).map_err(|source| file(name, source))?
+    } else if let Ok(path) = name.parse::<BundlePath>() {
         bundle(folder, path)?
     } else if let Ok(path) = name.parse::<TilePath>() {
         tile(folder, path)?

@@ -22,6 +22,8 @@ pub enum Command {
         /// As the exchange has it.
         root: Hash,
     },
+    /// Put the note of a roster version beside the tiles, for whoever has to know whose signatures count.
+    Roster(u32, Bytes),
     /// Publish a checkpoint with the cosignatures that it got.
     Publish(Bytes),
 }
@@ -107,6 +109,7 @@ impl Signer {
                     }
                 }
                 Command::Sign { size, root } => report(Outcome::Signed(self.sign(size, root)?)),
+                Command::Roster(version, note) => self.view.put_roster(version, &note)?,
                 Command::Publish(note) => self.view.publish(&note)?,
             }
         }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{CHECKPOINT_FILE, Folder, LogError, serve};
+use super::{CHECKPOINT_FILE, Folder, LogError, roster_file, serve};
 use crate::{
     audit::{Bundle, BundlePath, Checkpoint, TILE_HASHES, TilePath, bundles_between, tiles_between},
     limits::HASH_BYTES,
@@ -156,6 +156,19 @@ impl View {
         self.remove_partials()?;
         self.written = self.size;
         Ok(())
+    }
+
+    /// Puts a roster's note beside the tiles, unless it is there; durable on return.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn put_roster(&self, version: u32, note: &[u8]) -> Result<(), LogError> {
+        let name = roster_file(version);
+        let there = self.folder.read(&name).map_err(|source| file(&name, source))?;
+        if there.is_some_and(|there| there == note) {
+            return Ok(());
+        }
+        self.folder.put(&[(name.clone(), note.to_vec())]).map_err(|source| file(&name, source))
     }
 
     /// Puts the published checkpoint beside the tiles; durable on return.

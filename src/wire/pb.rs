@@ -5,7 +5,7 @@
 pub struct Frame {
     #[prost(
         oneof = "frame::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 33, 34, 35"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 33, 34, 35, 36, 37"
     )]
     pub kind: ::core::option::Option<frame::Kind>,
 }
@@ -61,6 +61,15 @@ pub mod frame {
         /// both, last frame
         #[prost(message, tag = "16")]
         Goodbye(super::Goodbye),
+        /// relay
+        #[prost(message, tag = "17")]
+        Checkpoint(super::Checkpoint),
+        /// relay
+        #[prost(message, tag = "18")]
+        AddCheckpoint(super::AddCheckpoint),
+        /// desk, answers AddCheckpoint
+        #[prost(message, tag = "19")]
+        Witnessed(super::Witnessed),
         /// the hub
         #[prost(message, tag = "33")]
         Publish(super::Publish),
@@ -70,6 +79,12 @@ pub mod frame {
         /// relay, answers Publish and Order
         #[prost(message, tag = "35")]
         Administered(super::Administered),
+        /// desk
+        #[prost(message, tag = "36")]
+        Fetch(super::Fetch),
+        /// relay, answers Fetch
+        #[prost(message, tag = "37")]
+        Fetched(super::Fetched),
     }
 }
 /// A batch signature as one item carries it (FORMATS 2).
@@ -154,7 +169,7 @@ pub struct Welcome {
     /// 16 bytes, random at each start of the relay
     #[prost(bytes = "bytes", tag = "5")]
     pub instance: ::prost::bytes::Bytes,
-    /// newest checkpoint note, or empty
+    /// newest published checkpoint, with the log's signature alone, at most 2 KiB, or empty
     #[prost(bytes = "bytes", tag = "6")]
     pub checkpoint: ::prost::bytes::Bytes,
     /// tag hello, by the relay's sign key
@@ -409,6 +424,59 @@ pub struct Administered {
     /// the last order's number at the relay
     #[prost(uint32, tag = "5")]
     pub order_number: u32,
+}
+/// A published checkpoint: signed by the log, and by a quorum of witnesses where there are any. Set by the relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Checkpoint {
+    /// C2SP signed note, at most 8 KiB
+    #[prost(bytes = "bytes", tag = "1")]
+    pub note: ::prost::bytes::Bytes,
+}
+/// Asks a witness for its cosignature (tlog-witness add-checkpoint). One is asked at a time. Set by the relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct AddCheckpoint {
+    /// as the body of the HTTP request, at most 11 KiB
+    #[prost(bytes = "bytes", tag = "1")]
+    pub request: ::prost::bytes::Bytes,
+}
+/// What the witness says to it. Set by a desk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Witnessed {
+    /// as HTTP: 200, 400, 403, 404, 409, 422
+    #[prost(uint32, tag = "1")]
+    pub status: u32,
+    /// as the body of the HTTP answer: a signature line, or the witness's size; at most 1 KiB
+    #[prost(bytes = "bytes", tag = "2")]
+    pub body: ::prost::bytes::Bytes,
+}
+/// Asks for a file of the audit log. The next may be asked for when this one is answered. Set by a desk.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetch {
+    /// chosen by the desk, echoed in the answer
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// `tile/...` as in tlog-tiles, at most 64 bytes
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// A file of the audit log, in chunks. Set by the relay.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Fetched {
+    /// as asked
+    #[prost(uint64, tag = "1")]
+    pub request: u64,
+    /// whether there is such a file
+    #[prost(bool, tag = "2")]
+    pub found: bool,
+    /// of the file
+    #[prost(uint32, tag = "3")]
+    pub total_bytes: u32,
+    /// of this chunk
+    #[prost(uint32, tag = "4")]
+    pub offset: u32,
+    /// at most 32 KiB
+    #[prost(bytes = "bytes", tag = "5")]
+    pub chunk: ::prost::bytes::Bytes,
 }
 /// What the receiver may send in all since Welcome: totals, not increments, so that a repetition
 /// changes nothing.

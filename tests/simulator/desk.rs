@@ -158,6 +158,7 @@ impl World {
             id,
             trust: BLOC.trust.clone(),
             sign: self.desks[desk].sign_key(desk),
+            witness: BLOC.keys[desk][0].clone(),
             instance: self.chance.bytes(),
             limits: self.limits.clone(),
             addresses: 1,

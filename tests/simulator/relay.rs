@@ -220,6 +220,11 @@ impl World {
                     self.checker.roster_in_force(self.now, &roster);
                 }
                 Output::Notice(notice) => self.trace.note(self.now, || format!("{notice:?}")),
+                Output::Sign { .. }
+                | Output::Prove { .. }
+                | Output::Fetch { .. }
+                | Output::Publish { .. }
+                | Output::Forked { .. } => unreachable!("no audit log is kept in this world"),
             }
         }
     }

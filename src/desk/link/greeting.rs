@@ -45,7 +45,7 @@ pub(super) fn hello(connection: &Connection, facts: &Facts, setup: &Setup) -> pb
         end: End::Desk,
         incarnation: facts.incarnation,
         instance: setup.instance,
-        checkpoint: Bytes::new(),
+        checkpoint: facts.verified.note.clone(),
     };
     let proof = setup.sign.sign_batch(&setup.trust.trust_domain, Tag::Hello, &[binding.leaf()]).remove(0);
     let roster = facts.roster.as_ref();

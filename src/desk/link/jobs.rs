@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     desk::store::{
         Delivery, Facts, ReceivedReceipt, Resend, Resumption, Room, SealedSubmit, Store, StoreError,
-        WelcomeFacts,
+        Verified, WelcomeFacts,
     },
     keys::SigningKey,
     roster::Roster,
@@ -65,6 +65,8 @@ pub enum StoreJob {
     MakeStored,
     /// Seal what waits, as far as there is room.
     Seal(Room),
+    /// The audit log is verified up to here.
+    Verified(Box<Verified>),
 }
 
 /// What the store says to a [`StoreJob`].
@@ -93,6 +95,8 @@ pub enum StoreAnswer {
     Delivered,
     /// To [`StoreJob::Receipts`]: all are durable.
     ReceiptsStored,
+    /// To [`StoreJob::Verified`]: it is durable.
+    Verified,
     /// To all others.
     Done,
 }
@@ -132,6 +136,10 @@ pub fn run(
         }
         StoreJob::Alarm { key, sentence } => store.raise_alarm(&key, &sentence, now)?,
         StoreJob::Defers(defers) => store.relay_defers(defers, now)?,
+        StoreJob::Verified(verified) => {
+            store.set_verified(&verified)?;
+            return Ok(StoreAnswer::Verified);
+        }
         StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
         StoreJob::LearnRoster { position, roster, note } => {
             store.learn_roster(Some(position), roster, &note)?;

@@ -48,6 +48,8 @@ pub struct Setup {
     pub trust: TrustBundle,
     /// Signs Hello.
     pub sign: Arc<SigningKey>,
+    /// Cosigns checkpoints of the audit log.
+    pub witness: Arc<SigningKey>,
     /// Random at each start of the daemon.
     pub instance: [u8; 16],
     /// Bounds and times.
@@ -325,7 +327,7 @@ impl Machine {
         let asked_by = self.busy.take().expect("the shell answers only what was asked");
         // A session that is gone needs no answer: the store gives the next one all of it again.
         if asked_by == self.session {
-            self.with_session(now, |session, known| session.answer(answer, known));
+            self.with_session(now, |session, known| session.answer(answer, known, now));
         }
     }
 

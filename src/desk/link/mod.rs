@@ -19,5 +19,6 @@ mod session;
 pub mod shell;
 mod submissions;
 pub mod verify;
+mod watch;
 #[cfg(test)]
 mod tests;

@@ -21,6 +21,7 @@ use crate::{
             rosters::Assembly,
             submissions::{Deferral, Submissions},
             verify,
+            watch::Watching,
         },
         store::Resend,
     },
@@ -64,6 +65,7 @@ pub(super) struct Session {
     stored_in_flight: BTreeSet<u64>,
     make_stored: bool,
     seal: bool,
+    watching: Watching,
     turn: usize,
     /// Requests made, and whether the last one is unanswered.
     requests: u64,
@@ -71,7 +73,7 @@ pub(super) struct Session {
 }
 
 /// What the store is asked for in turn, so that none of it starves the others.
-const TURNS: [fn(&mut Session, Duration) -> Option<StoreJob>; 7] = [
+const TURNS: [fn(&mut Session, Duration) -> Option<StoreJob>; 8] = [
     Session::accepted_job,
     Session::refused_job,
     |session, now| session.inbound.deliver_job(now),
@@ -79,6 +81,7 @@ const TURNS: [fn(&mut Session, Duration) -> Option<StoreJob>; 7] = [
     Session::stored_at_job,
     Session::make_stored_job,
     Session::seal_job,
+    |session, _| session.watching.job(),
 ];
 
 impl Session {
@@ -102,6 +105,7 @@ impl Session {
             stored_in_flight: BTreeSet::new(),
             make_stored: false,
             seal: false,
+            watching: Watching::default(),
             turn: 0,
             requests: 0,
             asks: false,
@@ -187,6 +191,9 @@ impl Session {
                 self.submissions.grant(Credit { envelopes: credit.envelopes, bytes: credit.bytes });
                 Ok(())
             }
+            Kind::AddCheckpoint(_) | Kind::Checkpoint(_) | Kind::Fetched(_) => {
+                Ok(self.watching.frame(&frame, known, now)?)
+            }
             Kind::Administered(administered) => {
                 if administered.request == self.requests && self.request_ends() {
                     known.outputs.push_back(Output::Answered(administered.into()));
@@ -201,6 +208,8 @@ impl Session {
             | Kind::Administrative(_)
             | Kind::Publish(_)
             | Kind::Order(_)
+            | Kind::Witnessed(_)
+            | Kind::Fetch(_)
             | Kind::Ping(_)
             | Kind::Pong(_)
             | Kind::Goodbye(_) => Err(LinkEnd::Protocol("a frame that a relay does not send now".into())),
@@ -228,12 +237,13 @@ impl Session {
     ///
     /// # Errors
     /// [`LinkEnd::Restored`], [`LinkEnd::NewLog`], [`LinkEnd::RelayBehind`].
-    pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known) -> Result<(), LinkEnd> {
+    pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known, now: Now) -> Result<(), LinkEnd> {
         match answer {
             StoreAnswer::Facts(facts) => {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
                 known.roster = facts.roster;
                 known.keys = facts.keys;
+                self.watching = Watching::new(facts.verified);
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
@@ -259,6 +269,7 @@ impl Session {
                 self.seal |= more;
                 self.submissions.add(submits);
             }
+            StoreAnswer::Verified => self.watching.kept(known, now),
             StoreAnswer::Done => {}
         }
         Ok(())
@@ -398,14 +409,8 @@ impl Session {
         match known.judge(own).delivery(frame) {
             Ok(delivery) => self.inbound.deliver(delivery, now.mono),
             Err(problem) => {
-                let sentence = format!(
-                    "the relay delivered something at position {position} that is no envelope for this desk \
-                     ({problem}): tell the ministry"
-                );
-                known.alarm("relay-delivery", sentence);
-                if let Some(credit) = self.inbound.finish(bytes) {
-                    known.grant(credit);
-                }
+                known.alarm("relay-delivery", verify::no_envelope(position, &problem));
+                self.inbound.finish(bytes).into_iter().for_each(|credit| known.grant(credit));
             }
         }
         Ok(())
@@ -419,13 +424,7 @@ impl Session {
                     return Err(LinkEnd::Protocol("more receipts than may be unconfirmed".into()));
                 }
             }
-            Err(problem) => {
-                let sentence = format!(
-                    "the relay delivered a receipt at position {position} that proves nothing ({problem}): \
-                     tell the ministry"
-                );
-                known.alarm("relay-receipt", sentence);
-            }
+            Err(problem) => known.alarm("relay-receipt", verify::no_receipt(position, &problem)),
         }
         Ok(())
     }

@@ -172,6 +172,21 @@ pub(super) fn accepted(frame: &pb::Accepted, hash: EnvelopeHash) -> Result<(), U
     opens(&frame.opening, OpeningKind::Envelope, hash.0).map(|_| ())
 }
 
+/// The alarm for a delivery that is none.
+pub(super) fn no_envelope(position: u64, problem: &Unproven) -> String {
+    format!(
+        "the relay delivered something at position {position} that is no envelope for this desk ({problem}): tell the \
+         ministry"
+    )
+}
+
+/// The alarm for a receipt that is none.
+pub(super) fn no_receipt(position: u64, problem: &Unproven) -> String {
+    format!(
+        "the relay delivered a receipt at position {position} that proves nothing ({problem}): tell the ministry"
+    )
+}
+
 const NOT_IN_ROSTER: Unproven = Unproven::Wrong("the signer is not in the roster");
 
 fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<Opening, Unproven> {

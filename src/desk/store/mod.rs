@@ -26,6 +26,7 @@ mod sealing;
 mod status;
 mod streams;
 mod thread;
+mod verified;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ pub use arrivals::Delivery;
 pub use evidence::ReceivedReceipt;
 pub use sealing::{Room, SealedSubmit};
 pub use thread::StoreThread;
+pub use verified::Verified;
 
 use std::{
     fs::File,
@@ -140,6 +142,8 @@ pub struct Facts {
     pub position: u64,
     /// Highest position of a receipt that is kept here, or 0: what Confirm says.
     pub confirmed: u64,
+    /// How far the audit log was verified.
+    pub verified: Verified,
     /// The newest roster held.
     pub roster: Option<Arc<Roster>>,
     /// The sign keys of all parties under each roster held.
@@ -212,6 +216,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn facts(&self) -> Result<Facts, StoreError> {
+        let verified = self.verified()?;
         let sql = "SELECT incarnation, store_id, last_submission, last_stored, position, confirmed FROM desk";
         let facts = self.connection.prepare_cached(sql)?.query_row([], |row| {
             Ok(Facts {
@@ -221,6 +226,7 @@ impl Store {
                 last_stored: row.get(3)?,
                 position: row.get(4)?,
                 confirmed: row.get(5)?,
+                verified,
                 roster: self.roster.clone(),
                 keys: self.keys.clone(),
             })

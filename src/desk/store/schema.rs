@@ -38,6 +38,13 @@ CREATE TABLE desk (
     log_floor       INTEGER NOT NULL DEFAULT 0 -- submission numbers up to here were answered by earlier logs
 ) STRICT;
 CREATE TABLE rosters (version INTEGER PRIMARY KEY, position INTEGER, note BLOB NOT NULL) STRICT;
+-- one row: the audit log as far as it is verified
+CREATE TABLE log (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    followed  BLOB NOT NULL, -- right edge of the tree and head of the administrative chain
+    note      BLOB NOT NULL, -- the checkpoint over it
+    witnessed BLOB NOT NULL  -- the newest that a quorum cosigned, or empty
+) STRICT;
 -- orders of the hub, as signed
 CREATE TABLE orders (
     number   INTEGER PRIMARY KEY,
@@ -292,6 +299,12 @@ CREATE TABLE stored_earlier (
     opening  BLOB,
     frame    BLOB NOT NULL,
     PRIMARY KEY (log, number)
+) STRICT;
+CREATE TABLE log (
+    one       INTEGER PRIMARY KEY CHECK (one = 1),
+    followed  BLOB NOT NULL,
+    note      BLOB NOT NULL,
+    witnessed BLOB NOT NULL
 ) STRICT;
 ";
 

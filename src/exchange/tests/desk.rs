@@ -5,10 +5,11 @@ use rcgen::{CertificateParams, SanType};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use crate::{
+    audit::Checkpoint,
     batch::{Proof, PublicKey, Tag, item_leaf, signed_bytes},
     identity::PartyId,
     merkle::{self, Hash, Tree, sha256},
-    note::{KeyKind, Note, NoteSignature, Vkey, signed_bytes as note_signed_bytes},
+    note::{KeyKind, Note, NoteSignature, Vkey, cosigned_bytes, signed_bytes as note_signed_bytes},
     roster::{
         BundleFormat, LabelPolicy, Party, PartyKind, PartyNumber, RosterDraft, RosterKeys, Topic, TrustBundle,
     },
@@ -219,7 +220,8 @@ pub(crate) fn first_draft() -> RosterDraft {
     let classifications = ["BLOC UNCLASSIFIED", "BLOC RESTRICTED", "BLOC CONFIDENTIAL"].map(str::to_owned);
     let labels = LabelPolicy { policy: "BLOC".to_owned(), classifications: classifications.to_vec() };
     let keys = RosterKeys { threshold: 1, keys: vec![roster_key()] };
-    let mut draft = RosterDraft::init(DOMAIN, keys, "bloc.example/log", labels);
+    let mut draft = RosterDraft::init(DOMAIN, keys, ORIGIN, labels);
+    draft.log.keys = vec![Vkey::new(ORIGIN, KeyKind::Ed25519, public(LOG_SEED).0).unwrap()];
     draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
     for id in ["maritime", "cyber", "peacekeeping"] {
         draft.topics.push(Topic { id: id.to_owned(), name: id.to_owned() });
@@ -262,12 +264,35 @@ pub(crate) fn bundle() -> TrustBundle {
         root_key_sha256: sha256(b"root key"),
         roster_version: 1,
         roster_hash: sha256(&first_note()),
-        log_origin: "bloc.example/log".to_owned(),
+        log_origin: ORIGIN.to_owned(),
         threshold: 1,
         roster_keys: vec![roster_key()],
     }
 }
 
+/// A checkpoint that the log's key has signed.
+pub(crate) fn checkpoint_note(size: u64, root: Hash) -> Bytes {
+    let text = Checkpoint { origin: ORIGIN.to_owned(), size, root }.to_string();
+    let mut note = Note::new(&text).unwrap();
+    let key = Vkey::new(ORIGIN, KeyKind::Ed25519, public(LOG_SEED).0).unwrap();
+    let blob = pair(LOG_SEED).sign(note_signed_bytes(&text)).as_ref().to_vec();
+    note.add(NoteSignature { name: ORIGIN.to_owned(), key_id: key.key_id(), blob }).unwrap();
+    note.to_bytes().into()
+}
+
+impl Desk {
+    /// Its cosignature of a checkpoint.
+    pub(crate) fn cosign(&self, checkpoint: &Checkpoint) -> NoteSignature {
+        let (seed, name) = (self.seed + 100, format!("{DOMAIN}/{}", self.path));
+        let key = Vkey::new(&name, KeyKind::Cosignature, public(seed).0).unwrap();
+        let signature = pair(seed).sign(&cosigned_bytes(7, &checkpoint.to_string()));
+        let blob = [7_u64.to_be_bytes().as_slice(), signature.as_ref()].concat();
+        NoteSignature { name, key_id: key.key_id(), blob }
+    }
+}
+
+const ORIGIN: &str = "bloc.example/log";
+const LOG_SEED: u8 = 2;
 const ROSTER_SEED: u8 = 1;
 
 fn roster_key() -> Vkey {

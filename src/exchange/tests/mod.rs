@@ -1,6 +1,7 @@
 //! The exchange input by input: exact outputs, and nothing left. [`world`] is the relay around it,
 //! [`desk`] its peers.
 
+mod checkpoints;
 mod deliveries;
 pub(crate) mod desk;
 mod expiry;

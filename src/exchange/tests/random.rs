@@ -208,6 +208,9 @@ impl Peer {
             Outbound::Expired { .. } => panic!("nothing expires within this test"),
             Outbound::Administrative { .. }
             | Outbound::Administered { .. }
+            | Outbound::Checkpoint(_)
+            | Outbound::AddCheckpoint(_)
+            | Outbound::Fetched { .. }
             | Outbound::Ping(_)
             | Outbound::Pong { .. } => {}
             Outbound::Refused(refusal) => panic!("an honest desk is refused: {refusal:?}"),

@@ -8,10 +8,13 @@ use std::{
 
 use bytes::Bytes;
 
-use super::desk::{DOMAIN, Desk, START_US, bundle, code_of, first_note};
+use super::desk::{DOMAIN, Desk, START_US, bundle, checkpoint_note, code_of, first_note};
 use crate::{
+    audit::Checkpoint,
     exchange::{Body, ConnId, Exchange, Input, Notice, Now, Output, ReplayError},
     limits::Limits,
+    merkle::{self, Hash},
+    note::Note,
     record::{
         Record, SALT_BYTES, Ticket,
         administrative::{Act, AdministrativeLeaf},
@@ -281,8 +284,30 @@ impl World {
                 Output::Close { conn } => seen.push(format!("{} closed", self.connections[&conn].0.code)),
                 Output::RosterInForce(roster) => seen.push(format!("roster {} in force", roster.version())),
                 Output::Notice(notice) => self.notices.push(notice),
+                Output::Sign { size, root } => {
+                    seen.push(format!("sign {size}"));
+                    assert_eq!(root, merkle::root(&self.leaves(size)));
+                    inputs.push_back(Input::Signed { note: checkpoint_note(size, root) });
+                }
+                Output::Prove { conn, old_size, size } => {
+                    let path =
+                        merkle::consistency_path(&self.leaves(size), usize::try_from(old_size).unwrap());
+                    inputs.push_back(Input::Proved { conn, old_size, size, path });
+                }
+                Output::Fetch { conn, request, name } => {
+                    seen.push(format!("{} fetches {name}", self.connections[&conn].0.code));
+                    inputs.push_back(Input::Fetched { conn, request, bytes: Some(Bytes::from(name)) });
+                }
+                Output::Publish { note } => seen.push(format!("publish {}", tell_note(&note))),
+                Output::Forked { note } => seen.push(format!("forked by {}", tell_note(&note))),
             }
         }
+    }
+
+    /// Hashes of the first so many leaves.
+    pub(crate) fn leaves(&self, size: u64) -> Vec<Hash> {
+        let records = &self.durable[..usize::try_from(size).unwrap()];
+        records.iter().map(|record| merkle::leaf_hash(&record.leaf)).collect()
     }
 
     /// Promise 1: whatever names a position names a record that is durable, and proves its leaf.
@@ -302,6 +327,9 @@ impl World {
                 return assert_eq!(record.leaf, leaf);
             }
             Outbound::Welcome(_)
+            | Outbound::Checkpoint(_)
+            | Outbound::AddCheckpoint(_)
+            | Outbound::Fetched { .. }
             | Outbound::Deferred { .. }
             | Outbound::Credit(_)
             | Outbound::Ping(_)
@@ -317,6 +345,13 @@ impl World {
 
 pub(crate) fn exporter(conn: ConnId) -> [u8; 32] {
     [u8::try_from(conn.0 % 251).unwrap(); 32]
+}
+
+/// Size and signatures of a checkpoint.
+fn tell_note(note: &[u8]) -> String {
+    let note = Note::parse(note).unwrap();
+    let checkpoint: Checkpoint = note.text().parse().unwrap();
+    format!("{} signed by {}", checkpoint.size, note.signatures().len())
 }
 
 /// A frame in one line.
@@ -350,6 +385,13 @@ fn tell(frame: &Outbound) -> String {
             let item = expired.item(*index);
             let (sender, addressee) = (code_of(item.sender), code_of(item.addressee));
             format!("Receipt {position} expired [{}] of {sender} to {addressee}", expired.position)
+        }
+        Outbound::Checkpoint(note) => format!("Checkpoint {}", tell_note(note)),
+        Outbound::AddCheckpoint(request) => {
+            format!("AddCheckpoint {} from {}", tell_note(request.checkpoint.as_bytes()), request.old_size)
+        }
+        Outbound::Fetched { request, bytes } => {
+            format!("Fetched {request}, {} bytes", bytes.as_ref().map_or(0, Bytes::len))
         }
         Outbound::Credit(credit) => format!("Credit {} {}", credit.envelopes, credit.bytes),
         Outbound::Administered { request, code, position: Position::NONE, .. } => {

@@ -21,7 +21,7 @@ use crate::{
     keys::SigningKey,
     limits::Limits,
     pki,
-    relay::engine::FramesSender,
+    relay::channel::FramesSender,
     tls::{Credentials, KeyExchange},
 };
 

@@ -3,6 +3,7 @@
 mod requests;
 mod session;
 mod verify;
+mod watch;
 mod world;
 
 use std::{sync::Arc, time::Duration};
@@ -14,7 +15,7 @@ use crate::{
     },
     desk::{
         status::LinkState,
-        store::{Facts, Resend},
+        store::{Facts, Resend, Verified},
     },
     limits::Limits,
     roster::{Roster, SignKeys},
@@ -43,6 +44,7 @@ impl Bench {
             id: id.parse().expect("an id"),
             trust: world.trust.clone(),
             sign: world.key(IDN).clone(),
+            witness: world.witness(IDN).clone(),
             instance: [9; 16],
             limits: Limits::DEFAULT,
             addresses: 2,
@@ -177,6 +179,7 @@ fn facts(roster: Option<Arc<Roster>>) -> Facts {
         last_stored: 3,
         position: 5,
         confirmed: 4,
+        verified: Verified::default(),
         roster,
         keys: Arc::new(keys),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
+    audit::Checkpoint,
     batch::{self, Tag},
     keys::SigningKey,
     merkle::{self, Hash},
@@ -26,6 +27,7 @@ use crate::{
 };
 
 pub(super) const DOMAIN: &str = "bloc.example";
+pub(super) const ORIGIN: &str = "bloc.example/log";
 pub(super) const RELAY: PartyNumber = PartyNumber(1);
 pub(super) const MOD: PartyNumber = PartyNumber(2);
 /// The desk under test.
@@ -36,6 +38,8 @@ const PARTIES: [(&str, &str); 4] =
 
 pub(super) struct World {
     keys: Vec<Arc<SigningKey>>,
+    witnesses: Vec<Arc<SigningKey>>,
+    log_key: SigningKey,
     roster_key: SigningKey,
     pub(super) note: Vec<u8>,
     pub(super) roster: Arc<Roster>,
@@ -47,20 +51,25 @@ impl World {
         let roster_key = SigningKey::generate().expect("random bytes");
         let keys: Vec<_> =
             PARTIES.iter().map(|_| Arc::new(SigningKey::generate().expect("random bytes"))).collect();
+        let witnesses: Vec<_> =
+            PARTIES.iter().map(|_| Arc::new(SigningKey::generate().expect("random bytes"))).collect();
+        let log_key = SigningKey::generate().expect("random bytes");
         let vkey = roster_key.vkey("bloc.example/roster-1").expect("a name");
         let labels =
             LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into(), "RESTRICTED".into()] };
         let signers = RosterKeys { threshold: 1, keys: vec![vkey] };
-        let mut draft = RosterDraft::init(DOMAIN, signers, "bloc.example/log", labels);
+        let mut draft = RosterDraft::init(DOMAIN, signers, ORIGIN, labels);
+        draft.log.keys = vec![log_key.vkey(ORIGIN).expect("a name")];
         for topic in ["maritime", "cyber"] {
             draft.topics.push(Topic { id: topic.into(), name: topic.into() });
         }
-        for ((path, code), key) in PARTIES.iter().zip(&keys) {
+        for (((path, code), key), witness) in PARTIES.iter().zip(&keys).zip(&witnesses) {
             let number = draft.next_number();
             let id = format!("spiffe://{DOMAIN}/{path}").parse().expect("an id");
             let mut party = Party::new(number, id, code, code, key.public());
             if number != RELAY {
-                party.witness = Some(SigningKey::generate().expect("random bytes").public());
+                party.witness = Some(witness.public());
+                party.is_witness = number != MOD;
                 party.topics = vec!["maritime".into()];
                 party.clearance = "OPEN".into();
             }
@@ -78,7 +87,20 @@ impl World {
             roster_keys: draft.roster.keys.clone(),
         };
         let roster = Arc::new(verify_first(&note, &trust).expect("a first roster"));
-        World { keys, roster_key, note, roster, trust }
+        World { keys, witnesses, log_key, roster_key, note, roster, trust }
+    }
+
+    /// The key with which a party cosigns.
+    pub(super) fn witness(&self, party: PartyNumber) -> &Arc<SigningKey> {
+        &self.witnesses[party.0 as usize - 1]
+    }
+
+    /// A checkpoint that the log's key has signed.
+    pub(super) fn checkpoint(&self, size: u64, root: Hash) -> Note {
+        let text = Checkpoint { origin: ORIGIN.into(), size, root }.to_string();
+        let mut note = Note::new(&text).expect("a checkpoint");
+        note.add(self.log_key.sign_note(ORIGIN, &text).expect("a name")).expect("the first");
+        note
     }
 
     pub(super) fn key(&self, party: PartyNumber) -> &Arc<SigningKey> {

@@ -1,0 +1,173 @@
+//! `pouch audit`: checks a log's files without asking anybody whether they are right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::cli::failure::Failure;
+use crate::cli::screen::Screen;
+use crate::cli::{safe_text, time};
+use crate::config;
+use crate::relay::log::describe_act;
+use crate::tiles::{self, DiskFolder, VerifiedLog};
+
+/// Check an audit log: every leaf, every tile, signatures and witnesses
+#[derive(Subcommand)]
+pub enum AuditCommand {
+    /// Verify a whole log against a trust bundle; exit 0, 8 where something was changed, 9 where nothing is proven
+    Verify(VerifyArgs),
+    /// Print a log's leaves: administrative ones in clear, of all others that they are there
+    Show(ShowArgs),
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Folder of the log: `log` in the relay's folder, or a copy of it
+    #[arg(value_name = "DIR")]
+    log: PathBuf,
+    /// Trust bundle, as you got it from the ministry; never one that came with the log
+    #[arg(long, value_name = "FILE")]
+    trust: PathBuf,
+    /// A checkpoint that you kept earlier: the log must begin with what it covers
+    #[arg(long, value_name = "FILE")]
+    old: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct ShowArgs {
+    /// Folder of the log: `log` in the relay's folder, or a copy of it
+    #[arg(value_name = "DIR")]
+    log: PathBuf,
+    /// Print administrative leaves alone
+    #[arg(long)]
+    administrative: bool,
+    /// Print one JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// What a verification found, for programs.
+#[derive(Serialize)]
+struct Verdict<'a> {
+    origin: &'a str,
+    size: u64,
+    root: String,
+    roster_version: u32,
+    administrative: u64,
+    witnesses: Vec<&'a str>,
+    quorum: usize,
+    proven: bool,
+}
+
+impl AuditCommand {
+    /// Whether programs read the answer.
+    pub fn json(&self) -> bool {
+        match self {
+            AuditCommand::Verify(args) => args.json,
+            AuditCommand::Show(args) => args.json,
+        }
+    }
+}
+
+/// Runs one of the commands.
+pub fn run(command: &AuditCommand, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    match command {
+        AuditCommand::Verify(args) => verify(args, screen),
+        AuditCommand::Show(args) => show(args, screen),
+    }
+}
+
+fn verify(args: &VerifyArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let trust = config::trust_bundle(&args.trust)?;
+    let old = args.old.as_deref().map(read).transpose()?;
+    let folder = DiskFolder::observe(&args.log);
+    let found = tiles::verify(&folder, &trust, old.as_deref())?;
+    let codes = codes(&found);
+    let VerifiedLog { checkpoint, quorum, is_witnessed, administrative, roster, .. } = &found;
+    if screen.json {
+        screen.object(&Verdict {
+            origin: &checkpoint.origin,
+            size: checkpoint.size,
+            root: checkpoint.root.to_string(),
+            roster_version: roster.version(),
+            administrative: *administrative,
+            witnesses: codes,
+            quorum: *quorum,
+            proven: *is_witnessed,
+        })?;
+    } else {
+        let witnesses = roster.witnesses().count();
+        screen.text(&format!(
+            "log        {}\n\
+             leaves     {}, of them {administrative} administrative: each is in the tree, all tiles fit\n\
+             root       {}\n\
+             signed     by the log's key in roster {}\n\
+             witnessed  by {} of {witnesses}, {quorum} are a quorum: {}\n",
+            safe_text::line(&checkpoint.origin),
+            checkpoint.size,
+            checkpoint.root,
+            roster.version(),
+            codes.len(),
+            safe_text::line(&codes.join(" ")),
+        ))?;
+    }
+    if *is_witnessed {
+        Ok(())
+    } else {
+        Err(Failure::NothingProven { found: found.witnesses.len(), quorum: *quorum })
+    }
+}
+
+fn codes(found: &VerifiedLog) -> Vec<&str> {
+    let code = |number| found.roster.party(number).map_or("?", |party| party.code.as_str());
+    found.witnesses.iter().map(|number| code(*number)).collect()
+}
+
+/// One leaf, as a line.
+#[derive(Serialize)]
+struct LeafLine {
+    index: u64,
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_time_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    party: Option<u32>,
+    what: String,
+}
+
+fn show(args: &ShowArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let folder = DiskFolder::observe(&args.log);
+    tiles::leaves(&folder, &mut |index, leaf| {
+        let line = match leaf {
+            None if args.administrative => return Ok(()),
+            None => LeafLine {
+                index,
+                kind: "traffic",
+                log_time_us: None,
+                party: None,
+                what: "a commitment".to_owned(),
+            },
+            Some(leaf) => {
+                let (kind, party, what) = describe_act(&leaf.act);
+                LeafLine { index, kind, log_time_us: Some(leaf.log_time_us), party: Some(party), what }
+            }
+        };
+        if screen.json { screen.object(&line) } else { screen.text(&described(&line)) }
+    })
+}
+
+fn described(line: &LeafLine) -> String {
+    let at = line.log_time_us.map_or_else(|| " ".repeat(14), time::seconds);
+    let who = line.party.filter(|party| *party > 0).map_or(String::new(), |party| party.to_string());
+    let text = format!("{:>8}  {at:<14}  {:<11}  {who:<5}  {}", line.index, line.kind, line.what);
+    safe_text::line(text.trim_end()) + "\n"
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|source| Failure::File { path: path.display().to_string(), source })
+}

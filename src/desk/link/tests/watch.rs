@@ -1,0 +1,384 @@
+//! The watch over the audit log, frame by frame: an honest relay gets its cosignature and no alarm, a lying one
+//! gets neither mail stopped nor its lie signed.
+
+use bytes::Bytes;
+
+use super::{world::MYS, *};
+use crate::{
+    audit::{AddCheckpoint, BundlePath, Checkpoint, LogTrust, bundles_between},
+    desk::{
+        link::watch::{Step, Watch},
+        store::Verified,
+    },
+    merkle::{Hash, Tree, leaf_hash, sha256},
+    note::Note,
+    record::{
+        administrative::{Act, AdministrativeLeaf, ChainHead},
+        leaf::{Opening, OpeningKind},
+    },
+    roster::PartyNumber,
+};
+
+fn traffic(index: u64) -> Bytes {
+    let hash = sha256(&index.to_be_bytes());
+    let opening = Opening { kind: OpeningKind::Envelope, log_time_us: index, roster_version: 1, hash };
+    Bytes::copy_from_slice(&opening.leaf(hash.as_bytes()))
+}
+
+/// A relay that shows whatever log it is given.
+struct Relay<'w> {
+    world: &'w World,
+    leaves: Vec<Bytes>,
+    chain: ChainHead,
+}
+
+impl Relay<'_> {
+    fn new(world: &World) -> Relay<'_> {
+        let mut relay = Relay { world, leaves: Vec::new(), chain: ChainHead::START };
+        relay.administer();
+        relay
+    }
+
+    fn administer(&mut self) {
+        let leaf = AdministrativeLeaf { log_time_us: 5, previous: self.chain, act: Act::Stopped }.encode();
+        let position = Position(self.leaves.len() as u64);
+        self.chain = ChainHead { position, hash: leaf_hash(&leaf) };
+        self.leaves.push(leaf);
+    }
+
+    fn grow(&mut self, to: u64) {
+        (self.leaves.len() as u64..to).for_each(|index| self.leaves.push(traffic(index)));
+    }
+
+    fn tree(&self) -> Tree {
+        Tree::new(&self.leaves.iter().map(|leaf| leaf_hash(leaf)).collect::<Vec<Hash>>())
+    }
+
+    fn checkpoint(&self) -> Note {
+        self.world.checkpoint(self.leaves.len() as u64, self.tree().root())
+    }
+
+    fn ask(&self, old_size: u64) -> pb::AddCheckpoint {
+        self.ask_for(old_size, &self.checkpoint())
+    }
+
+    fn ask_for(&self, old_size: u64, checkpoint: &Note) -> pb::AddCheckpoint {
+        let path = self.tree().consistency_path(usize::try_from(old_size).unwrap());
+        let request = AddCheckpoint { old_size, path, checkpoint: checkpoint.to_string() };
+        pb::AddCheckpoint { request: request.to_string().into() }
+    }
+
+    fn fetched(&self, fetch: &pb::Fetch) -> pb::Fetched {
+        let path: BundlePath = fetch.name.parse().unwrap();
+        let first = usize::try_from(path.index).unwrap() * 256;
+        let mut bundle = crate::audit::Bundle::default();
+        self.leaves[first..first + usize::from(path.width)].iter().for_each(|leaf| bundle.push(leaf.clone()));
+        let chunk = Bytes::from(bundle.to_bytes(path.width));
+        let total_bytes = u32::try_from(chunk.len()).unwrap();
+        pb::Fetched { request: fetch.request, found: true, total_bytes, offset: 0, chunk }
+    }
+
+    /// Answers every fetch and has everything kept, until the watch says no more; gives what else it says.
+    fn serve(&self, watch: &mut Watch, mut steps: Vec<Step>) -> Vec<Step> {
+        let mut said = Vec::new();
+        while !steps.is_empty() {
+            let mut next = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Send(Kind::Fetch(fetch)) => {
+                        next.extend(watch.fetched(&self.fetched(&fetch)).expect("in order"));
+                    }
+                    Step::Keep(_) => next.extend(watch.kept()),
+                    other => said.push(other),
+                }
+            }
+            steps = next;
+        }
+        said
+    }
+
+    fn asks(&self, watch: &mut Watch, old_size: u64) -> Vec<Step> {
+        let steps = watch.add_checkpoint(&self.ask(old_size), &self.world.roster);
+        self.serve(watch, steps)
+    }
+}
+
+/// The watch has followed a log of 300 leaves and cosigned it.
+fn watching(relay: &mut Relay<'_>) -> Watch {
+    let mut watch = Watch::new(Verified::default());
+    relay.grow(300);
+    let said = relay.asks(&mut watch, 0);
+    assert_eq!(said, [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    watch
+}
+
+fn status(step: &Step) -> u32 {
+    match step {
+        Step::Send(Kind::Witnessed(witnessed)) => witnessed.status,
+        other => panic!("no answer: {other:?}"),
+    }
+}
+
+/// Refused with this status and an alarm that says what to do; nothing was signed.
+#[track_caller]
+fn refused(said: &[Step], expected: u32) {
+    let statuses: Vec<u32> = said.iter().filter(|step| matches!(step, Step::Send(_))).map(status).collect();
+    assert_eq!(statuses, [expected]);
+    let alarms: Vec<&String> = said
+        .iter()
+        .filter_map(|step| if let Step::Alarm(words) = step { Some(words) } else { None })
+        .collect();
+    let [alarm] = &alarms[..] else { panic!("one alarm, not {alarms:?}") };
+    for word in ["mail goes on", "save this desk's folder", "telephone"] {
+        assert!(alarm.contains(word), "{alarm}");
+    }
+    assert!(!said.iter().any(|step| matches!(step, Step::Cosign(_))));
+}
+
+#[test]
+fn a_log_that_grows_is_followed_leaf_by_leaf_and_cosigned_once_it_is_kept() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.administer();
+    relay.grow(600);
+    let steps = watch.add_checkpoint(&relay.ask(300), &world.roster);
+    // Only what is new, and first of all the bundle that grew.
+    let fetch = pb::Fetch { request: 3, name: "tile/entries/001".into() };
+    assert_eq!(steps, [Step::Send(Kind::Fetch(fetch.clone()))]);
+    let steps = watch.fetched(&relay.fetched(&fetch)).unwrap();
+    let fetch = pb::Fetch { request: 4, name: "tile/entries/002.p/88".into() };
+    assert_eq!(steps, [Step::Send(Kind::Fetch(fetch.clone()))]);
+    let steps = watch.fetched(&relay.fetched(&fetch)).unwrap();
+    let [Step::Keep(verified)] = &steps[..] else { panic!("kept before it is cosigned: {steps:?}") };
+    assert_eq!((verified.follower.size(), verified.follower.root()), (600, relay.tree().root()));
+    assert_eq!(verified.note, relay.checkpoint().to_bytes());
+    assert_eq!(watch.kept(), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    // After a restart it goes on from what was kept.
+    let mut watch = Watch::new(Verified::clone(verified));
+    relay.grow(601);
+    assert_eq!(relay.asks(&mut watch, 600), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    // The same once more is cosigned once more, with the time of now.
+    assert_eq!(relay.asks(&mut watch, 601), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+}
+
+#[test]
+fn a_wrong_old_size_is_answered_with_the_right_one() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.grow(310);
+    let said = relay.asks(&mut watch, 0);
+    let expected = pb::Witnessed { status: 409, body: Bytes::from_static(b"300\n") };
+    assert_eq!(said, [Step::Send(Kind::Witnessed(expected))]);
+}
+
+#[test]
+fn what_cannot_be_read_is_answered_and_changes_nothing() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    for request in [&b""[..], b"old 300\n", &[0xff; 40]] {
+        let frame = pb::AddCheckpoint { request: Bytes::copy_from_slice(request) };
+        let said = watch.add_checkpoint(&frame, &world.roster);
+        assert_eq!(said.iter().map(status).collect::<Vec<_>>(), [400]);
+    }
+}
+
+#[test]
+fn a_lying_relay_is_refused_with_an_alarm() {
+    let world = World::new();
+    type Lie = fn(&mut Relay<'_>);
+    let lies: [(&str, u32, Lie); 6] = [
+        ("an old leaf is edited", 422, |relay| relay.leaves[7] = traffic(1_000)),
+        ("two old leaves are swapped", 422, |relay| relay.leaves.swap(7, 8)),
+        ("an old leaf is left out", 422, |relay| drop(relay.leaves.remove(7))),
+        ("an old leaf is doubled", 422, |relay| relay.leaves.insert(7, traffic(7))),
+        ("the tail is cut and grows anew", 422, |relay| {
+            relay.leaves.truncate(290);
+            (0..20).for_each(|index| relay.leaves.push(traffic(2_000 + index)));
+        }),
+        ("another log from the start", 422, |relay| {
+            relay.leaves.clear();
+            (0..310).for_each(|index| relay.leaves.push(traffic(3_000 + index)));
+        }),
+    ];
+    for (name, expected, lie) in lies {
+        let mut relay = Relay::new(&world);
+        let mut watch = watching(&mut relay);
+        relay.grow(310);
+        lie(&mut relay);
+        println!("{name}");
+        refused(&relay.asks(&mut watch, 300), expected);
+        // And it stays with what it has verified.
+        let mut honest = Relay::new(&world);
+        honest.grow(305);
+        assert_eq!(honest.asks(&mut watch, 300), [Step::Cosign(honest.checkpoint().text().to_owned())]);
+    }
+}
+
+#[test]
+fn leaves_that_do_not_make_the_root_are_an_alarm_and_never_cosigned() {
+    let world = World::new();
+    let shown: [fn(&mut Relay<'_>); 4] = [
+        |relay| relay.leaves[305] = traffic(9_000),
+        |relay| relay.leaves.swap(305, 306),
+        |relay| relay.leaves[305] = Bytes::from_static(b"no leaf of ours"),
+        |relay| relay.leaves[305] = Bytes::new(),
+    ];
+    for lie in shown {
+        let mut relay = Relay::new(&world);
+        let mut watch = watching(&mut relay);
+        relay.grow(310);
+        let ask = relay.ask(300);
+        lie(&mut relay);
+        let steps = watch.add_checkpoint(&ask, &world.roster);
+        refused(&relay.serve(&mut watch, steps), 422);
+    }
+}
+
+#[test]
+fn an_administrative_leaf_that_is_withheld_is_an_alarm() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.administer();
+    relay.leaves.pop();
+    relay.administer();
+    refused(&relay.asks(&mut watch, 300), 422);
+}
+
+#[test]
+fn a_checkpoint_that_the_log_did_not_sign_is_refused() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.grow(310);
+    let forged = World::new().checkpoint(310, relay.tree().root());
+    let said = watch.add_checkpoint(&relay.ask_for(300, &forged), &world.roster);
+    refused(&said, 403);
+}
+
+#[test]
+fn a_smaller_or_another_checkpoint_of_the_same_size_is_refused() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    let other = world.checkpoint(300, sha256(b"another root"));
+    refused(&watch.add_checkpoint(&relay.ask_for(300, &other), &world.roster), 422);
+    let published = pb::Checkpoint { note: cosigned(&world, other, &[IDN, MYS]) };
+    let said = watch.published(&published, &world.roster);
+    assert!(matches!(&said[..], [Step::Alarm(words)] if words.contains("forked")), "{said:?}");
+}
+
+fn cosigned(world: &World, mut note: Note, parties: &[PartyNumber]) -> Bytes {
+    for party in parties {
+        let id = &world.roster.party(*party).unwrap().id;
+        let line = world.witness(*party).cosign(&crate::audit::witness_name(id), 9, note.text()).unwrap();
+        note.add(line).unwrap();
+    }
+    note.to_bytes().into()
+}
+
+#[test]
+fn a_published_checkpoint_counts_once_a_quorum_signed_it_and_is_followed_by_who_is_no_witness() {
+    let world = World::new();
+    assert_eq!(LogTrust::of(&world.roster).quorum(), 2);
+    let mut relay = Relay::new(&world);
+    relay.grow(300);
+    let mut watch = Watch::new(Verified::default());
+    let alone = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN]) };
+    assert_eq!(watch.published(&alone, &world.roster), []);
+    let both = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
+    let mut steps = watch.published(&both, &world.roster);
+    let kept = loop {
+        let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { break steps };
+        steps = watch.fetched(&relay.fetched(fetch)).unwrap();
+    };
+    let [Step::Keep(verified)] = &kept[..] else { panic!("{kept:?}") };
+    assert_eq!((verified.follower.size(), &verified.witnessed), (300, &both.note));
+    assert_eq!(verified.note, relay.checkpoint().to_bytes());
+    assert_eq!(watch.kept(), []);
+    // An older one says nothing new.
+    relay.leaves.truncate(200);
+    let older = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
+    assert_eq!(watch.published(&older, &world.roster), []);
+}
+
+#[test]
+fn what_comes_while_the_log_is_followed_waits_and_the_newest_counts() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    relay.grow(300);
+    let mut watch = Watch::new(Verified::default());
+    let steps = watch.add_checkpoint(&relay.ask(0), &world.roster);
+    let first = relay.checkpoint().text().to_owned();
+    let mut later = Relay::new(&world);
+    later.grow(400);
+    let both = pb::Checkpoint { note: cosigned(&world, later.checkpoint(), &[IDN, MYS]) };
+    assert_eq!(watch.published(&both, &world.roster), []);
+    let said = later.serve(&mut watch, steps);
+    assert_eq!(said, [Step::Cosign(first)]);
+    assert_eq!(later.asks(&mut watch, 400), [Step::Cosign(later.checkpoint().text().to_owned())]);
+}
+
+#[test]
+fn files_that_were_not_asked_for_or_come_out_of_order_end_the_session() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    relay.grow(300);
+    let good = |watch: &mut Watch| {
+        let steps = watch.add_checkpoint(&relay.ask(0), &world.roster);
+        let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { panic!("{steps:?}") };
+        relay.fetched(fetch)
+    };
+    let wrong: [fn(&mut pb::Fetched); 6] = [
+        |fetched| fetched.request += 1,
+        |fetched| fetched.offset = 1,
+        |fetched| fetched.total_bytes = u32::MAX,
+        |fetched| fetched.total_bytes -= 1,
+        |fetched| fetched.chunk = Bytes::new(),
+        |fetched| fetched.total_bytes = 16 << 20,
+    ];
+    for (place, wrong) in wrong.iter().enumerate() {
+        let mut watch = Watch::new(Verified::default());
+        let mut fetched = good(&mut watch);
+        wrong(&mut fetched);
+        assert!(watch.fetched(&fetched).is_err(), "{place}");
+    }
+    let mut watch = Watch::new(Verified::default());
+    let fetched = good(&mut watch);
+    assert!(Watch::new(Verified::default()).fetched(&fetched).is_err());
+    // In chunks it is as good, and a file that is missing or cut is an alarm.
+    let mut half = fetched.clone();
+    half.chunk = fetched.chunk.slice(..5_000);
+    assert_eq!(watch.fetched(&half).unwrap(), []);
+    let rest = pb::Fetched { offset: 5_000, chunk: fetched.chunk.slice(5_000..), ..fetched.clone() };
+    assert!(matches!(watch.fetched(&rest).unwrap()[..], [Step::Send(Kind::Fetch(_))]));
+    let mut watch = Watch::new(Verified::default());
+    let absent = pb::Fetched { found: false, total_bytes: 0, chunk: Bytes::new(), ..good(&mut watch) };
+    refused(&watch.fetched(&absent).unwrap(), 422);
+}
+
+#[test]
+fn a_log_of_a_new_origin_is_followed_from_its_start() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let watch = watching(&mut relay);
+    let kept = {
+        let mut other = Watch::new(Verified::default());
+        let steps = other.add_checkpoint(&relay.ask(0), &world.roster);
+        let said = relay.serve(&mut other, steps);
+        assert_eq!(said.len(), 1);
+        drop(watch);
+        let text = format!("old.example/log\n300\n{}\n", data_encoding::BASE64.encode(&[1; 32]));
+        Verified {
+            note: Bytes::from(format!("{text}\n\u{2014} old.example/log AAAAAAAA\n")),
+            ..Verified::default()
+        }
+    };
+    let mut watch = Watch::new(kept);
+    assert_eq!(relay.asks(&mut watch, 0), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    let checkpoint: Checkpoint = relay.checkpoint().text().parse().unwrap();
+    assert_eq!(bundles_between(0, checkpoint.size).len(), 2);
+}

@@ -1,0 +1,249 @@
+//! Checkpoints of the audit log: when one is due, and when it is published (FORMATS 9, 10).
+//!
+//! The exchange says when; the edge signs, writes tiles, finds paths and keeps files. Nothing here delays an
+//! envelope: what witnesses answer, or do not, changes only what is published. [`super::watchers`] asks them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use super::{ConnId, Exchange, Notice, Now, Output, Stage};
+use crate::{
+    audit::{AuditError, Checkpoint, LogTrust, SignedCheckpoint},
+    note::{Note, NoteSignature},
+    roster::{PartyNumber, Roster},
+    session::outbound::Outbound,
+    wire::Position,
+};
+
+/// What the log has signed, and how far that has come.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    /// Whether an edge keeps a log at all; without one nothing is signed.
+    is_kept: bool,
+    /// Whose signatures count from which position on, by the rosters of the log.
+    trusts: Vec<(Position, LogTrust)>,
+    /// A FLASH was accepted, or a claim has to be looked at: the next one is due.
+    at_once: bool,
+    is_signing: bool,
+    /// When the newest one was begun.
+    begun: Duration,
+    signed: Option<Signed>,
+    published: Option<Published>,
+    /// Since when what was signed waits for a quorum, and whether that was said.
+    unwitnessed: Option<(Duration, bool)>,
+}
+
+/// The newest checkpoint that the log's key signed.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) checkpoint: Checkpoint,
+    /// With the log's signature alone.
+    pub(super) note: Bytes,
+    pub(super) cosignatures: BTreeMap<PartyNumber, NoteSignature>,
+    asked: BTreeSet<PartyNumber>,
+    is_published: bool,
+}
+
+/// The newest checkpoint that a quorum witnessed.
+#[derive(Debug)]
+struct Published {
+    size: u64,
+    /// With its cosignatures.
+    note: Bytes,
+    /// With the log's signature alone.
+    bare: Bytes,
+}
+
+impl Signed {
+    fn new(checkpoint: Checkpoint, note: Bytes) -> Signed {
+        let (cosignatures, asked) = (BTreeMap::new(), BTreeSet::new());
+        Signed { checkpoint, note, cosignatures, asked, is_published: false }
+    }
+}
+
+impl Checkpoints {
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    /// Whether one is due that does not wait for its time.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.at_once && !self.is_signing
+    }
+
+    pub(super) fn signed_size(&self) -> Option<u64> {
+        self.signed.as_ref().map(|signed| signed.checkpoint.size)
+    }
+
+    /// The newest published one, with its cosignatures.
+    pub(super) fn published(&self) -> Option<&Bytes> {
+        self.published.as_ref().map(|published| &published.note)
+    }
+
+    /// The same with the log's signature alone, as a Welcome has room for it; empty where there is none.
+    pub(super) fn published_bare(&self) -> Bytes {
+        self.published.as_ref().map(|published| published.bare.clone()).unwrap_or_default()
+    }
+
+    /// The newest one, if it has this size.
+    pub(super) fn signed_at(&self, size: u64) -> Option<&Signed> {
+        self.signed.as_ref().filter(|signed| signed.checkpoint.size == size)
+    }
+
+    /// The trust under which the newest one is witnessed: of the newest roster that a published one covers, for
+    /// the first that covers a new roster needs the quorum of the one before it (FORMATS 9).
+    pub(super) fn trust(&self) -> Option<&LogTrust> {
+        let size = self.published.as_ref().map_or(0, |published| published.size);
+        let covered = self.trusts.iter().rev().find(|(position, _)| position.0 < size);
+        covered.or(self.trusts.first()).map(|(_, trust)| trust)
+    }
+
+    /// Whether a party is a witness that was not asked for the newest one yet.
+    pub(super) fn may_ask(&self, party: PartyNumber) -> bool {
+        let is_asked = self.signed.as_ref().is_some_and(|signed| signed.asked.contains(&party));
+        !is_asked && self.trust().is_some_and(|trust| trust.witness(party).is_some())
+    }
+
+    pub(super) fn asked(&mut self, party: PartyNumber) {
+        if let Some(signed) = &mut self.signed {
+            signed.asked.insert(party);
+        }
+    }
+
+    pub(super) fn unasked(&mut self, party: PartyNumber) {
+        if let Some(signed) = &mut self.signed {
+            signed.asked.remove(&party);
+        }
+    }
+
+    pub(super) fn cosigned(&mut self, party: PartyNumber, line: NoteSignature) {
+        if let Some(signed) = &mut self.signed {
+            signed.cosignatures.insert(party, line);
+        }
+    }
+}
+
+impl Exchange {
+    /// Says that the edge keeps a log, with the notes that it signed and published last. Rosters are known by then.
+    ///
+    /// # Errors
+    /// As [`LogTrust::open`], where they are none of this log's.
+    pub fn keep_log(&mut self, signed: Option<Bytes>, published: Option<Bytes>) -> Result<(), AuditError> {
+        self.checkpoints.is_kept = true;
+        if let Some(note) = published {
+            let opened = self.open_checkpoint(&note)?;
+            let (size, bare) = (opened.checkpoint.size, opened.bare().into());
+            self.checkpoints.published = Some(Published { size, note, bare });
+        }
+        if let Some(note) = signed {
+            let checkpoint = self.open_checkpoint(&note)?.checkpoint;
+            self.checkpoints.signed = Some(Signed::new(checkpoint, note));
+        }
+        Ok(())
+    }
+
+    /// Whose signatures count once a roster is in the log.
+    pub(super) fn trust_from(&mut self, position: Position, roster: &Roster) {
+        self.checkpoints.trusts.push((position, LogTrust::of(roster)));
+    }
+
+    /// Nobody waits for the next one's time: a FLASH was accepted, or a claim is to be looked at.
+    pub(super) fn checkpoint_at_once(&mut self) {
+        self.checkpoints.at_once = true;
+    }
+
+    /// Has a checkpoint signed where one is due.
+    pub(super) fn checkpoint_if_due(&mut self, now: Now) {
+        let size = self.tree.size();
+        let checkpoints = &mut self.checkpoints;
+        if !checkpoints.is_kept || checkpoints.is_signing || self.roster.is_none() {
+            return;
+        }
+        let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
+        let every = if is_grown { self.limits.checkpoint_every } else { self.limits.checkpoint_idle_every };
+        let is_first = checkpoints.signed.is_none();
+        if is_first || (checkpoints.at_once && is_grown) || now.mono >= checkpoints.begun + every {
+            checkpoints.at_once = false;
+            checkpoints.is_signing = true;
+            checkpoints.begun = now.mono;
+            self.outputs.push_back(Output::Sign { size, root: self.tree.root() });
+        }
+    }
+
+    /// The log's key has signed; the checkpoint and its tiles are durable.
+    pub(super) fn checkpoint_signed(&mut self, note: Bytes, now: Now) {
+        self.checkpoints.is_signing = false;
+        let Ok(opened) = self.open_checkpoint(&note) else { return self.notice(Notice::LogKeyDropped) };
+        let checkpoints = &mut self.checkpoints;
+        match &mut checkpoints.signed {
+            // The same once more: witnesses say again that they still hold it.
+            Some(signed) if signed.checkpoint == opened.checkpoint => signed.asked.clear(),
+            _ => checkpoints.signed = Some(Signed::new(opened.checkpoint, note)),
+        }
+        checkpoints.unwitnessed.get_or_insert((now.mono, false));
+        self.publish_if_witnessed();
+        let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
+        for conn in conns {
+            self.look_at_watcher(conn);
+        }
+    }
+
+    /// Publishes what was signed once a quorum has witnessed it, and again when all who were asked have answered.
+    pub(super) fn publish_if_witnessed(&mut self) {
+        let Some(quorum) = self.checkpoints.trust().map(LogTrust::quorum) else { return };
+        let checkpoints = &mut self.checkpoints;
+        let Some(signed) = &mut checkpoints.signed else { return };
+        if signed.cosignatures.len() < quorum {
+            return;
+        }
+        let was_said = checkpoints.unwitnessed.take().is_some_and(|(_, said)| said);
+        let have_all = signed.asked.iter().all(|party| signed.cosignatures.contains_key(party));
+        if std::mem::replace(&mut signed.is_published, true) && (signed.asked.is_empty() || !have_all) {
+            return;
+        }
+        let mut note = Note::parse(&signed.note).expect("the log's own note");
+        for line in signed.cosignatures.values() {
+            note.add(line.clone()).expect("at most fifteen beside the log's own");
+        }
+        let note = Bytes::from(note.to_bytes());
+        let (size, bare) = (signed.checkpoint.size, signed.note.clone());
+        checkpoints.published = Some(Published { size, note: note.clone(), bare });
+        self.outputs.push_back(Output::Publish { note: note.clone() });
+        if was_said {
+            self.notice(Notice::Witnessed);
+        }
+        let conns: Vec<ConnId> = self.by_party.values().copied().collect();
+        for conn in conns {
+            if self.sessions[&conn].stage == Stage::Open {
+                self.send(conn, Outbound::Checkpoint(note.clone()));
+            }
+        }
+    }
+
+    /// Tells an operator when witnesses stay away.
+    pub(super) fn watch_witnesses(&mut self, now: Now) {
+        if let Some((since, said)) = &mut self.checkpoints.unwitnessed
+            && !*said
+            && now.mono >= *since + self.limits.unwitnessed_time_max
+        {
+            *said = true;
+            self.notice(Notice::Unwitnessed);
+        }
+    }
+
+    /// Opens a checkpoint by the log keys of any roster so far, the newest first. Who cosigned it is not looked at.
+    pub(super) fn open_checkpoint(&self, note: &[u8]) -> Result<SignedCheckpoint, AuditError> {
+        let mut opened = Err(AuditError::Unsigned);
+        for (_, trust) in self.checkpoints.trusts.iter().rev() {
+            opened = trust.log_alone().open(note);
+            if opened.is_ok() {
+                break;
+            }
+        }
+        opened
+    }
+}

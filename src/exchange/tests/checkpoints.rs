@@ -1,0 +1,274 @@
+//! Checkpoints: when they are signed, who is asked, what is published, and what a party brings that does not fit.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    desk::{Desk, IDN, MOD, MYS, PHL, checkpoint_note, first_note, next_note},
+    world::{World, exporter},
+};
+use crate::{
+    audit::{Answer, Checkpoint},
+    exchange::{ConnId, Input, Notice},
+    limits::Limits,
+    merkle::{self, Hash, sha256},
+    note::Note,
+    session::outbound::Outbound,
+    wire::{
+        Precedence,
+        pb::{self, frame::Kind},
+    },
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A relay that keeps a log under version 1, which has no witnesses.
+fn unwitnessed() -> World {
+    let mut world = World::empty(Limits::DEFAULT);
+    world.exchange.keep_log(None, None).unwrap();
+    let seen = world.input(Input::RosterOffered { note: first_note() });
+    assert_eq!(seen, ["append roster 1", "roster 1 in force"]);
+    world
+}
+
+/// The same once version 2 made the three missions witnesses, and a checkpoint covers it: two are a quorum.
+fn witnessed() -> World {
+    let mut world = unwitnessed();
+    let note = next_note(&first_note(), |draft| {
+        draft.parties[2..].iter_mut().for_each(|party| party.is_witness = true);
+    });
+    world.input(Input::RosterOffered { note });
+    // Version 1's quorum is enough for the first one that covers version 2.
+    assert_eq!(world.wait(SECOND), ["sign 2", "publish 2 signed by 1"]);
+    world
+}
+
+/// A session of a desk that holds version 2.
+fn open(world: &mut World, desk: Desk) -> ConnId {
+    let conn = world.connect(desk);
+    world.hello(conn, pb::Hello { roster_version: 2, ..desk.hello() });
+    conn
+}
+
+/// Lets ten seconds pass in which something was written, and tells what the log has to do with it.
+fn next_checkpoint(world: &mut World, writer: ConnId, number: u64) -> Vec<String> {
+    world.submit(writer, &MOD.core(number, &[IDN]));
+    let seen = world.wait(10 * SECOND);
+    seen.into_iter().filter(|line| !line.contains("Ping") && !line.contains("Deliver")).collect()
+}
+
+/// What a desk was asked to cosign last.
+fn asked(world: &World, conn: ConnId) -> Checkpoint {
+    let asked = world.sent.iter().rev().find_map(|(to, frame)| match frame {
+        Outbound::AddCheckpoint(request) if *to == conn => Some(request.checkpoint.clone()),
+        _ => None,
+    });
+    Note::parse(asked.expect("it was asked").as_bytes()).unwrap().text().parse().unwrap()
+}
+
+fn answer(world: &mut World, conn: ConnId, answer: &Answer) -> Vec<String> {
+    let frame = pb::Witnessed { status: answer.status().into(), body: answer.body().into() };
+    world.say(conn, Kind::Witnessed(frame))
+}
+
+fn cosign(world: &mut World, conn: ConnId, desk: Desk) -> Vec<String> {
+    let line = desk.cosign(&asked(world, conn)).to_string();
+    answer(world, conn, &Answer::Cosigned(line))
+}
+
+fn hello_with(world: &mut World, desk: Desk, checkpoint: Bytes) -> (ConnId, Vec<String>) {
+    let conn = world.connect(desk);
+    let hello = desk.signed_hello(pb::Hello { checkpoint, ..desk.hello() }, exporter(conn));
+    (conn, world.say(conn, Kind::Hello(hello)))
+}
+
+#[test]
+fn a_checkpoint_is_signed_after_ten_seconds_of_traffic_and_once_a_minute_without() {
+    let mut world = unwitnessed();
+    assert_eq!(world.wait(SECOND), ["sign 1", "publish 1 signed by 1"], "the first at once");
+    let idn = world.open(IDN);
+    world.submit(idn, &IDN.core(1, &[MYS]));
+    assert_eq!(world.wait(8 * SECOND), [""; 0]);
+    let seen = world.wait(2 * SECOND);
+    assert_eq!(
+        seen[1..],
+        ["sign 3", "publish 3 signed by 1", "IDN < Checkpoint 3 signed by 1"],
+        "after a ping"
+    );
+    world.close(idn);
+    assert_eq!(world.wait(59 * SECOND), [""; 0]);
+    assert_eq!(world.wait(SECOND), ["sign 3"], "the same again, which says nothing new");
+    assert_eq!(world.wait(10 * SECOND), [""; 0]);
+}
+
+#[test]
+fn a_flash_is_in_a_checkpoint_at_once() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let idn = world.open(IDN);
+    let mut core = IDN.core(1, &[MYS]);
+    core.precedence_action = Precedence::Flash;
+    let seen = world.submit(idn, &core);
+    assert!(seen.contains(&"sign 3".to_owned()), "{seen:?}");
+    core.submission.0 = 2;
+    core.precedence_action = Precedence::Immediate;
+    assert!(!world.submit(idn, &core).iter().any(|line| line.starts_with("sign")));
+}
+
+#[test]
+fn nothing_is_signed_where_no_log_is_kept() {
+    let mut world = World::new();
+    assert_eq!(world.wait(100 * SECOND), [""; 0]);
+}
+
+#[test]
+fn a_checkpoint_is_published_once_a_quorum_has_cosigned_it_and_again_when_all_have() {
+    let mut world = witnessed();
+    let conns = [MOD, IDN, MYS, PHL].map(|desk| open(&mut world, desk));
+    let [hub, idn, mys, phl] = conns;
+    // Each was asked for the newest one as soon as its session was open; the hub is no witness.
+    assert!(!world.told(hub).iter().any(|line| line.contains("AddCheckpoint")));
+    for (conn, desk) in [(idn, IDN), (mys, MYS), (phl, PHL)] {
+        assert!(world.told(conn).contains(&"AddCheckpoint 2 signed by 1 from 0".to_owned()));
+        cosign(&mut world, conn, desk);
+    }
+    let seen = next_checkpoint(&mut world, hub, 1);
+    let size = asked(&world, idn).size;
+    let asks = |code: &str| format!("{code} < AddCheckpoint {size} signed by 1 from 2");
+    assert_eq!(seen, [format!("sign {size}"), asks("IDN"), asks("MYS"), asks("PHL")]);
+    assert_eq!(cosign(&mut world, mys, MYS), [""; 0], "one of three is no quorum");
+    let seen = cosign(&mut world, idn, IDN);
+    assert_eq!(seen[0], format!("publish {size} signed by 3"));
+    assert_eq!(
+        seen.iter().filter(|line| line.ends_with(&format!("Checkpoint {size} signed by 3"))).count(),
+        4
+    );
+    assert_eq!(
+        cosign(&mut world, phl, PHL)[0],
+        format!("publish {size} signed by 4"),
+        "with the last one too"
+    );
+}
+
+#[test]
+fn a_witness_that_has_signed_another_one_last_is_asked_from_there_and_one_that_is_ahead_is_an_alarm() {
+    let mut world = witnessed();
+    let idn = open(&mut world, IDN);
+    assert_eq!(answer(&mut world, idn, &Answer::Conflict(1)), ["IDN < AddCheckpoint 2 signed by 1 from 1"]);
+    assert_eq!(answer(&mut world, idn, &Answer::Conflict(1)), [""; 0], "not for ever");
+    assert_eq!(world.notices.last(), Some(&Notice::WitnessRefused { party: IDN.number, status: 409 }));
+    let mys = open(&mut world, MYS);
+    assert_eq!(answer(&mut world, mys, &Answer::Conflict(9_000)), [""; 0]);
+    assert_eq!(world.notices.last(), Some(&Notice::WitnessAhead { party: MYS.number, size: 9_000 }));
+}
+
+#[test]
+fn what_a_witness_may_not_say_closes_its_session_and_a_refusal_is_a_notice() {
+    let mut world = witnessed();
+    let idn = open(&mut world, IDN);
+    assert_eq!(answer(&mut world, idn, &Answer::BadProof), [""; 0]);
+    assert_eq!(world.notices.last(), Some(&Notice::WitnessRefused { party: IDN.number, status: 422 }));
+    let seen = answer(&mut world, idn, &Answer::BadProof);
+    assert_eq!(seen, ["IDN < Goodbye Protocol", "IDN closed"], "an answer to nothing");
+    let mys = open(&mut world, MYS);
+    let line = PHL.cosign(&asked(&world, mys)).to_string();
+    let seen = answer(&mut world, mys, &Answer::Cosigned(line));
+    assert_eq!(seen, ["MYS < Goodbye BadSignature", "MYS closed"], "another's cosignature");
+    let phl = open(&mut world, PHL);
+    let other = Checkpoint { root: sha256(b"another"), ..asked(&world, phl) };
+    let seen = answer(&mut world, phl, &Answer::Cosigned(PHL.cosign(&other).to_string()));
+    assert_eq!(seen, ["PHL < Goodbye BadSignature", "PHL closed"], "another root");
+    for (status, body) in [(200, "no line"), (409, "5"), (409, "-1\n"), (500, ""), (0, "")] {
+        let conn = open(&mut world, IDN);
+        world.wait(11 * SECOND);
+        let frame = pb::Witnessed { status, body: Bytes::from_static(body.as_bytes()) };
+        let seen = world.say(conn, Kind::Witnessed(frame));
+        assert_eq!(seen, ["IDN < Goodbye Protocol", "IDN closed"], "{status} {body}");
+    }
+}
+
+#[test]
+fn no_quorum_for_ten_minutes_is_an_alarm_that_ends_with_the_quorum() {
+    let mut world = witnessed();
+    let idn = open(&mut world, IDN);
+    cosign(&mut world, idn, IDN);
+    world.close(idn);
+    for _ in 0..60 {
+        world.wait(10 * SECOND);
+        assert!(!world.notices.contains(&Notice::Unwitnessed));
+    }
+    for _ in 0..10 {
+        world.wait(10 * SECOND);
+    }
+    assert_eq!(world.notices.iter().filter(|notice| **notice == Notice::Unwitnessed).count(), 1);
+    for desk in [IDN, MYS] {
+        let conn = open(&mut world, desk);
+        cosign(&mut world, conn, desk);
+    }
+    assert_eq!(world.notices.iter().filter(|notice| **notice == Notice::Witnessed).count(), 1);
+}
+
+#[test]
+fn a_checkpoint_of_this_logs_history_opens_the_session_and_any_other_signed_one_stops_the_relay() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let idn = world.open(IDN);
+    world.submit(idn, &IDN.core(1, &[MYS]));
+    world.wait(10 * SECOND);
+    let root = |world: &World, size| merkle::root(&world.leaves(size));
+    for size in [1, 2, 3] {
+        let note = checkpoint_note(size, root(&world, size));
+        let (conn, _) = hello_with(&mut world, MYS, note);
+        assert!(world.told(conn).iter().any(|line| line.starts_with("Welcome")), "size {size}");
+        world.close(conn);
+        world.wait(11 * SECOND);
+    }
+    for (size, root) in [(2, sha256(b"another root")), (9_000, Hash::ZERO)] {
+        let (conn, seen) = hello_with(&mut world, MYS, checkpoint_note(size, root));
+        assert!(seen.contains(&format!("forked by {size} signed by 1")), "{seen:?}");
+        assert!(!world.told(conn).iter().any(|line| line.starts_with("Welcome")));
+        world.close(conn);
+        world.wait(11 * SECOND);
+    }
+}
+
+#[test]
+fn a_claim_that_the_log_did_not_sign_closes_the_session_and_one_of_an_earlier_log_says_nothing() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let good = checkpoint_note(1, merkle::root(&world.leaves(1)));
+    let mut forged = good.to_vec();
+    let at = forged.len() - 10;
+    forged[at] ^= 1;
+    let (_, seen) = hello_with(&mut world, MYS, forged.into());
+    assert!(seen.contains(&"MYS < Goodbye Protocol".to_owned()), "{seen:?}");
+    let earlier = String::from_utf8(good.to_vec()).unwrap().replace("bloc.example/log", "old.example/log");
+    let (conn, _) = hello_with(&mut world, PHL, earlier.into());
+    assert!(world.told(conn).iter().any(|line| line.starts_with("Welcome")));
+}
+
+#[test]
+fn one_file_of_the_log_is_fetched_at_a_time() {
+    let mut world = unwitnessed();
+    let idn = world.open(IDN);
+    let fetch = |request| Kind::Fetch(pb::Fetch { request, name: "tile/0/000.p/3".to_owned() });
+    assert_eq!(world.say(idn, fetch(7)), ["IDN fetches tile/0/000.p/3", "IDN < Fetched 7, 14 bytes"]);
+    assert_eq!(world.say(idn, fetch(7)).len(), 2, "the next, whatever its number");
+    let long = Kind::Fetch(pb::Fetch { request: 8, name: "x".repeat(65) });
+    assert_eq!(world.say(idn, long), ["IDN < Goodbye Protocol", "IDN closed"]);
+}
+
+#[test]
+fn a_restarted_relay_goes_on_from_what_it_had_signed_and_published() {
+    let mut world = witnessed();
+    let signed = checkpoint_note(2, merkle::root(&world.leaves(2)));
+    world = world.restart();
+    world.exchange.keep_log(Some(signed.clone()), Some(signed)).unwrap();
+    let idn = open(&mut world, IDN);
+    let told = world.told(idn);
+    assert!(told.contains(&"Checkpoint 2 signed by 1".to_owned()), "what was published: {told:?}");
+    assert!(told.contains(&"AddCheckpoint 2 signed by 1 from 0".to_owned()), "what was signed: {told:?}");
+    let foreign = Bytes::from_static(b"no note");
+    assert!(world.restart().exchange.keep_log(Some(foreign), None).is_err());
+}

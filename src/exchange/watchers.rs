@@ -1,0 +1,171 @@
+//! What desks have to do with the audit log: the checkpoint that a Hello brings, the cosignatures of witnesses,
+//! the files that followers fetch.
+
+use bytes::Bytes;
+
+use super::{ConnId, Exchange, Notice, Output, Stage, checkpoint::Signed};
+use crate::{
+    audit::{AddCheckpoint, AuditError, Checkpoint},
+    limits::COSIGNATURES_MAX,
+    merkle::{self, Hash},
+    note::{Note, NoteSignature},
+    roster::PartyNumber,
+    session::{inbound::Witnessed, outbound::Outbound},
+    wire::pb::GoodbyeCode,
+};
+
+/// A session's part in the audit log.
+#[derive(Debug, Default)]
+pub(super) struct Watcher {
+    /// The checkpoint that its Hello brought, and the note, until it is known to be one of this log's history.
+    claim: Option<(Checkpoint, Bytes)>,
+    /// The size that it cosigned last, as far as it has said.
+    cosigned: u64,
+    /// The size that it is asked to cosign.
+    asked: Option<u64>,
+    /// The file of the log that it waits for, by its request.
+    fetching: Option<u64>,
+}
+
+impl Watcher {
+    /// Whether what it brought is known to fit.
+    pub(super) fn is_clear(&self) -> bool {
+        self.claim.is_none()
+    }
+}
+
+impl Exchange {
+    /// Takes the checkpoint of a Hello; `false` where the session is closed over it, or the relay has to stop.
+    pub(super) fn take_claim(&mut self, conn: ConnId, note: &Bytes) -> bool {
+        if note.is_empty() || !self.checkpoints.is_kept() {
+            return true;
+        }
+        let claim = match self.open_checkpoint(note) {
+            Ok(opened) => opened.checkpoint,
+            // Of the log before this one, which ended with its origin.
+            Err(AuditError::Origin) => return true,
+            Err(error) => {
+                let words = format!("the checkpoint in Hello is not one of this log's: {error}");
+                self.goodbye(conn, GoodbyeCode::Protocol, words);
+                return false;
+            }
+        };
+        if claim.size > self.tree.size() {
+            self.outputs.push_back(Output::Forked { note: note.clone() });
+            return false;
+        }
+        let session = self.sessions.get_mut(&conn).expect("the session whose Hello it is");
+        session.watcher.cosigned = claim.size;
+        session.watcher.claim = (claim.size > 0).then(|| (claim, note.clone()));
+        self.look_at_watcher(conn);
+        true
+    }
+
+    /// A path from an older tree to a signed one was found in the tiles.
+    pub(super) fn proved(&mut self, conn: ConnId, old_size: u64, size: u64, path: Vec<Hash>) {
+        let Some(Signed { checkpoint, note, .. }) = self.checkpoints.signed_at(size) else {
+            // A newer one was signed meanwhile: that is what counts now.
+            return self.look_at_watcher(conn);
+        };
+        let (root, note) = (checkpoint.root, note.clone());
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        let party = session.party;
+        if let Some((claim, claimed)) = session.watcher.claim.take_if(|(claim, _)| claim.size == old_size) {
+            if merkle::verify_consistency(old_size, claim.root, size, root, &path).is_err() {
+                return self.outputs.push_back(Output::Forked { note: claimed });
+            }
+            return self.welcome(party);
+        }
+        let watcher = &mut session.watcher;
+        if watcher.claim.is_none() && watcher.cosigned == old_size && watcher.asked.is_none() {
+            watcher.asked = Some(size);
+            let checkpoint = String::from_utf8(note.to_vec()).expect("a note is text");
+            self.checkpoints.asked(party);
+            self.send(conn, Outbound::AddCheckpoint(Box::new(AddCheckpoint { old_size, path, checkpoint })));
+        }
+    }
+
+    /// A witness answers.
+    pub(super) fn witnessed(&mut self, conn: ConnId, answer: &Witnessed) {
+        let session = self.sessions.get_mut(&conn).expect("frames come from sessions");
+        let (party, known) = (session.party, session.watcher.cosigned);
+        let Some(size) = session.watcher.asked.take() else {
+            let words = "an answer to no request for a cosignature".to_owned();
+            return self.goodbye(conn, GoodbyeCode::Protocol, words);
+        };
+        match answer {
+            Witnessed::Cosigned(line) => {
+                session.watcher.cosigned = size;
+                self.cosigned(conn, party, size, line);
+            }
+            Witnessed::Conflict(at) if *at > size => self.notice(Notice::WitnessAhead { party, size: *at }),
+            // It signed another one last than this relay remembers: it is asked once more, from there.
+            Witnessed::Conflict(at) if *at != known => {
+                session.watcher.cosigned = *at;
+                self.checkpoints.unasked(party);
+                self.look_at_watcher(conn);
+            }
+            Witnessed::Conflict(_) => self.notice(Notice::WitnessRefused { party, status: 409 }),
+            Witnessed::Refused(status) => self.notice(Notice::WitnessRefused { party, status: *status }),
+        }
+        if self.checkpoints.signed_at(size).is_none() {
+            self.look_at_watcher(conn);
+        }
+    }
+
+    fn cosigned(&mut self, conn: ConnId, party: PartyNumber, size: u64, line: &NoteSignature) {
+        let Some(signed) = self.checkpoints.signed_at(size) else { return };
+        // Who is no witness by the roster that counts is not asked; a roster may have come between.
+        let Some(key) = self.checkpoints.trust().and_then(|trust| trust.witness(party)) else { return };
+        let mut note = Note::new(&signed.checkpoint.to_string()).expect("a checkpoint's text");
+        note.add(line.clone()).expect("the first signature");
+        let is_good = note.verify(std::slice::from_ref(key)).is_ok_and(|found| !found.is_empty());
+        if !is_good {
+            self.notice(Notice::WitnessRefused { party, status: 200 });
+            let words = "a cosignature that does not verify".to_owned();
+            return self.goodbye(conn, GoodbyeCode::BadSignature, words);
+        }
+        if signed.cosignatures.len() < COSIGNATURES_MAX || signed.cosignatures.contains_key(&party) {
+            self.checkpoints.cosigned(party, line.clone());
+            self.publish_if_witnessed();
+        }
+    }
+
+    /// Has the path found that this session's next step needs: from what it brought, or from what it cosigned.
+    pub(super) fn look_at_watcher(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn) else { return };
+        let claimed = session.watcher.claim.as_ref().map(|(claim, _)| claim.size);
+        let signed = self.checkpoints.signed_size();
+        let old_size = match claimed {
+            // Only a lost file makes this relay forget what it has signed: the next checkpoint tells.
+            Some(claimed) if signed.is_none_or(|size| claimed > size) => return self.checkpoint_at_once(),
+            Some(claimed) => claimed,
+            None if session.stage == Stage::Open && session.watcher.asked.is_none() => {
+                session.watcher.cosigned
+            }
+            None => return,
+        };
+        let (Some(size), party) = (signed, session.party) else { return };
+        if claimed.is_some() || (self.checkpoints.may_ask(party) && old_size <= size) {
+            self.outputs.push_back(Output::Prove { conn, old_size, size });
+        }
+    }
+
+    /// A desk asks for a file of the log.
+    pub(super) fn fetch(&mut self, conn: ConnId, request: u64, name: String) {
+        let session = self.sessions.get_mut(&conn).expect("frames come from sessions");
+        if session.watcher.fetching.replace(request).is_some() {
+            let words = "a second file of the audit log before the first was sent".to_owned();
+            return self.goodbye(conn, GoodbyeCode::Protocol, words);
+        }
+        self.outputs.push_back(Output::Fetch { conn, request, name });
+    }
+
+    /// A file of the log was read, or there is none of that name.
+    pub(super) fn fetched(&mut self, conn: ConnId, request: u64, bytes: Option<Bytes>) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if session.watcher.fetching.take_if(|asked| *asked == request).is_some() {
+            self.send(conn, Outbound::Fetched { request, bytes });
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! Whole logs, as an auditor gets them: what is good verifies, every flipped bit is caught and its leaf named, and a
+//! log that brings its own trust proves nothing.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use pouch::{
+    audit::{Checkpoint, witness_name},
+    keys::SigningKey,
+    merkle::{Hash, leaf_hash, sha256},
+    note::Note,
+    record::{
+        administrative::{Act, AdministrativeLeaf, ChainHead},
+        leaf::{Opening, OpeningKind},
+    },
+    roster::{BundleFormat, LabelPolicy, Party, RosterDraft, RosterKeys, TrustBundle, verify_first},
+    tiles::{self, Fault, Folder, View, roster_file, signed_note},
+    wire::Position,
+};
+
+const ORIGIN: &str = "relay.bloc.example/log";
+
+/// The files of a log, in memory.
+#[derive(Clone, Default)]
+struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+
+impl Files {
+    fn all(&self) -> BTreeMap<String, Vec<u8>> {
+        self.0.lock().unwrap().clone()
+    }
+
+    fn of(files: BTreeMap<String, Vec<u8>>) -> Files {
+        Files(Arc::new(Mutex::new(files)))
+    }
+}
+
+impl Folder for Files {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.0.lock().unwrap().get(path).cloned())
+    }
+
+    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        self.0.lock().unwrap().extend(files.iter().cloned());
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        let inside = format!("{path}/");
+        self.0.lock().unwrap().retain(|name, _| name != path && !name.starts_with(&inside));
+        Ok(())
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let (inside, files) = (format!("{path}/"), self.0.lock().unwrap());
+        let names = files.keys().filter_map(|name| name.strip_prefix(&inside));
+        Ok(names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect())
+    }
+}
+
+/// A ministry with three missions, all witnesses: two are a quorum.
+struct Bloc {
+    log_key: SigningKey,
+    witnesses: Vec<(String, SigningKey)>,
+    note: Vec<u8>,
+    trust: TrustBundle,
+}
+
+impl Bloc {
+    fn new() -> Bloc {
+        let (roster_key, log_key) = (key(), key());
+        let keys = RosterKeys { threshold: 1, keys: vec![roster_key.vkey("bloc.example/roster-1").unwrap()] };
+        let labels = LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into()] };
+        let mut draft = RosterDraft::init("bloc.example", keys.clone(), ORIGIN, labels);
+        draft.log.keys = vec![log_key.vkey(ORIGIN).unwrap()];
+        draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
+        let mut witnesses = Vec::new();
+        for (path, code) in [
+            ("relay/a", "RELAY"),
+            ("hub", "MOD"),
+            ("mission/idn", "IDN"),
+            ("mission/mys", "MYS"),
+            ("mission/phl", "PHL"),
+        ] {
+            let id: pouch::identity::SpiffeId = format!("spiffe://bloc.example/{path}").parse().unwrap();
+            let mut party = Party::new(draft.next_number(), id.clone(), code, code, key().public());
+            if path != "relay/a" {
+                let witness = key();
+                party.witness = Some(witness.public());
+                party.is_witness = path != "hub";
+                party.clearance = "OPEN".into();
+                if party.is_witness {
+                    witnesses.push((witness_name(&id), witness));
+                }
+            }
+            draft.add(party);
+        }
+        let text = draft.text().unwrap();
+        let mut note = Note::new(&text).unwrap();
+        note.add(roster_key.sign_note("bloc.example/roster-1", &text).unwrap()).unwrap();
+        let note = note.to_bytes();
+        let trust = TrustBundle {
+            format: BundleFormat::V1,
+            trust_domain: "bloc.example".into(),
+            root_key_sha256: Hash::ZERO,
+            roster_version: 1,
+            roster_hash: sha256(&note),
+            log_origin: ORIGIN.into(),
+            threshold: 1,
+            roster_keys: keys.keys,
+        };
+        verify_first(&note, &trust).expect("a first roster");
+        Bloc { log_key, witnesses, note, trust }
+    }
+
+    fn leaves(&self, size: u64) -> Vec<Bytes> {
+        let act = Act::Roster {
+            version: 1,
+            hash: sha256(&self.note),
+            length: u32::try_from(self.note.len()).unwrap(),
+        };
+        let first = AdministrativeLeaf { log_time_us: 5, previous: ChainHead::START, act }.encode();
+        let head = ChainHead { position: Position(0), hash: leaf_hash(&first) };
+        let second = AdministrativeLeaf { log_time_us: 6, previous: head, act: Act::Stopped }.encode();
+        let traffic = (2..size).map(|index| {
+            let hash = sha256(&index.to_be_bytes());
+            let opening =
+                Opening { kind: OpeningKind::Envelope, log_time_us: index, roster_version: 1, hash };
+            Bytes::copy_from_slice(&opening.leaf(hash.as_bytes()))
+        });
+        [first, second].into_iter().chain(traffic).take(usize::try_from(size).unwrap()).collect()
+    }
+
+    /// Writes leaves up to a size, with a restart before each checkpoint, and publishes the last one.
+    fn log(&self, sizes: &[u64]) -> Files {
+        let files = Files::default();
+        files.put(&[(roster_file(1), self.note.clone())]).unwrap();
+        let mut signed: Option<Checkpoint> = None;
+        for size in sizes {
+            let mut view = View::open(Arc::new(files.clone()), signed.as_ref()).unwrap();
+            let from = usize::try_from(view.size()).unwrap();
+            self.leaves(*size)[from..].iter().for_each(|leaf| view.take(leaf.clone()).unwrap());
+            view.write().unwrap();
+            signed = Some(Checkpoint { origin: ORIGIN.into(), size: *size, root: view.root() });
+            view.publish(&self.checkpoint(signed.as_ref().unwrap(), 3)).unwrap();
+        }
+        files
+    }
+
+    fn checkpoint(&self, checkpoint: &Checkpoint, cosignatures: usize) -> Vec<u8> {
+        let mut note = Note::parse(&signed_note(&self.log_key, checkpoint)).unwrap();
+        for (name, witness) in &self.witnesses[..cosignatures] {
+            note.add(witness.cosign(name, 1_795_000_000, &checkpoint.to_string()).unwrap()).unwrap();
+        }
+        note.to_bytes()
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::generate().unwrap()
+}
+
+fn index_of(fault: &Fault) -> u64 {
+    match fault {
+        Fault::Index { index, .. } => *index,
+        other => panic!("no index: {other}"),
+    }
+}
+
+#[test]
+fn logs_of_all_shapes_verify() {
+    let bloc = Bloc::new();
+    for sizes in [&[1][..], &[255], &[1, 255, 256], &[257], &[100, 300, 600]] {
+        let found = tiles::verify(&bloc.log(sizes), &bloc.trust, None).unwrap();
+        assert_eq!(found.checkpoint.size, *sizes.last().unwrap());
+        assert_eq!((found.witnesses.len(), found.quorum, found.is_witnessed), (3, 2, true));
+        assert_eq!(found.roster.version(), 1);
+    }
+    let missing = tiles::verify(&Files::default(), &bloc.trust, None);
+    assert!(matches!(missing, Err(Fault::NoCheckpoint)));
+}
+
+#[test]
+fn every_flipped_bit_of_a_log_is_caught_and_the_leaf_named() {
+    let bloc = Bloc::new();
+    let size = 20;
+    let good = bloc.log(&[size]).all();
+    for (path, bytes) in &good {
+        // A roster is one signed text: a bit of each byte says as much as all of them.
+        let every = if path.starts_with("roster") { 8 } else { 1 };
+        for bit in (0..bytes.len() * 8).step_by(every) {
+            let mut files = good.clone();
+            files.get_mut(path).unwrap()[bit / 8] ^= 1 << (bit % 8);
+            match tiles::verify(&Files::of(files), &bloc.trust, None) {
+                // A witness's line that nobody knows any more does not count, and the quorum is still there.
+                Ok(found) => {
+                    assert_eq!(path, "checkpoint", "bit {bit} of {path}");
+                    assert_eq!(found.witnesses.len(), 2, "bit {bit}");
+                }
+                Err(fault) if path.starts_with("tile") => {
+                    let at = bit as u64 / 8;
+                    let index = index_of(&fault);
+                    if path == "tile/0/000.p/20" {
+                        assert_eq!(index, at / 32, "bit {bit} of {path}");
+                    }
+                    assert!(index < size, "{fault}");
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn the_first_wrong_leaf_is_named_in_bundles_and_in_tiles_of_every_level() {
+    let bloc = Bloc::new();
+    let good = bloc.log(&[600]).all();
+    let flipped = |path: &str, at: usize| {
+        let mut files = good.clone();
+        files.get_mut(path).unwrap()[at] ^= 1;
+        index_of(&tiles::verify(&Files::of(files), &bloc.trust, None).unwrap_err())
+    };
+    // Past the two administrative leaves every entry takes 36 bytes.
+    assert_eq!(flipped("tile/entries/001", 36 * 7 + 20), 256 + 7);
+    assert_eq!(flipped("tile/entries/002.p/88", 36 * 87 + 35), 599);
+    assert_eq!(flipped("tile/0/001", 32 * 9), 256 + 9);
+    assert_eq!(flipped("tile/1/000.p/2", 32 + 5), 256, "all that lies under the second hash");
+    for gone in ["tile/entries/001", "tile/0/001"] {
+        let mut files = good.clone();
+        files.remove(gone);
+        assert_eq!(
+            index_of(&tiles::verify(&Files::of(files), &bloc.trust, None).unwrap_err()),
+            256,
+            "{gone}"
+        );
+    }
+}
+
+#[test]
+fn too_few_witnesses_prove_nothing_and_strangers_do_not_count() {
+    let bloc = Bloc::new();
+    let (files, stranger) = (bloc.log(&[20]), Bloc::new());
+    let found = tiles::verify(&files, &bloc.trust, None).unwrap();
+    for count in 0..=3 {
+        let note = bloc.checkpoint(&found.checkpoint, count);
+        files.put(&[("checkpoint".into(), note)]).unwrap();
+        let found = tiles::verify(&files, &bloc.trust, None).unwrap();
+        assert_eq!((found.witnesses.len(), found.is_witnessed), (count, count >= 2));
+    }
+    let mut note = Note::parse(&bloc.checkpoint(&found.checkpoint, 1)).unwrap();
+    let (_, forger) = &stranger.witnesses[1];
+    let text = found.checkpoint.to_string();
+    note.add(forger.cosign("bloc.example/mission/xyz", 9, &text).unwrap()).unwrap();
+    files.put(&[("checkpoint".into(), note.to_bytes())]).unwrap();
+    assert!(!tiles::verify(&files, &bloc.trust, None).unwrap().is_witnessed);
+}
+
+#[test]
+fn a_log_that_brings_its_own_trust_proves_nothing() {
+    let (bloc, forger) = (Bloc::new(), Bloc::new());
+    let forged = forger.log(&[20]);
+    assert!(tiles::verify(&forged, &forger.trust, None).is_ok());
+    let fault = tiles::verify(&forged, &bloc.trust, None).unwrap_err();
+    assert!(matches!(fault, Fault::Roster { version: 1, .. }), "{fault}");
+    // The right roster beside it does not help.
+    forged.put(&[(roster_file(1), bloc.note.clone())]).unwrap();
+    let fault = tiles::verify(&forged, &bloc.trust, None).unwrap_err();
+    assert!(matches!(fault, Fault::Checkpoint { .. }), "{fault}");
+}
+
+#[test]
+fn an_older_checkpoint_that_somebody_kept_must_be_the_logs_beginning() {
+    let bloc = Bloc::new();
+    let kept = bloc.log(&[300]).all()["checkpoint"].clone();
+    let files = bloc.log(&[100, 600]);
+    assert!(tiles::verify(&files, &bloc.trust, Some(&kept)).is_ok());
+    let other = Checkpoint { origin: ORIGIN.into(), size: 300, root: sha256(b"another history") };
+    let fault = tiles::verify(&files, &bloc.trust, Some(&bloc.checkpoint(&other, 3))).unwrap_err();
+    assert!(matches!(fault, Fault::Root { size: 300, which: "older checkpoint" }), "{fault}");
+    let longer = Checkpoint { size: 601, ..other };
+    let fault = tiles::verify(&files, &bloc.trust, Some(&bloc.checkpoint(&longer, 3))).unwrap_err();
+    assert!(matches!(fault, Fault::Root { size: 601, .. }), "the log was cut: {fault}");
+    assert!(tiles::verify(&files, &bloc.trust, Some(b"no note")).is_err());
+}
+
+#[test]
+fn a_log_whose_leaf_names_another_roster_than_the_one_beside_it_is_refused() {
+    let bloc = Bloc::new();
+    let other = Bloc::new();
+    // The forger signs with the stolen log key, and has no roster key: its leaves name its own roster.
+    let stolen =
+        Bloc { log_key: bloc.log_key, witnesses: bloc.witnesses, note: other.note, trust: bloc.trust };
+    let files = stolen.log(&[20]);
+    files.put(&[(roster_file(1), bloc.note)]).unwrap();
+    let fault = tiles::verify(&files, &stolen.trust, None).unwrap_err();
+    assert_eq!(index_of(&fault), 0, "{fault}");
+}
+
+#[test]
+fn leaves_are_shown_without_what_they_commit_to() {
+    let bloc = Bloc::new();
+    let mut seen = Vec::new();
+    tiles::leaves(&bloc.log(&[4]), &mut |index, leaf| {
+        seen.push((index, leaf.map(|leaf| leaf.log_time_us)));
+        Ok::<_, Fault>(())
+    })
+    .unwrap();
+    assert_eq!(seen, [(0, Some(5)), (1, Some(6)), (2, None), (3, None)]);
+}
