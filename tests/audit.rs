@@ -3,167 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
-use std::{
-    collections::BTreeMap,
-    io,
-    sync::{Arc, Mutex},
-};
+#[path = "audit/bloc.rs"]
+mod bloc;
 
-use bytes::Bytes;
 use pouch::{
-    audit::{Checkpoint, witness_name},
-    keys::SigningKey,
-    merkle::{Hash, leaf_hash, sha256},
+    audit::Checkpoint,
+    merkle::sha256,
     note::Note,
-    record::{
-        administrative::{Act, AdministrativeLeaf, ChainHead},
-        leaf::{Opening, OpeningKind},
-    },
-    roster::{BundleFormat, LabelPolicy, Party, RosterDraft, RosterKeys, TrustBundle, verify_first},
-    tiles::{self, Fault, Folder, View, roster_file, signed_note},
-    wire::Position,
+    tiles::{self, Fault, Folder, roster_file},
 };
 
-const ORIGIN: &str = "relay.bloc.example/log";
-
-/// The files of a log, in memory.
-#[derive(Clone, Default)]
-struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
-
-impl Files {
-    fn all(&self) -> BTreeMap<String, Vec<u8>> {
-        self.0.lock().unwrap().clone()
-    }
-
-    fn of(files: BTreeMap<String, Vec<u8>>) -> Files {
-        Files(Arc::new(Mutex::new(files)))
-    }
-}
-
-impl Folder for Files {
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.0.lock().unwrap().get(path).cloned())
-    }
-
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        self.0.lock().unwrap().extend(files.iter().cloned());
-        Ok(())
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        let inside = format!("{path}/");
-        self.0.lock().unwrap().retain(|name, _| name != path && !name.starts_with(&inside));
-        Ok(())
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let (inside, files) = (format!("{path}/"), self.0.lock().unwrap());
-        let names = files.keys().filter_map(|name| name.strip_prefix(&inside));
-        Ok(names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect())
-    }
-}
-
-/// A ministry with three missions, all witnesses: two are a quorum.
-struct Bloc {
-    log_key: SigningKey,
-    witnesses: Vec<(String, SigningKey)>,
-    note: Vec<u8>,
-    trust: TrustBundle,
-}
-
-impl Bloc {
-    fn new() -> Bloc {
-        let (roster_key, log_key) = (key(), key());
-        let keys = RosterKeys { threshold: 1, keys: vec![roster_key.vkey("bloc.example/roster-1").unwrap()] };
-        let labels = LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into()] };
-        let mut draft = RosterDraft::init("bloc.example", keys.clone(), ORIGIN, labels);
-        draft.log.keys = vec![log_key.vkey(ORIGIN).unwrap()];
-        draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
-        let mut witnesses = Vec::new();
-        for (path, code) in [
-            ("relay/a", "RELAY"),
-            ("hub", "MOD"),
-            ("mission/idn", "IDN"),
-            ("mission/mys", "MYS"),
-            ("mission/phl", "PHL"),
-        ] {
-            let id: pouch::identity::SpiffeId = format!("spiffe://bloc.example/{path}").parse().unwrap();
-            let mut party = Party::new(draft.next_number(), id.clone(), code, code, key().public());
-            if path != "relay/a" {
-                let witness = key();
-                party.witness = Some(witness.public());
-                party.is_witness = path != "hub";
-                party.clearance = "OPEN".into();
-                if party.is_witness {
-                    witnesses.push((witness_name(&id), witness));
-                }
-            }
-            draft.add(party);
-        }
-        let text = draft.text().unwrap();
-        let mut note = Note::new(&text).unwrap();
-        note.add(roster_key.sign_note("bloc.example/roster-1", &text).unwrap()).unwrap();
-        let note = note.to_bytes();
-        let trust = TrustBundle {
-            format: BundleFormat::V1,
-            trust_domain: "bloc.example".into(),
-            root_key_sha256: Hash::ZERO,
-            roster_version: 1,
-            roster_hash: sha256(&note),
-            log_origin: ORIGIN.into(),
-            threshold: 1,
-            roster_keys: keys.keys,
-        };
-        verify_first(&note, &trust).expect("a first roster");
-        Bloc { log_key, witnesses, note, trust }
-    }
-
-    fn leaves(&self, size: u64) -> Vec<Bytes> {
-        let act = Act::Roster {
-            version: 1,
-            hash: sha256(&self.note),
-            length: u32::try_from(self.note.len()).unwrap(),
-        };
-        let first = AdministrativeLeaf { log_time_us: 5, previous: ChainHead::START, act }.encode();
-        let head = ChainHead { position: Position(0), hash: leaf_hash(&first) };
-        let second = AdministrativeLeaf { log_time_us: 6, previous: head, act: Act::Stopped }.encode();
-        let traffic = (2..size).map(|index| {
-            let hash = sha256(&index.to_be_bytes());
-            let opening =
-                Opening { kind: OpeningKind::Envelope, log_time_us: index, roster_version: 1, hash };
-            Bytes::copy_from_slice(&opening.leaf(hash.as_bytes()))
-        });
-        [first, second].into_iter().chain(traffic).take(usize::try_from(size).unwrap()).collect()
-    }
-
-    /// Writes leaves up to a size, with a restart before each checkpoint, and publishes the last one.
-    fn log(&self, sizes: &[u64]) -> Files {
-        let files = Files::default();
-        files.put(&[(roster_file(1), self.note.clone())]).unwrap();
-        let mut signed: Option<Checkpoint> = None;
-        for size in sizes {
-            let mut view = View::open(Arc::new(files.clone()), signed.as_ref()).unwrap();
-            let from = usize::try_from(view.size()).unwrap();
-            self.leaves(*size)[from..].iter().for_each(|leaf| view.take(leaf.clone()).unwrap());
-            view.write().unwrap();
-            signed = Some(Checkpoint { origin: ORIGIN.into(), size: *size, root: view.root() });
-            view.publish(&self.checkpoint(signed.as_ref().unwrap(), 3)).unwrap();
-        }
-        files
-    }
-
-    fn checkpoint(&self, checkpoint: &Checkpoint, cosignatures: usize) -> Vec<u8> {
-        let mut note = Note::parse(&signed_note(&self.log_key, checkpoint)).unwrap();
-        for (name, witness) in &self.witnesses[..cosignatures] {
-            note.add(witness.cosign(name, 1_795_000_000, &checkpoint.to_string()).unwrap()).unwrap();
-        }
-        note.to_bytes()
-    }
-}
-
-fn key() -> SigningKey {
-    SigningKey::generate().unwrap()
-}
+use bloc::{Bloc, Files, ORIGIN};
 
 fn index_of(fault: &Fault) -> u64 {
     match fault {
