@@ -65,6 +65,8 @@ settings! {
         allow_x25519: bool = false;
         /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9464"; off without it. It has no password: keep it on this machine.
         admin: Option<SocketAddr> = None;
+        /// Address and port on which parties and auditors read the audit log over HTTPS, by certificate, as "0.0.0.0:7444"; off without it.
+        log_listen: Option<SocketAddr> = None;
         /// Bytes of journal kept at most; at least 256 MiB. Reached: desks wait until old mail is settled.
         journal_bytes_max: u64 = 8 * 1024 * 1024 * 1024;
     }

@@ -108,6 +108,15 @@ pub const CERTIFICATE_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
 pub const ADMIN_CONNECTIONS_MAX: usize = 16;
 /// An operator's request and its answer must be done within this, or the connection is dropped.
 pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// Connections at once to the audit log's HTTPS listener. Reached: the next wait in the kernel's queue.
+pub const LOG_CONNECTIONS_MAX: usize = 64;
+/// Of these, connections of one party. Reached: the next is told 429.
+pub const LOG_CONNECTIONS_PER_PARTY_MAX: usize = 8;
+/// Bytes of one request to it, headers included; hyper takes no less. More: 431, and the connection is closed.
+pub const LOG_REQUEST_BYTES_MAX: usize = 8 * 1024;
+/// How long one of its connections may take requests; an answer under way may then take [`ADMIN_TIME_MAX`] more. A
+/// reader who is suspended meanwhile reads no longer than that.
+pub const LOG_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// The engine must answer an operator within this, or the relay is called not ready.
 pub const ENGINE_ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long one report of the engine serves all who ask: so often at most does it walk the mailboxes.

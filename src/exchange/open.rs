@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage, watchers::Watcher};
 use crate::{
-    identity::PartyId,
+    identity::{PartyId, SpiffeId},
     record::administrative::Act,
     roster::{PartyNumber, Roster},
     router::policy,
@@ -49,6 +49,15 @@ impl Exchange {
         if self.stopping {
             self.goodbye(conn, GoodbyeCode::Shutdown, "the relay is stopping; come again".to_owned());
         }
+    }
+
+    /// Whether whoever a certificate names may read the audit log now.
+    ///
+    /// # Errors
+    /// Why not, as a desk would be told.
+    pub fn admit_reader(&self, id: &SpiffeId, serial: &str) -> Result<PartyNumber, GoodbyeCode> {
+        let roster = self.roster.as_ref().ok_or(GoodbyeCode::NotReady)?;
+        policy::admit_reader(roster, &self.orders, self.now_s(), id, serial).map(|party| party.number)
     }
 
     pub(super) fn hello(&mut self, conn: ConnId, hello: &VerifiedHello, now: Now) {

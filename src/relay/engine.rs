@@ -24,14 +24,14 @@ use super::{
 use crate::{
     alarms::Alarms,
     exchange::{Body, ConnId, Exchange, Input, Now, Output, Report, Room},
-    identity::PartyId,
+    identity::{PartyId, SpiffeId},
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
     merkle::Hash,
     record::{Record, SALT_BYTES, content::Content},
-    roster::Roster,
+    roster::{PartyNumber, Roster},
     session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
     tiles::{Log, LogError, Outcome},
-    wire::Position,
+    wire::{Position, pb::GoodbyeCode},
 };
 
 /// Messages that wait for the engine; a connection that finds it full waits, and so does its desk.
@@ -63,6 +63,8 @@ pub(super) enum Message {
     LogFailed(LogError),
     /// The roster file was read again.
     RosterOffered { note: Bytes },
+    /// Somebody would read the audit log. An asker that is gone needs no answer.
+    AdmitReader { id: SpiffeId, serial: String, answer: oneshot::Sender<Result<PartyNumber, GoodbyeCode>> },
     /// An operator asks how things are. An asker that is gone needs no answer.
     Report(oneshot::Sender<EngineReport>),
 }
@@ -280,6 +282,10 @@ impl Engine {
             Message::Fetched { conn, request, bytes } => self.input(Input::Fetched { conn, request, bytes }),
             Message::LogFailed(error) => Err(error.into()),
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
+            Message::AdmitReader { id, serial, answer } => {
+                answer.send(self.exchange.admit_reader(&id, &serial)).unwrap_or_default();
+                Ok(())
+            }
             Message::Report(answer) => {
                 let exchange = self.exchange.report(self.now);
                 let (counts, connections) = (self.notices.counts().clone(), self.tasks.len());

@@ -13,6 +13,7 @@ mod handshakes;
 mod keeper;
 mod listener;
 pub mod log;
+mod log_listener;
 mod notices;
 mod recovery;
 mod reload;
@@ -31,6 +32,7 @@ use tokio::{
 
 use admin::Admin;
 use handshakes::Handshakes;
+use log_listener::LogDoor;
 use reload::Reloader;
 
 use crate::{
@@ -198,6 +200,8 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let admin_listener = probes::listen(config.admin).await;
     let admin_listener =
         admin_listener.map_err(|(address, source)| RelayError::Listen { address, source })?;
+    let log_listener = probes::listen(config.log_listen).await;
+    let log_listener = log_listener.map_err(|(address, source)| RelayError::Listen { address, source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, trust_domain = %bundle.trust_domain, "relay listens");
     }
@@ -209,6 +213,8 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let shared = Arc::new(shared(reloader.tls(), trust_domain, sign, alarms.clone())?);
     let roster = shared.roster.clone();
     let accepting = tokio::spawn(listener::accept(listener, shared.clone(), to_engine.clone()));
+    let door = LogDoor::new(shared.clone(), opened.log.continued.files.served.clone(), to_engine.clone());
+    let showing_log = tokio::spawn(log_listener::serve(log_listener, Arc::new(door)));
     let reloading = tokio::spawn(reloader.run(reloads));
     let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
     let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
@@ -219,6 +225,7 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     service::ready();
     let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
     accepting.abort();
+    showing_log.abort();
     reloading.abort();
     administering.abort();
     feeding.abort();

@@ -156,6 +156,7 @@ impl Reloader {
         let changed = [
             ("listen", old.listen != new.listen),
             ("dir", old.dir != new.dir),
+            ("log_listen", old.log_listen != new.log_listen),
             ("admin", old.admin != new.admin),
             ("log", old.log != new.log),
             ("trust", config::trust_bundle(&new.trust).is_ok_and(|bundle| bundle != self.bundle)),

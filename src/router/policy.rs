@@ -26,10 +26,33 @@ pub fn admit<'a>(
     id: &SpiffeId,
     serial: &str,
 ) -> Result<&'a Party, GoodbyeCode> {
-    let party = roster.party_by_id(id).ok_or(GoodbyeCode::NotInRoster)?;
-    if !is_desk(party) {
-        return Err(GoodbyeCode::NotInRoster);
-    }
+    admit_if(is_desk, roster, orders, now_s, id, serial)
+}
+
+/// Finds whoever a certificate names, if the roster lets it read the audit log: every party but a relay, and
+/// auditors.
+///
+/// # Errors
+/// As [`admit`].
+pub fn admit_reader<'a>(
+    roster: &'a Roster,
+    orders: &Orders,
+    now_s: u64,
+    id: &SpiffeId,
+    serial: &str,
+) -> Result<&'a Party, GoodbyeCode> {
+    admit_if(|party| party.kind != Kind::Relay, roster, orders, now_s, id, serial)
+}
+
+fn admit_if<'a>(
+    fits: impl Fn(&Party) -> bool,
+    roster: &'a Roster,
+    orders: &Orders,
+    now_s: u64,
+    id: &SpiffeId,
+    serial: &str,
+) -> Result<&'a Party, GoodbyeCode> {
+    let party = roster.party_by_id(id).filter(|party| fits(party)).ok_or(GoodbyeCode::NotInRoster)?;
     let is_revoked = party.revoked_serials.iter().any(|revoked| revoked == serial);
     if !is_active(party, orders, now_s) || is_revoked {
         return Err(GoodbyeCode::Suspended);

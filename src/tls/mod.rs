@@ -42,6 +42,9 @@ pub use verify::{LeafError, Purpose, check_leaf, purpose_of};
 /// The protocol name both ends must agree on (DESIGN 7).
 pub const ALPN: &[u8] = b"pouch/1";
 
+/// The protocol name of the relay's HTTPS listener, where a client names any (RFC 7301).
+pub const HTTP_ALPN: &[u8] = b"http/1.1";
+
 /// Label of the TLS exporter that binds Hello and Welcome to their connection (RFC 9266).
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
 
@@ -267,6 +270,14 @@ pub fn server_config(
     Ok(Arc::new(config))
 }
 
+/// The same for HTTP: certificates as of a desk, and no `pouch/1`, so that neither listener can be taken for the
+/// other.
+pub fn http_config(config: &ServerConfig) -> Arc<ServerConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![HTTP_ALPN.to_vec()];
+    Arc::new(config)
+}
+
 /// A desk's TLS configuration: accepts a relay of `trust_domain` whose chain ends at `root`.
 /// Connect with [`server_name`].
 ///
@@ -322,6 +333,24 @@ pub fn peer(connection: &CommonState) -> Result<(PartyId, String), TlsError> {
     if connection.alpn_protocol() != Some(ALPN) {
         return Err(TlsError::Incompatible);
     }
+    certified(connection)
+}
+
+/// The same of a connection that speaks HTTP, whether its client named that protocol or none.
+///
+/// # Errors
+/// As [`peer`].
+pub fn http_peer(connection: &CommonState) -> Result<(PartyId, String), TlsError> {
+    if connection.is_handshaking() {
+        return Err(TlsError::Unfinished);
+    }
+    if connection.alpn_protocol().is_some_and(|protocol| protocol != HTTP_ALPN) {
+        return Err(TlsError::Incompatible);
+    }
+    certified(connection)
+}
+
+fn certified(connection: &CommonState) -> Result<(PartyId, String), TlsError> {
     let chain = connection.peer_certificates().ok_or(TlsError::NoCertificate)?;
     let leaf = chain.first().ok_or(TlsError::NoCertificate)?;
     let serial = serial_hex(leaf).ok_or(TlsError::Leaf(LeafError::Malformed))?;

@@ -11,7 +11,7 @@ use std::{
 
 use pouch::{
     desk::client::DeskClient,
-    pki::{self, Example},
+    pki::{self, Applicant, Example},
     relay::status::RelayStatus,
 };
 
@@ -25,13 +25,18 @@ pub struct Site {
 
 impl Site {
     /// Makes the PKI of [`pki::example_parties`]; nothing runs yet.
+    #[allow(dead_code, reason = "not every test has the parties of the example")]
     pub fn new() -> Site {
+        Site::of(&pki::example_parties())
+    }
+
+    /// Makes the PKI of these parties; nothing runs yet.
+    pub fn of(parties: &[Applicant]) -> Site {
         let folder = tempfile::tempdir().expect("temporary folder");
         let address = free_address();
         let pki = folder.path().join("pki");
         let example =
-            pki::make_example(&pki, &pki::example_parties(), &[address.to_string()], SystemTime::now())
-                .expect("example PKI");
+            pki::make_example(&pki, parties, &[address.to_string()], SystemTime::now()).expect("example PKI");
         Site { folder, example, address, running: Vec::new() }
     }
 
@@ -185,7 +190,7 @@ impl Drop for Site {
 }
 
 /// An address that nobody listens on now.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
     listener.local_addr().expect("address")
 }
