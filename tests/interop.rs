@@ -1,7 +1,8 @@
-//! Logs that Pouch wrote, verified by code that is not ours: `interop/check.go`, on Go's `sumdb/tlog` and `sumdb/note`.
+//! Logs that Pouch wrote, verified by code that is not ours: `interop/check.go`, on Go's `sumdb/tlog` and `sumdb/note`,
+//! and the Python package `aics-tlog`.
 //!
-//! Needs Debian's `golang-go` and `golang-golang-x-mod-dev`. Without them these tests say so and pass, unless
-//! `CI=true`.
+//! The first needs Debian's `golang-go` and `golang-golang-x-mod-dev`; without them these tests say so and pass,
+//! unless `CI=true`. The second needs Python 3.12, which Debian 12 lacks.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
@@ -16,6 +17,7 @@ use std::{
 };
 
 use pouch::{
+    keys::SigningKey,
     note::{KeyKind, Vkey},
     tiles::{self, DiskFolder, Folder},
 };
@@ -82,6 +84,56 @@ fn gos_own_code_tells_a_rewritten_log_from_the_one_that_was_kept() {
     assert!(said.contains("is not the beginning of"), "{said}");
 }
 
+#[test]
+fn logs_that_pouch_wrote_verify_with_aics_tlog_and_a_changed_byte_does_not() {
+    if Command::new("aics-tlog").arg("--version").output().is_err() {
+        println!(
+            "not verified with aics-tlog: install it with Python 3.12 or newer, `pip install aics-tlog`"
+        );
+        return;
+    }
+    let (bloc, dir) = (Bloc::new(), tempfile::tempdir().unwrap());
+    let sizes = [1, 255, 256, 257, 65_539];
+    let mut old: Option<PathBuf> = None;
+    for written in 1..=sizes.len() {
+        let size: u64 = sizes[written - 1];
+        let log = on_disk(&bloc.log(&sizes[..written]), &dir.path().join(size.to_string()));
+        assert!(aics_tlog(&bloc, &log, "verify-checkpoint", &[]), "{size}");
+        for index in [0, size / 2, size - 1] {
+            assert!(aics_tlog(&bloc, &log, "verify-inclusion", &["--index", &index.to_string()]), "{size}");
+        }
+        if let Some(old) = old.replace(log.join("checkpoint")) {
+            let old = old.to_str().unwrap();
+            assert!(aics_tlog(&bloc, &log, "verify-consistency", &["--old-checkpoint", old]), "{size}");
+        }
+    }
+    for (path, command, index) in [
+        ("checkpoint", "verify-checkpoint", None),
+        ("tile/0/000", "verify-inclusion", Some("9")),
+        ("tile/entries/000", "verify-inclusion", Some("0")),
+    ] {
+        let mut files = bloc.log(&[257]).all();
+        files.get_mut(path).unwrap()[40] ^= 1;
+        let log = on_disk(&Files::of(files), &dir.path().join(path.replace('/', "-")));
+        let index: Vec<&str> = index.into_iter().flat_map(|index| ["--index", index]).collect();
+        assert!(!aics_tlog(&bloc, &log, command, &index), "{path}");
+    }
+}
+
+/// Whether the Python package is content with a log that all three witnesses must have signed.
+fn aics_tlog(bloc: &Bloc, log: &Path, command: &str, more: &[&str]) -> bool {
+    let mut aics = Command::new("aics-tlog");
+    aics.args([command, "--log-key", &bloc.log_key.vkey(ORIGIN).unwrap().to_string(), "--quorum", "3"]);
+    for vkey in witness_keys(bloc) {
+        aics.args(["--witness-key", &vkey]);
+    }
+    let output = aics.args(more).arg("--tiles").arg(log).output().unwrap();
+    // Whatever else ended it says no verdict, which is one object of JSON.
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("\"ok\": "), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    output.status.success()
+}
+
 /// Writes a log's files as a relay does.
 fn on_disk(files: &Files, folder: &Path) -> PathBuf {
     let files: Vec<_> = files.all().into_iter().collect();
@@ -93,9 +145,8 @@ fn on_disk(files: &Files, folder: &Path) -> PathBuf {
 fn check(checker: &Path, bloc: &Bloc, log: &Path, old: &[PathBuf]) -> Result<String, String> {
     let mut command = Command::new(checker);
     command.args(["-quorum", "3", "-log", &bloc.log_key.vkey(ORIGIN).unwrap().to_string()]);
-    for (name, key) in &bloc.witnesses {
-        let vkey = Vkey::new(name, KeyKind::Cosignature, key.public().0).unwrap();
-        command.args(["-witness", &vkey.to_string()]);
+    for vkey in witness_keys(bloc) {
+        command.args(["-witness", &vkey]);
     }
     for path in old {
         command.arg("-old").arg(path);
@@ -107,6 +158,13 @@ fn check(checker: &Path, bloc: &Bloc, log: &Path, old: &[PathBuf]) -> Result<Str
         Some(1) => Err(said),
         _ => panic!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr)),
     }
+}
+
+fn witness_keys(bloc: &Bloc) -> Vec<String> {
+    let vkey = |(name, key): &(String, SigningKey)| {
+        Vkey::new(name, KeyKind::Cosignature, key.public().0).unwrap().to_string()
+    };
+    bloc.witnesses.iter().map(vkey).collect()
 }
 
 /// The checker, built once; `None` where this machine has no Go.
