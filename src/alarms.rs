@@ -17,6 +17,8 @@ use tokio::sync::watch;
 pub enum AlarmKind {
     /// The own certificate ends soon, has ended, or has not begun.
     Certificate,
+    /// A CA should have replaced its list of revoked certificates; the old one counts on.
+    Crl,
     /// A reload was refused as a whole; what was in force goes on.
     Reload,
     /// The roster file holds none that follows the one in force.
@@ -41,8 +43,9 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 11] = [
+    pub const ALL: [AlarmKind; 12] = [
         AlarmKind::Certificate,
+        AlarmKind::Crl,
         AlarmKind::Reload,
         AlarmKind::Roster,
         AlarmKind::Cloned,
@@ -59,6 +62,7 @@ impl AlarmKind {
     pub fn name(self) -> &'static str {
         match self {
             AlarmKind::Certificate => "certificate",
+            AlarmKind::Crl => "crl",
             AlarmKind::Reload => "reload",
             AlarmKind::Roster => "roster",
             AlarmKind::Cloned => "cloned",

@@ -61,6 +61,9 @@ settings! {
         trust: PathBuf = "/etc/pouch/trust.toml".into();
         /// Certificate of the root CA, in PEM; the trust bundle names its key.
         root: PathBuf = "/etc/pouch/root.pem".into();
+        /// Lists of certificates that the own CA has revoked (CRL, in PEM), one for each CA; of at most 1 MiB each. Not
+        /// needed where the roster revokes them: that also ends sessions that are open, which a list does not.
+        crl: Vec<PathBuf> = Vec::new();
         /// Whether desks without post-quantum key exchange may connect by plain X25519. An alarm warns of it.
         allow_x25519: bool = false;
         /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9464"; off without it. It has no password: keep it on this machine.
@@ -172,7 +175,9 @@ impl Settings for RelayConfig {
     const KEYS: &'static [Key] = RelayConfig::KEYS;
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
-        vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust, &mut self.root]
+        let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust, &mut self.root];
+        paths.extend(&mut self.crl);
+        paths
     }
 
     fn trust(&self) -> &Path {

@@ -101,6 +101,10 @@ pub const DISPATCH_BYTES_MAX: usize = 208 * 1024;
 
 /// How long before its end a daemon warns of its own certificate: a third of the 90 days that one lasts.
 pub const CERTIFICATE_WARNED_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Bytes of a file of revoked certificates (CRL): some 20,000 serials. Longer: refused before it is parsed.
+pub const CRL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Lists of revoked certificates that a relay goes by, one for each CA. More are refused.
+pub const CRLS_MAX: usize = 8;
 /// How often a daemon looks at its own certificate's dates; an alarm is at most this late.
 pub const CERTIFICATE_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
 

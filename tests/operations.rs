@@ -28,7 +28,6 @@ use rustls::{
     crypto::CryptoProvider, sign::CertifiedKey,
 };
 use support::Site;
-use tokio::time::timeout;
 
 const TIME_MAX: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -40,7 +39,7 @@ async fn a_relay_says_who_is_there_and_what_waits_for_whom() {
     let mut site = Site::new();
     site.start("relay");
     site.start("idn");
-    let there = until(&site, |status| status.sessions.len() == 1).await;
+    let there = site.relay_until(|status| status.sessions.len() == 1).await;
     let session = &there.sessions[0];
     assert_eq!((session.party.as_str(), session.incarnation), ("IDN", 1));
     assert!(session.software.starts_with("pouch "), "{session:?}");
@@ -48,7 +47,7 @@ async fn a_relay_says_who_is_there_and_what_waits_for_whom() {
 
     let sent = site.desk("idn").send(&note()).await.unwrap();
     site.desk("idn").wait(&sent.id, Step::Accepted, TIME_MAX).await.unwrap();
-    let waits = until(&site, |status| !status.mailboxes.is_empty()).await;
+    let waits = site.relay_until(|status| !status.mailboxes.is_empty()).await;
     let mailbox = &waits.mailboxes[0];
     assert_eq!(mailbox.party, "MOD");
     assert_eq!(mailbox.waiting, BTreeMap::from([("flash".to_owned(), 1)]));
@@ -59,7 +58,7 @@ async fn a_relay_says_who_is_there_and_what_waits_for_whom() {
     assert!(shown.contains("ready     yes"), "{shown}");
     assert!(shown.contains("MOD       1 flash waiting"), "{shown}");
     site.kill("idn");
-    until(&site, |status| status.sessions.is_empty()).await;
+    site.relay_until(|status| status.sessions.is_empty()).await;
 }
 
 #[test]
@@ -77,7 +76,7 @@ async fn a_monitoring_system_gets_metrics_and_readiness_and_nobodys_name() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     site.start_with("relay", &format!("admin = \"{address}\"\n"));
     site.start("idn");
-    until(&site, |status| status.sessions.len() == 1).await;
+    site.relay_until(|status| status.sessions.len() == 1).await;
     let sent = site.desk("idn").send(&note()).await.unwrap();
     site.desk("idn").wait(&sent.id, Step::Accepted, TIME_MAX).await.unwrap();
 
@@ -109,7 +108,7 @@ async fn a_desk_gives_metrics_where_its_admin_address_says_and_its_api_only_on_i
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     site.start("relay");
     site.start_with("idn", &format!("admin = \"{address}\"\n"));
-    until(&site, |status| status.sessions.len() == 1).await;
+    site.relay_until(|status| status.sessions.len() == 1).await;
     let get = |target: &str| get(TcpStream::connect(address).unwrap(), target);
     assert_eq!(get("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(get("/v1/status").0, 404, "whoever reaches the address is not the desk's user");
@@ -123,7 +122,7 @@ async fn a_desk_gives_metrics_where_its_admin_address_says_and_its_api_only_on_i
 async fn strangers_are_turned_away_counted_by_kind_and_logged_once() {
     let mut site = Site::new();
     site.start("relay");
-    until(&site, |status| status.not_ready.is_empty()).await;
+    site.relay_until(|status| status.not_ready.is_empty()).await;
     let noise = [0xa5; 64];
     let ssl_2_hello = [0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10, 1, 0, 0x80, 2, 0, 0x80];
     let not_tls: [&[u8]; 4] =
@@ -162,7 +161,7 @@ async fn strangers_are_turned_away_counted_by_kind_and_logged_once() {
     }
 
     site.start("idn");
-    let after = until(&site, |status| status.sessions.len() == 1).await;
+    let after = site.relay_until(|status| status.sessions.len() == 1).await;
     let expected = strangers.iter().map(|(_, kind)| (*kind, 3)).chain([("not-pouch", 40), ("ok", 1)]);
     let expected: BTreeMap<String, u64> = expected.map(|(kind, count)| (kind.to_owned(), count)).collect();
     let found: BTreeMap<String, u64> = after.handshakes.into_iter().filter(|(_, count)| *count > 0).collect();
@@ -175,17 +174,17 @@ async fn strangers_are_turned_away_counted_by_kind_and_logged_once() {
 async fn a_session_without_post_quantum_key_exchange_needs_leave_and_raises_alarms() {
     let mut site = Site::new();
     site.start("relay");
-    until(&site, |status| status.not_ready.is_empty()).await;
+    site.relay_until(|status| status.not_ready.is_empty()).await;
     assert!(!shakes_hands_classically(&site), "not by default");
-    let strict = until(&site, |status| status.handshakes["not-pouch"] == 1).await;
+    let strict = site.relay_until(|status| status.handshakes["not-pouch"] == 1).await;
     assert_eq!(strict.alarms, Vec::new());
     assert!(site.stop("relay").0.success());
 
     site.start_with("relay", "allow_x25519 = true\n");
-    let allowed = until(&site, |status| status.not_ready.is_empty()).await;
+    let allowed = site.relay_until(|status| status.not_ready.is_empty()).await;
     assert_eq!(kinds(&allowed), [AlarmKind::X25519Allowed]);
     assert!(shakes_hands_classically(&site));
-    let used = until(&site, |status| status.handshakes["ok-x25519"] == 1).await;
+    let used = site.relay_until(|status| status.handshakes["ok-x25519"] == 1).await;
     assert_eq!(kinds(&used), [AlarmKind::X25519Allowed, AlarmKind::X25519Used]);
     assert!(used.alarms[1].sentence.starts_with("spiffe://mod.example/mission/idn"), "{used:?}");
 }
@@ -239,32 +238,16 @@ fn a_key_that_others_can_read_keeps_the_relay_from_starting() {
 async fn a_second_relay_on_the_same_folder_ends_and_leaves_the_first_alone() {
     let mut site = Site::new();
     site.start("relay");
-    until(&site, |status| status.not_ready.is_empty()).await;
+    site.relay_until(|status| status.not_ready.is_empty()).await;
     let second = Command::new(env!("CARGO_BIN_EXE_pouch"))
         .args(["relay", "--example", "--set", "listen=127.0.0.1:0", "--config"])
         .arg(site.dir("relay").with_extension("toml"))
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(73), "{}", String::from_utf8_lossy(&second.stderr));
-    let first = until(&site, |status| status.not_ready.is_empty()).await;
+    let first = site.relay_until(|status| status.not_ready.is_empty()).await;
     assert_eq!(first.alarms, Vec::new());
     assert!(site.stop("relay").0.success());
-}
-
-async fn until(site: &Site, wanted: impl Fn(&RelayStatus) -> bool) -> RelayStatus {
-    let asking = async {
-        loop {
-            let output = tokio::task::block_in_place(|| relay_status(site, &["--json"]));
-            match serde_json::from_slice(&output.stdout) {
-                Ok(status) if wanted(&status) => return status,
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    match timeout(TIME_MAX, asking).await {
-        Ok(status) => status,
-        Err(_) => panic!("not so: {:?}\n{}", relay_status(site, &[]), site.last_words("relay")),
-    }
 }
 
 fn relay_status(site: &Site, more: &[&str]) -> std::process::Output {

@@ -14,7 +14,7 @@ use pouch::keys::SigningKey;
 use pouch::pki::roster_files::{self, Entry};
 use pouch::pki::{self, Ca, Example, PkiError};
 use pouch::roster::{PartyNumber, RosterDraft, RosterError, Status};
-use pouch::tls::{self, Credentials, KeyExchange};
+use pouch::tls::{self, Credentials, KeyExchange, RevocationLists};
 use rustls::{ClientConnection, ServerConnection, StreamOwned};
 use serde::Deserialize;
 use tempfile::TempDir;
@@ -59,8 +59,14 @@ fn every_desk_of_an_example_reaches_its_relay_over_tcp() {
     let (folder, example) = example();
     let root = tls::load_root(&folder.path().join("root.pem"), &example.trust.root_key_sha256).unwrap();
     let credentials = |name: &str| Credentials::load(&folder.path().join(name)).unwrap();
-    let server =
-        tls::server_config(&credentials("relay"), &root, "mod.example", KeyExchange::Hybrid).unwrap();
+    let server = tls::server_config(
+        &credentials("relay"),
+        &root,
+        "mod.example",
+        KeyExchange::Hybrid,
+        &RevocationLists::default(),
+    )
+    .unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let relay = thread::spawn(move || {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use pouch::identity::Kind;
-use pouch::tls::{self, Credentials, KeyExchange, LeafError, TlsError};
+use pouch::tls::{self, Credentials, KeyExchange, LeafError, RevocationLists, TlsError};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
@@ -324,7 +324,8 @@ impl Pki {
     }
 
     fn server(&self, credentials: &Credentials, key_exchange: KeyExchange) -> Arc<ServerConfig> {
-        tls::server_config(credentials, &self.root, TRUST_DOMAIN, key_exchange).unwrap()
+        tls::server_config(credentials, &self.root, TRUST_DOMAIN, key_exchange, &RevocationLists::default())
+            .unwrap()
     }
 
     fn meet(&self, desk: &Credentials, relay: &Credentials) -> Ends {

@@ -19,7 +19,7 @@ use crate::{
     keys::SigningKey,
     merkle,
     pki::Example,
-    tls::{self, Credentials, KeyExchange},
+    tls::{self, Credentials, KeyExchange, RevocationLists},
 };
 
 /// Rounds of each measurement.
@@ -78,7 +78,8 @@ fn tls_round_trip(example: &Example) -> Result<f64, BenchError> {
     let trust_domain = &example.trust.trust_domain;
     let root = tls::load_root(&folder("root.pem"), &example.trust.root_key_sha256)?;
     let relay = Credentials::load(&folder("relay"))?;
-    let server = tls::server_config(&relay, &root, trust_domain, KeyExchange::Hybrid)?;
+    let server =
+        tls::server_config(&relay, &root, trust_domain, KeyExchange::Hybrid, &RevocationLists::default())?;
     let hub = Credentials::load(&folder("hub"))?;
     let client = tls::client_config(&hub, &root, trust_domain, KeyExchange::Hybrid)?;
     let client =

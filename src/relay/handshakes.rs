@@ -31,6 +31,8 @@ pub(super) enum HandshakeEnd {
     OtherCa,
     Expired,
     NotYetValid,
+    /// A certificate on a list of revoked ones.
+    Revoked,
     /// A certificate of our CA that is no desk's.
     UnfitCertificate,
     /// No TLS 1.3, no `pouch/1`, no key exchange in common, or no TLS at all.
@@ -48,13 +50,14 @@ pub(super) enum HandshakeEnd {
 }
 
 impl HandshakeEnd {
-    const ALL: [HandshakeEnd; 14] = [
+    const ALL: [HandshakeEnd; 15] = [
         HandshakeEnd::Done,
         HandshakeEnd::DoneClassical,
         HandshakeEnd::NoCertificate,
         HandshakeEnd::OtherCa,
         HandshakeEnd::Expired,
         HandshakeEnd::NotYetValid,
+        HandshakeEnd::Revoked,
         HandshakeEnd::UnfitCertificate,
         HandshakeEnd::NotPouch,
         HandshakeEnd::RefusedByPeer,
@@ -74,6 +77,7 @@ impl HandshakeEnd {
             HandshakeEnd::OtherCa => "other-ca",
             HandshakeEnd::Expired => "expired",
             HandshakeEnd::NotYetValid => "not-yet-valid",
+            HandshakeEnd::Revoked => "revoked",
             HandshakeEnd::UnfitCertificate => "unfit-certificate",
             HandshakeEnd::NotPouch => "not-pouch",
             HandshakeEnd::RefusedByPeer => "refused-by-peer",
@@ -97,6 +101,7 @@ impl From<&TlsError> for HandshakeEnd {
             TlsError::WrongCa => HandshakeEnd::OtherCa,
             TlsError::Expired => HandshakeEnd::Expired,
             TlsError::NotYetValid => HandshakeEnd::NotYetValid,
+            TlsError::Revoked => HandshakeEnd::Revoked,
             TlsError::Leaf(_) | TlsError::WrongName => HandshakeEnd::UnfitCertificate,
             TlsError::Incompatible => HandshakeEnd::NotPouch,
             TlsError::OwnExpired | TlsError::OwnWrongCa | TlsError::OwnRefused => HandshakeEnd::RefusedByPeer,
@@ -106,6 +111,7 @@ impl From<&TlsError> for HandshakeEnd {
             | TlsError::File { .. }
             | TlsError::Certificate { .. }
             | TlsError::Root { .. }
+            | TlsError::RevocationList { .. }
             | TlsError::Setup(_)
             | TlsError::TrustDomain(_) => HandshakeEnd::Broken,
         }

@@ -21,7 +21,7 @@ use crate::{
     limits::CERTIFICATE_LOOKED_AT_EVERY,
     roster::TrustBundle,
     service::{self, Reload},
-    tls::{self, Credentials, Dates, KeyExchange, Purpose, Validity},
+    tls::{self, Credentials, Dates, KeyExchange, Purpose, RevocationLists, Validity},
 };
 
 /// The TLS of one configuration, and whose it is.
@@ -30,6 +30,7 @@ pub(super) struct Loaded {
     pub(super) id: SpiffeId,
     validity: Validity,
     serial: String,
+    revoked: RevocationLists,
 }
 
 /// Reads a relay's certificates and checks them as a desk will.
@@ -46,8 +47,9 @@ pub(super) fn load(config: &RelayConfig, bundle: &TrustBundle, dates: Dates) -> 
     let root = tls::load_root(&config.root, &bundle.root_key_sha256)?;
     credentials.check(Purpose::Relay, &root, &bundle.trust_domain, dates)?;
     let key_exchange = if config.allow_x25519 { KeyExchange::HybridOrClassical } else { KeyExchange::Hybrid };
-    let tls = tls::server_config(&credentials, &root, &bundle.trust_domain, key_exchange)?;
-    Ok(Loaded { tls, id, validity: credentials.validity()?, serial: credentials.serial()? })
+    let revoked = RevocationLists::load(&config.crl, &credentials, &root)?;
+    let tls = tls::server_config(&credentials, &root, &bundle.trust_domain, key_exchange, &revoked)?;
+    Ok(Loaded { tls, id, validity: credentials.validity()?, serial: credentials.serial()?, revoked })
 }
 
 /// The roster file's note, where there is a file.
@@ -70,12 +72,13 @@ enum ReloadError {
     OtherRelay { folder: PathBuf, found: Box<SpiffeId>, own: Box<SpiffeId> },
 }
 
-/// Carries reloads out, and looks at the certificate's dates.
+/// Carries reloads out, and looks at the dates of the certificate and of the lists of revoked ones.
 pub(super) struct Reloader {
     config: RelayConfig,
     bundle: TrustBundle,
     id: SpiffeId,
     validity: Validity,
+    revoked: RevocationLists,
     tls: Arc<ArcSwap<ServerConfig>>,
     alarms: Alarms,
     to_engine: mpsc::Sender<Message>,
@@ -90,9 +93,9 @@ impl Reloader {
         alarms: Alarms,
         to_engine: mpsc::Sender<Message>,
     ) -> Reloader {
-        let Loaded { tls, id, validity, .. } = loaded;
+        let Loaded { tls, id, validity, revoked, .. } = loaded;
         let tls = Arc::new(ArcSwap::new(tls));
-        let reloader = Reloader { config, bundle, id, validity, tls, alarms, to_engine };
+        let reloader = Reloader { config, bundle, id, validity, revoked, tls, alarms, to_engine };
         reloader.look();
         reloader
     }
@@ -118,7 +121,7 @@ impl Reloader {
             Ok((config, loaded, roster)) => {
                 self.warn_of_what_needs_a_restart(&config);
                 tracing::info!(serial = loaded.serial, "reloaded; new connections use this certificate");
-                (self.config, self.validity) = (config, loaded.validity);
+                (self.config, self.validity, self.revoked) = (config, loaded.validity, loaded.revoked);
                 self.tls.store(loaded.tls);
                 self.alarms.clear(AlarmKind::Reload);
                 self.alarms.clear(AlarmKind::Roster);
@@ -147,6 +150,7 @@ impl Reloader {
                 own: Box::new(self.id.clone()),
             });
         }
+        loaded.revoked.follow(&self.revoked).map_err(RelayError::Tls)?;
         let roster = read_roster(&config)?;
         Ok((config, loaded, roster))
     }
@@ -167,7 +171,9 @@ impl Reloader {
     }
 
     fn look(&self) {
-        self.alarms.set(AlarmKind::Certificate, self.validity.warning(SystemTime::now()));
+        let now = SystemTime::now();
+        self.alarms.set(AlarmKind::Certificate, self.validity.warning(now));
+        self.alarms.set(AlarmKind::Crl, self.revoked.warning(now));
         let allowed = self.config.allow_x25519.then(|| {
             "plain X25519 is allowed, so what is recorded today may be read when quantum computers come: \
              set `allow_x25519 = false` once no desk needs it"

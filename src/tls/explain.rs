@@ -37,6 +37,7 @@ fn certificate(problem: CertificateError) -> TlsError {
     match problem {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsError::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsError::NotYetValid,
+        CertificateError::Revoked => TlsError::Revoked,
         CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::WrongCa,
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsError::WrongName

@@ -9,6 +9,7 @@
 
 mod explain;
 mod own;
+mod revocation;
 mod verify;
 
 use std::fs;
@@ -37,6 +38,7 @@ use crate::merkle::{self, Hash};
 
 pub use explain::explain;
 pub use own::{Dates, Validity};
+pub use revocation::{RevocationListError, RevocationLists};
 pub use verify::{LeafError, Purpose, check_leaf, purpose_of};
 
 /// The protocol name both ends must agree on (DESIGN 7).
@@ -90,6 +92,14 @@ pub enum TlsError {
         /// Hash of the key in the trust bundle.
         expected: Hash,
     },
+    /// A list of revoked certificates cannot be used.
+    #[error("{path} is not used as a list of revoked certificates: {problem}", path = path.display())]
+    RevocationList {
+        /// The file that was named.
+        path: PathBuf,
+        /// Why not.
+        problem: RevocationListError,
+    },
     /// The own certificate and key do not fit together, or TLS cannot work with them.
     #[error(
         "TLS cannot be set up with this certificate and key ({0}): check that tls.pem and tls.key belong together"
@@ -108,6 +118,9 @@ pub enum TlsError {
         "the other side's certificate is not valid yet: this machine's clock is probably behind; check it with `timedatectl`"
     )]
     NotYetValid,
+    /// The peer's certificate, or that of its CA, stands on a list of revoked ones.
+    #[error("the other side's certificate is revoked: it must ask the ministry for a new one")]
+    Revoked,
     /// The peer's certificate comes from another CA.
     #[error(
         "the other side's certificate comes from a CA that root.pem does not stand for: check that the address is right, and that both sides belong to the same ministry's PKI"
@@ -191,6 +204,11 @@ impl Credentials {
         Ok(Credentials { path, chain, key })
     }
 
+    /// The CAs of the chain, the leaf's first.
+    fn issuers(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        self.chain.iter().skip(1)
+    }
+
     /// Who the certificate says that this endpoint is.
     ///
     /// # Errors
@@ -242,7 +260,8 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
     Ok(certificates)
 }
 
-/// The relay's TLS configuration: accepts desks of `trust_domain` whose chain ends at `root`.
+/// The relay's TLS configuration: accepts desks of `trust_domain` whose chain ends at `root` and holds nothing that
+/// `revoked` lists. A CA without a list revokes nothing by it, and a list that is overdue counts on.
 ///
 /// To reload, make a new one and use it for the next accept; live connections keep theirs.
 ///
@@ -253,9 +272,10 @@ pub fn server_config(
     root: &CertificateDer<'static>,
     trust_domain: &str,
     key_exchange: KeyExchange,
+    revoked: &RevocationLists,
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let provider = provider(key_exchange);
-    let verifier = verify::desks(roots(root)?, provider.clone(), trust_domain)?;
+    let verifier = verify::desks(roots(root)?, provider.clone(), trust_domain, revoked)?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsError::Setup)?

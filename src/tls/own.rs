@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use x509_parser::parse_x509_certificate;
 
-use super::{Credentials, KeyExchange, Purpose, TlsError, provider, roots, serial_hex, server_name, verify};
+use super::{
+    Credentials, KeyExchange, Purpose, RevocationLists, TlsError, provider, roots, serial_hex, server_name,
+    verify,
+};
 use crate::limits::CERTIFICATE_WARNED_BEFORE;
 
 /// From when until when every certificate of a chain is valid.
@@ -55,7 +58,7 @@ impl Credentials {
                 desk.verify_server_cert(leaf, issuers, &name, &[], when).map(|_| ())
             }
             Purpose::Desk => {
-                let relay = verify::desks(roots, provider, trust_domain)?;
+                let relay = verify::desks(roots, provider, trust_domain, &RevocationLists::default())?;
                 relay.verify_client_cert(leaf, issuers, when).map(|_| ())
             }
         };
@@ -121,12 +124,12 @@ impl Validity {
 /// Later than any date that a certificate holds: the year 9999.
 const FOREVER: Duration = Duration::from_secs(253_402_300_799);
 
-fn system_time(unix_s: i64) -> SystemTime {
+pub(super) fn system_time(unix_s: i64) -> SystemTime {
     let seconds = u64::try_from(unix_s).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(seconds).min(FOREVER)
 }
 
-fn date(time: SystemTime) -> String {
+pub(super) fn date(time: SystemTime) -> String {
     Timestamp::try_from(time)
         .map_or_else(|_| "a date far away".to_owned(), |at| at.strftime("%F").to_string())
 }

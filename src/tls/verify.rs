@@ -14,7 +14,7 @@ use rustls::{
 use x509_parser::extensions::ExtendedKeyUsage;
 use x509_parser::parse_x509_certificate;
 
-use super::TlsError;
+use super::{RevocationLists, TlsError};
 use crate::identity::{IdentityError, Kind, PartyId};
 
 /// What a leaf certificate is for; it names exactly one.
@@ -95,8 +95,11 @@ pub(super) fn desks(
     roots: Arc<RootCertStore>,
     provider: Arc<CryptoProvider>,
     trust_domain: &str,
+    revoked: &RevocationLists,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let webpki = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .with_crls(revoked.der())
+        .allow_unknown_revocation_status()
         .build()
         .map_err(|error| TlsError::Setup(rustls::Error::General(error.to_string())))?;
     Ok(Arc::new(DeskVerifier { webpki, trust_domain: trust_domain.to_owned() }))

@@ -206,9 +206,9 @@ mod tests {
     fn noise_and_unknown_kinds_are_unreadable_and_unknown_fields_are_ignored() {
         assert_eq!(decoder_with(&[2, 0xff, 0xff], 64).next_frame(), Err(CodecError::Unreadable));
         assert_eq!(
-            decoder_with(&[3, 0x8a, 0x01, 0x00], 64).next_frame(),
+            decoder_with(&[3, 0xa2, 0x01, 0x00], 64).next_frame(),
             Err(CodecError::Unreadable),
-            "kind 17 is reserved"
+            "kind 20 is reserved"
         );
         let with_unknown_field = [6, 0x72, 4, 0x08, 5, 0x78, 1];
         assert_eq!(decoder_with(&with_unknown_field, 64).next_frame(), Ok(Some(ping(5))));

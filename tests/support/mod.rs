@@ -172,6 +172,25 @@ impl Site {
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {words}"))
     }
 
+    /// The first status of the relay that is as wanted; it may still have to start.
+    ///
+    /// # Panics
+    /// After a minute without one, with the relay's last words.
+    #[allow(dead_code, reason = "not every test asks the relay")]
+    pub async fn relay_until(&self, wanted: impl Fn(&RelayStatus) -> bool) -> RelayStatus {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let mut pouch = Command::new(env!("CARGO_BIN_EXE_pouch"));
+            pouch.args(["relay", "status", "--json", "--dir"]).arg(self.dir("relay"));
+            let output = tokio::task::block_in_place(|| pouch.output()).expect("it runs");
+            match serde_json::from_slice(&output.stdout) {
+                Ok(status) if wanted(&status) => return status,
+                _ if Instant::now() > until => panic!("not so: {output:?}\n{}", self.last_words("relay")),
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
     /// The end of a process's log, for a failed test.
     pub fn last_words(&self, party: &str) -> String {
         let log = fs::read_to_string(self.log(party)).unwrap_or_default();

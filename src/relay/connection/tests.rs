@@ -22,7 +22,7 @@ use crate::{
     limits::Limits,
     pki,
     relay::channel::FramesSender,
-    tls::{Credentials, KeyExchange},
+    tls::{Credentials, KeyExchange, RevocationLists},
 };
 
 /// What two sockets hold that nobody reads from.
@@ -49,7 +49,14 @@ impl Bench {
         let certificates = |party: &str| tls::read_certificates(&folder.join(party)).unwrap();
         let (credentials, root) =
             (Credentials::load(&folder.join("relay")).unwrap(), certificates("root.pem").remove(0));
-        let config = tls::server_config(&credentials, &root, &domain, KeyExchange::Hybrid).unwrap();
+        let config = tls::server_config(
+            &credentials,
+            &root,
+            &domain,
+            KeyExchange::Hybrid,
+            &RevocationLists::default(),
+        )
+        .unwrap();
         let sign = SigningKey::load(&folder.join("relay/sign.key")).unwrap();
         let tls = Arc::new(ArcSwap::new(config));
         let (to_engine, inputs) = mpsc::channel(64);
