@@ -7,9 +7,9 @@ use super::{
 use crate::{
     exchange::{Input, Notice},
     limits::Limits,
-    roster::Status,
+    roster::{Party, Status},
     session::outbound::Outbound,
-    wire::pb,
+    wire::{pb, pb::GoodbyeCode},
 };
 use bytes::Bytes;
 
@@ -52,6 +52,37 @@ fn the_first_roster_is_the_bundles_and_the_next_follows_the_chain() {
     assert_eq!(refused_notes(&world), 4, "the same version again is no refusal");
     assert_eq!(offer(&mut world, &third), ["append roster 3", "roster 3 in force"]);
     assert_eq!(world.restart().exchange.roster().unwrap().version(), 3);
+}
+
+#[test]
+fn everybody_but_a_relay_reads_the_log_while_neither_suspended_nor_revoked() {
+    let mut world = World::empty(Limits::DEFAULT);
+    let reads = |world: &World, path: &str| {
+        let id = format!("spiffe://bloc.example/{path}").parse().unwrap();
+        world.exchange.admit_reader(&id, "7f").map(|_| ())
+    };
+    assert_eq!(reads(&world, "mission/idn"), Err(GoodbyeCode::NotReady), "no roster is in force");
+    offer(&mut world, &first_note());
+    let second = next_note(&first_note(), |draft| {
+        for (path, code, seed) in [("auditor/court", "COURT", 50), ("operator/one", "ONE", 51)] {
+            let id = format!("spiffe://bloc.example/{path}").parse().unwrap();
+            let mut party = Party::new(draft.next_number(), id, code, code, public(seed));
+            party.witness = Some(public(seed + 100));
+            draft.add(party);
+        }
+        draft.parties[2].status = Status::Suspended;
+        draft.parties[3].revoked_serials = vec!["7f".to_owned()];
+    });
+    offer(&mut world, &second);
+    for path in ["hub", "mission/phl", "auditor/court", "operator/one"] {
+        assert_eq!(reads(&world, path), Ok(()), "{path}");
+    }
+    for path in ["mission/idn", "mission/mys"] {
+        assert_eq!(reads(&world, path), Err(GoodbyeCode::Suspended), "{path}");
+    }
+    for path in ["relay/a", "auditor/other", "mission/xyz"] {
+        assert_eq!(reads(&world, path), Err(GoodbyeCode::NotInRoster), "{path}");
+    }
 }
 
 #[test]
