@@ -16,7 +16,7 @@ use super::{
 use crate::{
     batch::{self, Tag, Verifier},
     limits::{BATCH_ITEMS_MAX, Limits, RECEIPT_ENVELOPES_MAX},
-    merkle::{self, Hash},
+    merkle::Hash,
     record::leaf::Opening,
     roster::PartyNumber,
     wire::{
@@ -173,19 +173,9 @@ impl Consumer {
 
     fn receipt(&self, (sender, envelopes): (PartyNumber, Vec<(EnvelopeHash, Position)>)) -> ReceiptPart {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let item = ReceiptItem {
-            kind: ReceiptKind::Delivered,
-            reason: 0,
-            receiptor: self.desk.number,
-            sender,
-            addressee: self.desk.number,
-            time_us: u64::try_from(now.as_micros()).unwrap_or(u64::MAX),
-            roster_version: self.relay.roster.version(),
-            checkpoint_size: 0,
-            checkpoint_root: merkle::empty_root(),
-            details_hash: Hash::ZERO,
-            envelopes,
-        };
+        let (own, version) = (self.desk.number, self.relay.roster.version());
+        let time_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let item = ReceiptItem::own(ReceiptKind::Delivered, own, sender, time_us, version, envelopes);
         ReceiptPart { bytes: item.encode(), details: Bytes::new(), item }
     }
 

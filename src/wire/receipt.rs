@@ -138,6 +138,30 @@ pub const ITEM_BYTES_MAX: usize = ITEM_HEAD_BYTES + limits::RECEIPT_ENVELOPES_MA
 const _: () = assert!(ITEM_BYTES_MAX + limits::DETAILS_BYTES_MAX < limits::FRAME_CONTROL_BYTES_MAX);
 
 impl ReceiptItem {
+    /// What a party says of its own step with envelopes of one sender, without reason, details or a verified checkpoint.
+    pub fn own(
+        kind: ReceiptKind,
+        receiptor: PartyNumber,
+        sender: PartyNumber,
+        time_us: u64,
+        roster_version: u32,
+        envelopes: Vec<(EnvelopeHash, Position)>,
+    ) -> ReceiptItem {
+        ReceiptItem {
+            kind,
+            reason: 0,
+            receiptor,
+            sender,
+            addressee: receiptor,
+            time_us,
+            roster_version,
+            checkpoint_size: 0,
+            checkpoint_root: merkle::empty_root(),
+            details_hash: Hash::ZERO,
+            envelopes,
+        }
+    }
+
     /// The bytes to sign.
     pub fn encode(&self) -> Bytes {
         debug_assert!((1..=limits::RECEIPT_ENVELOPES_MAX).contains(&self.envelopes.len()));

@@ -101,19 +101,7 @@ impl Peer<'_> {
         sender: PartyNumber,
         envelopes: &[(EnvelopeHash, Position)],
     ) -> ReceiptItem {
-        ReceiptItem {
-            kind,
-            reason: 0,
-            receiptor: self.number,
-            sender,
-            addressee: self.number,
-            time_us: 1,
-            roster_version: self.roster.version(),
-            checkpoint_size: 0,
-            checkpoint_root: empty_root(),
-            details_hash: Hash::ZERO,
-            envelopes: envelopes.to_vec(),
-        }
+        ReceiptItem::own(kind, self.number, sender, 1, self.roster.version(), envelopes.to_vec())
     }
 
     /// The Stored frame of 1 to 64 receipts.

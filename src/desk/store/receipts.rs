@@ -314,18 +314,11 @@ impl Groups {
             true => (micros(self.now), Hash::ZERO),
             false => (due.at, merkle::sha256(&due.details)),
         };
+        let (time_us, version) = (u64::try_from(at).unwrap_or_default(), self.roster_version);
         let item = ReceiptItem {
-            kind: due.kind,
             reason: due.reason,
-            receiptor: self.own,
-            sender: due.sender,
-            addressee: self.own,
-            time_us: u64::try_from(at).unwrap_or_default(),
-            roster_version: self.roster_version,
-            checkpoint_size: 0,
-            checkpoint_root: merkle::empty_root(),
             details_hash,
-            envelopes: vec![envelope],
+            ..ReceiptItem::own(due.kind, self.own, due.sender, time_us, version, vec![envelope])
         };
         (item, due.details)
     }

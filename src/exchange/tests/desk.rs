@@ -175,19 +175,7 @@ impl Desk {
         sender: Desk,
         envelopes: &[(EnvelopeHash, Position)],
     ) -> ReceiptItem {
-        ReceiptItem {
-            kind,
-            reason: 0,
-            receiptor: self.number,
-            sender: sender.number,
-            addressee: self.number,
-            time_us: START_US,
-            roster_version: 1,
-            checkpoint_size: 0,
-            checkpoint_root: merkle::empty_root(),
-            details_hash: Hash::ZERO,
-            envelopes: envelopes.to_vec(),
-        }
+        ReceiptItem::own(kind, self.number, sender.number, START_US, 1, envelopes.to_vec())
     }
 
     /// The Stored frame of some receipts.

@@ -243,19 +243,8 @@ impl World {
 
 /// A receipt item by `addressee` for one envelope of the desk under test.
 pub(super) fn item(kind: ReceiptKind, receiptor: PartyNumber, addressee: PartyNumber) -> ReceiptItem {
-    ReceiptItem {
-        kind,
-        reason: 0,
-        receiptor,
-        sender: IDN,
-        addressee,
-        time_us: 1,
-        roster_version: 1,
-        checkpoint_size: 0,
-        checkpoint_root: merkle::empty_root(),
-        details_hash: Hash::ZERO,
-        envelopes: vec![(EnvelopeHash(Hash([5; 32])), Position(9))],
-    }
+    let envelopes = vec![(EnvelopeHash(Hash([5; 32])), Position(9))];
+    ReceiptItem { addressee, ..ReceiptItem::own(kind, receiptor, IDN, 1, 1, envelopes) }
 }
 
 pub(super) fn hash_of(submit: &pb::Submit) -> EnvelopeHash {
