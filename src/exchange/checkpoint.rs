@@ -28,6 +28,8 @@ pub(super) struct Checkpoints {
     trusts: Vec<(Position, LogTrust)>,
     /// A FLASH was accepted, or a claim has to be looked at: the next one is due.
     at_once: bool,
+    /// Its time has come.
+    is_time: bool,
     is_signing: bool,
     /// When the newest one was begun.
     begun: Duration,
@@ -68,11 +70,6 @@ impl Signed {
 impl Checkpoints {
     pub(super) fn is_kept(&self) -> bool {
         self.is_kept
-    }
-
-    /// Whether one is due that does not wait for its time.
-    pub(super) fn is_urgent(&self) -> bool {
-        self.at_once && !self.is_signing
     }
 
     pub(super) fn signed_size(&self) -> Option<u64> {
@@ -156,22 +153,30 @@ impl Exchange {
         self.checkpoints.at_once = true;
     }
 
-    /// Has a checkpoint signed where one is due.
-    pub(super) fn checkpoint_if_due(&mut self, now: Now) {
+    /// Looks whether the time of the next checkpoint has come.
+    pub(super) fn time_checkpoint(&mut self, now: Now) {
+        let size = self.tree.size();
+        let checkpoints = &mut self.checkpoints;
+        let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
+        let every = if is_grown { self.limits.checkpoint_every } else { self.limits.checkpoint_idle_every };
+        checkpoints.is_time |= checkpoints.signed.is_none() || now.mono >= checkpoints.begun + every;
+    }
+
+    /// A checkpoint to be signed, where one is due. It is asked for when outputs are taken, and so covers every
+    /// record that an edge has called durable before: whoever keeps the leaves has them all by then.
+    pub(super) fn checkpoint_due(&mut self) -> Option<Output> {
         let size = self.tree.size();
         let checkpoints = &mut self.checkpoints;
         if !checkpoints.is_kept || checkpoints.is_signing || self.roster.is_none() {
-            return;
+            return None;
         }
         let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
-        let every = if is_grown { self.limits.checkpoint_every } else { self.limits.checkpoint_idle_every };
-        let is_first = checkpoints.signed.is_none();
-        if is_first || (checkpoints.at_once && is_grown) || now.mono >= checkpoints.begun + every {
-            checkpoints.at_once = false;
-            checkpoints.is_signing = true;
-            checkpoints.begun = now.mono;
-            self.outputs.push_back(Output::Sign { size, root: self.tree.root() });
+        if !(checkpoints.is_time || (checkpoints.at_once && is_grown)) {
+            return None;
         }
+        (checkpoints.at_once, checkpoints.is_time, checkpoints.is_signing) = (false, false, true);
+        checkpoints.begun = self.clock.mono();
+        Some(Output::Sign { size, root: self.tree.root() })
     }
 
     /// The log's key has signed; the checkpoint and its tiles are durable.

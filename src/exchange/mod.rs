@@ -265,9 +265,6 @@ impl Exchange {
             Input::Fetched { conn, request, bytes } => self.fetched(conn, request, bytes),
             Input::Stopping => self.stop(),
         }
-        if self.checkpoints.is_urgent() {
-            self.checkpoint_if_due(now);
-        }
     }
 
     /// Looks at deadlines; call it when [`Exchange::poll_timeout`] is due.
@@ -281,13 +278,15 @@ impl Exchange {
         self.administer_past_counts();
         self.watch_clock(now);
         self.expire(now);
-        self.checkpoint_if_due(now);
+        self.time_checkpoint(now);
         self.watch_witnesses(now);
     }
 
     /// The next thing to do, until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty() {
+            let checkpoint = self.checkpoint_due();
+            self.outputs.extend(checkpoint);
             for conn in std::mem::take(&mut self.due) {
                 self.deliver(conn);
             }

@@ -5,6 +5,8 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 /// A folder of files, named by relative paths with `/` between folders.
@@ -74,7 +76,7 @@ impl DiskFolder {
 
 impl Folder for DiskFolder {
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        match fs::read(self.root.join(path)) {
+        match patiently(|| fs::read(self.root.join(path))) {
             Ok(bytes) => Ok(Some(bytes)),
             Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error),
@@ -84,7 +86,7 @@ impl Folder for DiskFolder {
     fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
         let mut folders = BTreeSet::new();
         for (place, (_, bytes)) in files.iter().enumerate() {
-            fs::write(self.making.join(place.to_string()), bytes)?;
+            patiently(|| fs::write(self.making.join(place.to_string()), bytes))?;
         }
         // One call for all of them: a sync for each of a thousand tiles takes seconds.
         sync(&self.making)?;
@@ -102,7 +104,7 @@ impl Folder for DiskFolder {
     fn remove(&self, path: &str) -> io::Result<()> {
         let path = self.root.join(path);
         let removed = match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(&path),
+            Ok(metadata) if metadata.is_dir() => patiently(|| fs::remove_dir_all(&path)),
             Ok(_) => fs::remove_file(&path),
             Err(error) => Err(error),
         };
@@ -113,7 +115,7 @@ impl Folder for DiskFolder {
     }
 
     fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let entries = match fs::read_dir(self.root.join(path)) {
+        let entries = match patiently(|| fs::read_dir(self.root.join(path))) {
             Ok(entries) => entries,
             Err(error) if is_absent(&error) => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -133,5 +135,22 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Makes durable whatever was written to the file system that holds a folder, names included.
 fn sync(folder: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+    Ok(rustix::fs::syncfs(patiently(|| File::open(folder))?)?)
 }
+
+/// Waits while the process or the system has no file descriptor left: peers use them up, and give them back. No
+/// envelope waits for it.
+fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if NO_DESCRIPTORS.contains(&error.raw_os_error()) => thread::sleep(PATIENCE),
+            done => return done,
+        }
+    }
+}
+
+/// Of the process, and of the system.
+const NO_DESCRIPTORS: [Option<i32>; 2] =
+    [Some(rustix::io::Errno::MFILE.raw_os_error()), Some(rustix::io::Errno::NFILE.raw_os_error())];
+/// Between two attempts.
+const PATIENCE: Duration = Duration::from_millis(100);

@@ -96,7 +96,8 @@ impl Opening {
                     return Err(forked(signed));
                 }
                 self.is_checked = true;
-                Ok(())
+                // What was signed can be asked for from the first moment on.
+                self.view.write()
             }
             _ => Ok(()),
         }

@@ -1,9 +1,11 @@
 //! Tests of the log's files: the bytes, restarts and crashes between any two of them, and histories that do not fit.
 
+#[path = "../../tests/simulator/shelf.rs"]
+mod shelf;
+
 use std::{
     collections::BTreeMap,
-    io,
-    sync::{Arc, Mutex, mpsc},
+    sync::{Arc, mpsc},
 };
 
 use bytes::Bytes;
@@ -15,68 +17,9 @@ use crate::{
     merkle::{Frontier, Hash, leaf_hash, sha256},
     wire::Position,
 };
+use shelf::Shelf;
 
 const ORIGIN: &str = "bloc.example/log";
-
-/// A folder in memory, which can fail in the middle of a `put`.
-#[derive(Default)]
-struct Shelf {
-    files: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// So many more files are taken, then everything fails.
-    left: Mutex<Option<usize>>,
-}
-
-impl Shelf {
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
-        self.files.lock().unwrap().clone()
-    }
-
-    fn fail_after(&self, files: Option<usize>) {
-        *self.left.lock().unwrap() = files;
-    }
-
-    fn step(&self) -> io::Result<()> {
-        match &mut *self.left.lock().unwrap() {
-            Some(0) => Err(io::Error::other("power cut")),
-            Some(left) => {
-                *left -= 1;
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl Folder for Shelf {
-    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.files.lock().unwrap().get(path).cloned())
-    }
-
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        for (path, bytes) in files {
-            self.step()?;
-            self.files.lock().unwrap().insert(path.clone(), bytes.clone());
-        }
-        self.step()
-    }
-
-    fn remove(&self, path: &str) -> io::Result<()> {
-        self.step()?;
-        let inside = format!("{path}/");
-        self.files.lock().unwrap().retain(|name, _| name != path && !name.starts_with(&inside));
-        Ok(())
-    }
-
-    fn list(&self, path: &str) -> io::Result<Vec<String>> {
-        let inside = format!("{path}/");
-        let files = self.files.lock().unwrap();
-        let names = files.keys().filter_map(|name| name.strip_prefix(&inside));
-        let mut names: Vec<String> =
-            names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect();
-        names.dedup();
-        Ok(names)
-    }
-}
 
 fn leaf(index: u64) -> Bytes {
     // As the vectors' log has them: tests/vectors/make.py.
@@ -162,11 +105,11 @@ fn files_that_are_missing_or_damaged_are_written_anew_with_the_same_bytes() {
     for path in ["tile/0/002.p/88", "tile/1/000.p/2", "tile/entries/002.p/88"] {
         for damage in ["gone", "short", "flipped"] {
             let shelf = Arc::new(Shelf::default());
-            *shelf.files.lock().unwrap() = good.clone();
+            shelf.change(|files| *files = good.clone());
             match damage {
-                "gone" => drop(shelf.files.lock().unwrap().remove(path)),
-                "short" => drop(shelf.files.lock().unwrap().get_mut(path).unwrap().pop()),
-                _ => shelf.files.lock().unwrap().get_mut(path).unwrap()[3] ^= 1,
+                "gone" => shelf.change(|files| drop(files.remove(path))),
+                "short" => shelf.change(|files| files.get_mut(path).unwrap().truncate(7)),
+                _ => shelf.change(|files| files.get_mut(path).unwrap()[3] ^= 1),
             }
             let mut view = opened(&shelf, Some(600));
             assert_eq!(view.size(), 0, "{path} {damage}");
@@ -308,6 +251,15 @@ fn a_journal_that_goes_on_from_what_was_signed_is_taken() {
     let world = World::new();
     grown(&mut opened(&world.served, None), 3).unwrap();
     assert_eq!(world.start(&leaves(7)).unwrap().root(), tree(7).root());
+}
+
+#[test]
+fn files_that_were_lost_serve_what_was_signed_as_soon_as_the_journal_is_read() {
+    let world = World::new();
+    world.sign(300);
+    world.start(&leaves(310)).unwrap();
+    assert_eq!(world.served.files(), expected(300));
+    assert!(consistency_path(&*world.served, 7, 300).is_ok());
 }
 
 #[test]

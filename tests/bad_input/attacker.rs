@@ -94,11 +94,15 @@ impl Attacker {
         socket.shutdown(Shutdown::Write).expect("FIN sent");
     }
 
-    /// The next frame's bytes; `None` once the relay has closed.
+    /// The bytes of the next frame but those about the audit log, which no attack asks for; `None` once the relay
+    /// has closed.
     pub async fn next_bytes(&mut self) -> Option<bytes::Bytes> {
         loop {
             if let Some(bytes) = self.decoder.next_bytes().expect("the relay sends frames") {
-                return Some(bytes);
+                match pb::Frame::decode(bytes.clone()) {
+                    Ok(pb::Frame { kind: Some(Kind::Checkpoint(_) | Kind::AddCheckpoint(_)) }) => continue,
+                    _ => return Some(bytes),
+                }
             }
             self.decoder.buffer().reserve(READ_BYTES);
             let read = self.stream.read_buf(self.decoder.buffer());

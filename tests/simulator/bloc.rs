@@ -21,6 +21,7 @@ use pouch::{
 use rcgen::{CertificateParams, SanType};
 
 pub const DOMAIN: &str = "bloc.example";
+pub const ORIGIN: &str = "bloc.example/log";
 const ROSTER_KEY: &str = "bloc.example/roster-1";
 /// The relay is party 1; the desks follow in this order.
 pub const DESKS: [&str; 4] = ["MOD", "IDN", "MYS", "PHL"];
@@ -35,6 +36,10 @@ pub struct Bloc {
     /// In the order of [`DESKS`]: the sign key of each, and those that replace it one after the other.
     pub keys: Vec<[Arc<SigningKey>; KEYS_OF_A_DESK]>,
     pub ids: Vec<PartyId>,
+    /// In the order of [`DESKS`]: what each cosigns the audit log with.
+    pub witnesses: Vec<Arc<SigningKey>>,
+    /// Signs the audit log's checkpoints.
+    pub log_key: SigningKey,
     pub first_note: Vec<u8>,
     pub trust: TrustBundle,
     roster_key: SigningKey,
@@ -62,14 +67,16 @@ impl Bloc {
             file.write_all(text.as_bytes()).expect("written");
             SigningKey::load(&path).expect("a key")
         };
-        let (relay_key, roster_key) = (key(1), key(2));
+        let (relay_key, roster_key, log_key) = (key(1), key(2), key(3));
+        let witnesses: Vec<_> = (51..).take(DESKS.len()).map(|seed| Arc::new(key(seed))).collect();
         let desk_keys = |desk: u8| [1, 2, 3].map(|generation| Arc::new(key(10 * generation + desk)));
         let keys: Vec<_> = (0..).take(DESKS.len()).map(desk_keys).collect();
         let labels =
             LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into(), "RESTRICTED".into()] };
         let signers =
             RosterKeys { threshold: 1, keys: vec![roster_key.vkey(ROSTER_KEY).expect("a sound name")] };
-        let mut draft = RosterDraft::init(DOMAIN, signers, "bloc.example/log", labels);
+        let mut draft = RosterDraft::init(DOMAIN, signers, ORIGIN, labels);
+        draft.log.keys = vec![log_key.vkey(ORIGIN).expect("a sound name")];
         draft.topics.push(Topic { id: "maritime".into(), name: "Maritime security".into() });
         for (index, path) in PATHS.iter().enumerate() {
             let id = format!("spiffe://{DOMAIN}/{path}").parse().expect("an id");
@@ -79,7 +86,8 @@ impl Bloc {
             };
             let mut party = Party::new(draft.next_number(), id, code, code, sign);
             if index > 0 {
-                party.witness = Some(key(u8::try_from(50 + index).expect("few parties")).public());
+                party.witness = Some(witnesses[index - 1].public());
+                party.is_witness = index > 1;
                 party.topics = vec!["maritime".into()];
                 party.clearance = "OPEN".into();
             }
@@ -97,7 +105,8 @@ impl Bloc {
             roster_keys: draft.roster.keys.clone(),
         };
         let [relay, desks @ ..] = PATHS.map(certified);
-        Bloc { relay_key, relay, keys, ids: desks.to_vec(), first_note, trust, roster_key }
+        let ids = desks.to_vec();
+        Bloc { relay_key, relay, keys, ids, witnesses, log_key, first_note, trust, roster_key }
     }
 
     /// The version after `roster`, as the ministry wants it.

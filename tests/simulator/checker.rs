@@ -10,6 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use pouch::{
+    audit::{AddCheckpoint, Checkpoint},
+    merkle::{self, Hash},
+    note::Note,
     record::{
         Record,
         administrative::{Act, AdministrativeLeaf},
@@ -41,6 +44,8 @@ pub enum Promise {
     Bounds,
     /// 7: receipts tell the truth.
     Receipts,
+    /// 8: the audit log only grows, and covers what is durable; whoever watches an honest one is not alarmed.
+    Log,
     /// 9: after a failed operation nothing more.
     FailedDisk,
     /// 10: a suspended party is out within 2 s.
@@ -87,6 +92,8 @@ pub struct Checker {
     pub clock_was_ahead: bool,
     /// Log time of the newest record.
     log_time_us: u64,
+    /// Checkpoints that were looked at.
+    checkpoints: BTreeSet<Bytes>,
     /// Where the relay said that an envelope is.
     accepted: BTreeMap<Bytes, u64>,
     /// Envelopes in another's name.
@@ -184,6 +191,26 @@ impl Checker {
         self.log = shown;
     }
 
+    /// Promise 8: whatever checkpoint the relay shows covers durable records, and they make its root. From then on
+    /// they are promised.
+    pub fn checkpoint(&mut self, note: &[u8]) {
+        let note = Note::parse(note).expect("a note of the relay's");
+        if !self.checkpoints.insert(Bytes::copy_from_slice(note.text().as_bytes())) {
+            return;
+        }
+        let Checkpoint { size, root, .. } = note.text().parse().expect("a checkpoint");
+        let size = usize::try_from(size).expect("a short log");
+        let covered = self.log.get(..size).map(|leaves| {
+            let hashes: Vec<Hash> = leaves.iter().map(|leaf| merkle::leaf_hash(leaf)).collect();
+            merkle::root(&hashes)
+        });
+        self.must(covered == Some(root), Promise::Log, || {
+            format!("a checkpoint of {size} leaves is not the root of what the disk has")
+        });
+        self.promised = self.promised.max(size);
+        self.came("checkpoint");
+    }
+
     pub fn damage(&mut self, refused: bool) {
         self.must(refused, Promise::Corruption, || "a damaged journal was taken".to_owned());
     }
@@ -242,6 +269,15 @@ impl Checker {
             });
         }
         match kind {
+            Kind::Checkpoint(checkpoint) => {
+                self.checkpoint(&checkpoint.note);
+                self.came("witnessed checkpoint");
+            }
+            Kind::AddCheckpoint(request) => {
+                let text = str::from_utf8(&request.request).expect("text");
+                let request: AddCheckpoint = text.parse().expect("a request of the relay's");
+                self.checkpoint(request.checkpoint.as_bytes());
+            }
             Kind::Deferred(_) => self.came("deferred"),
             Kind::Goodbye(goodbye) if goodbye.code == GoodbyeCode::TakenOver as u32 => {
                 self.came("taken over")

@@ -28,7 +28,7 @@ use pouch::{
 use rusqlite::Connection;
 
 use super::{
-    bloc::{BLOC, RELAY_SERIAL},
+    bloc::{BLOC, DESKS, RELAY_SERIAL},
     checker::{Promise, Violation},
     lies::Lie,
     ministry::HUB,
@@ -158,7 +158,7 @@ impl World {
             id,
             trust: BLOC.trust.clone(),
             sign: self.desks[desk].sign_key(desk),
-            witness: BLOC.keys[desk][0].clone(),
+            witness: Arc::clone(&BLOC.witnesses[desk]),
             instance: self.chance.bytes(),
             limits: self.limits.clone(),
             addresses: 1,
@@ -319,6 +319,12 @@ impl World {
         let time = self.desks[desk].time(self.now);
         let process = self.desks[desk].process.as_mut().expect("its own event");
         let job = process.job.take().expect("one job at a time");
+        if let StoreJob::Alarm { key, sentence } = &job
+            && key == "audit-log"
+        {
+            let words = format!("{} is alarmed: {sentence}", DESKS[desk]);
+            return self.checker.broken(Violation::new(Promise::Log, words));
+        }
         let delivers = matches!(job, StoreJob::Deliver(_));
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());

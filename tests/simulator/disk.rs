@@ -184,12 +184,17 @@ impl SimDisk {
         content.durable.clone_from(&content.bytes);
     }
 
-    /// Flips one bit behind the journal's back; what was not synced stays so.
-    pub fn flip(&self, name: &str, bit: usize) {
+    /// Flips one bit behind the journal's back, where there is one; what was not synced stays so.
+    pub fn flip(&self, name: &str, bit: usize) -> bool {
         let state = &mut *self.state();
         let content = state.files.get_mut(&state.names[name]).expect("a name has a file");
-        content.bytes[bit / 8] ^= 1 << (bit % 8);
-        content.durable[bit / 8] ^= 1 << (bit % 8);
+        let is_there =
+            [&mut content.bytes, &mut content.durable].into_iter().all(|bytes| bit / 8 < bytes.len());
+        if is_there {
+            content.bytes[bit / 8] ^= 1 << (bit % 8);
+            content.durable[bit / 8] ^= 1 << (bit % 8);
+        }
+        is_there
     }
 
     /// Makes a file behind the journal's back, durably.

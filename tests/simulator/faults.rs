@@ -34,6 +34,9 @@ impl World {
                 let power_cut = self.chance.one_in(2);
                 self.kill_relay(power_cut);
                 self.damage();
+                if self.chance.one_in(3) {
+                    self.lose_log_files();
+                }
             }
             2 | 14 => {
                 let skip = self.chance.below(12);
@@ -110,6 +113,7 @@ impl World {
         self.trace.note(self.now, || "all is well from now on".to_owned());
         self.troubled = false;
         self.disk.heal();
+        self.log.served.fail_after(None);
         // What was promised up to here must last, whatever the disk still held back.
         if self.chance.one_in(2) {
             self.kill_relay(true);

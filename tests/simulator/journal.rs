@@ -12,6 +12,7 @@ use pouch::{
         content::Content,
         leaf::is_administrative,
     },
+    tiles::{LogError, Opening},
     wire::Position,
 };
 
@@ -43,6 +44,8 @@ pub enum StartError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
 /// A journal read back: the exchange that it makes, and the leaves of its records.
@@ -53,6 +56,8 @@ pub struct Opened {
     /// Position of the first record that was replayed.
     pub first: u64,
     pub leaves: Vec<Bytes>,
+    /// The audit log, not yet held against all of it.
+    pub log: Result<Opening, LogError>,
 }
 
 /// What builds an exchange from a journal.
@@ -63,13 +68,40 @@ struct Replay {
     is_first: bool,
     first: u64,
     leaves: Vec<Bytes>,
+    /// What went wrong with it is told when the journal was read.
+    log: Result<Opening, LogError>,
 }
 
 impl Replay {
     fn new(world: &World) -> Replay {
         let exchange = Exchange::new(world.limits.clone(), BLOC.trust.clone());
         let (disk, lie) = (world.disk.clone(), world.lie);
-        Replay { disk, lie, exchange, is_first: true, first: 0, leaves: Vec::new() }
+        let log = world.log.open();
+        Replay { disk, lie, exchange, is_first: true, first: 0, leaves: Vec::new(), log }
+    }
+
+    fn log_takes(&mut self, position: Position, leaf: &Bytes) {
+        if let Ok(log) = &mut self.log
+            && let Err(error) = log.take(position, leaf)
+        {
+            self.log = Err(error);
+        }
+    }
+
+    /// As `relay/recovery.rs` does where the log's files end before the oldest segment begins.
+    fn catch_up(&mut self) -> Result<(), StartError> {
+        let end = Position(self.first);
+        if self.log.as_ref().is_ok_and(|log| log.from() >= end) {
+            return Ok(());
+        }
+        let disk = self.disk.shared();
+        journal::observe(&*disk, &mut |replayed| match replayed {
+            Replayed::Archived(position, record) | Replayed::Record(position, record) if position < end => {
+                self.log_takes(position, &record.leaf);
+                Ok(())
+            }
+            Replayed::Archived(..) | Replayed::Record(..) | Replayed::Base(_) => Ok::<_, StartError>(()),
+        })
     }
 
     fn take(&mut self, replayed: Replayed) -> Result<(), StartError> {
@@ -80,10 +112,12 @@ impl Replay {
                     self.exchange.restore(&base, note)?;
                 }
                 self.first = self.exchange.tree().size();
+                self.catch_up()?;
             }
             Replayed::Base(base) => self.exchange.replay_base(&base)?,
             Replayed::Record(position, record) => {
                 self.leaves.push(record.leaf.clone());
+                self.log_takes(position, &record.leaf);
                 self.exchange.replay(position, &record)?;
             }
             Replayed::Archived(..) => unreachable!("only an observer is told of archives"),
@@ -102,8 +136,8 @@ impl World {
         let forgets = self.lie == Some(Lie::LastBatchNotReplayed);
         let (writer, reader) =
             recovered.open(&base, &mut |replayed| if forgets { Ok(()) } else { replay.take(replayed) })?;
-        let Replay { exchange, first, leaves, .. } = replay;
-        Ok(Opened { exchange, writer, reader, first, leaves })
+        let Replay { exchange, first, leaves, log, .. } = replay;
+        Ok(Opened { exchange, writer, reader, first, leaves, log })
     }
 
     /// The leaves of the whole log, as `pouch relay log` reads them.
@@ -135,9 +169,9 @@ impl World {
         let batch = self.take_batch();
         if self.lie == Some(Lie::DurableBeforeSync) {
             let next = self.relay.as_ref().expect("its own event").writer.next_position();
-            for (position, (ticket, _)) in (next.0..).map(Position).zip(&batch) {
-                self.relay_input(Input::Durable { ticket: *ticket, position });
-            }
+            let positions = (next.0..).map(Position);
+            let durable: Vec<_> = batch.iter().map(|(ticket, _)| *ticket).zip(positions).collect();
+            self.relay_durable(&durable);
             return self.relay_later(5, 20, RelayEvent::Write(batch));
         }
         if let Some(durable) = self.write(&batch) {
@@ -166,9 +200,7 @@ impl World {
             }
             Err(_) if self.lie == Some(Lie::DurableAfterFailure) => {
                 self.checker.durable(next, &records);
-                for (ticket, position) in positions() {
-                    self.relay_input(Input::Durable { ticket, position });
-                }
+                self.relay_durable(&positions());
                 self.kill_relay(false);
                 None
             }
@@ -291,7 +323,9 @@ impl World {
         let name = chance.pick(&segments).clone();
         // The first batch after the header: the base, durable before the segment had its name.
         let bit = 8 * 4096 + chance.index(8 * 4096);
-        disk.flip(&name, bit);
+        if !disk.flip(&name, bit) {
+            return None;
+        }
         let mut replay = Replay::new(self);
         let read = recover(disk.shared(), self.journal.clone(), &mut |replayed| replay.take(replayed));
         let refused = matches!(read, Err(StartError::Journal(JournalError::Corrupt { .. })));

@@ -37,6 +37,12 @@ pub enum Lie {
     SenderForged,
     /// A desk says that it stored an envelope which was never in its store.
     ReceiptForAnothers,
+    /// A checkpoint is signed over a record that is not durable yet.
+    CheckpointBeforeDurable,
+    /// A leaf of the audit log is another one when it is fetched.
+    LeafChanged,
+    /// Desks are asked to cosign a checkpoint of another history.
+    CheckpointForked,
     /// The relay's answer names the position of another record.
     AcceptedElsewhere,
 }

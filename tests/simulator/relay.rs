@@ -1,12 +1,16 @@
 //! The relay process as the world runs it: what `relay/engine.rs` does, with the world's queue for a clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pouch::{
     exchange::{ConnId, Exchange, Input, Now, Output},
     journal::{JournalError, Reader, Writer},
     record::{Record, SALT_BYTES, Ticket},
+    tiles::View,
     wire::Position,
 };
 
@@ -34,6 +38,8 @@ pub enum RelayEvent {
     Tend,
     Load(Position),
     Written(u64, usize),
+    /// What the audit log's thread, or a reader of its files, has found.
+    Log(Input),
 }
 
 /// A relay that runs.
@@ -51,6 +57,10 @@ pub struct Relay {
     pub retiring: bool,
     /// What the exchange was told of the journal's room.
     pub has_room: bool,
+    /// The audit log's tiles.
+    pub view: View,
+    /// Leaves of records on their way to the disk.
+    pub leaves: VecDeque<Bytes>,
 }
 
 impl Relay {
@@ -81,7 +91,7 @@ impl World {
     }
 
     fn run_relay(&mut self, opened: Opened) {
-        let Opened { exchange, writer, reader, first, leaves } = opened;
+        let Opened { mut exchange, writer, reader, first, leaves, log } = opened;
         match self.shown_log() {
             Ok(log) => self.checker.recovered(first, &leaves, log),
             Err(error) => {
@@ -89,6 +99,13 @@ impl World {
                 return self.checker.broken(Violation::new(Promise::Corruption, words));
             }
         }
+        let view = match self.log.go_on(log, &mut exchange) {
+            Ok(view) => view,
+            Err(error) => {
+                let words = format!("the audit log does not go on: {error}");
+                return self.checker.broken(Violation::new(Promise::Log, words));
+            }
+        };
         self.checker.clock_was_ahead |= (1..BELIEVED_AHEAD_US).contains(&self.relay_skew_us);
         if let Some(roster) = exchange.roster() {
             self.checker.roster_in_force(self.now, roster);
@@ -106,6 +123,8 @@ impl World {
             committing: false,
             retiring: false,
             has_room: true,
+            view,
+            leaves: VecDeque::new(),
         });
         if !has_roster {
             let note = Bytes::from(BLOC.first_note.clone());
@@ -145,6 +164,11 @@ impl World {
     }
 
     pub fn relay_input(&mut self, input: Input) {
+        self.relay_hears(input);
+        self.relay_carries_out();
+    }
+
+    pub fn relay_hears(&mut self, input: Input) {
         let now = self.relay_now();
         let Some(relay) = &mut self.relay else { return };
         let wanted = relay.exchange.salts_wanted();
@@ -152,7 +176,6 @@ impl World {
             relay.exchange.add_salts(&self.chance.bytes::<SALT_BYTES>());
         }
         relay.exchange.handle(input, now);
-        self.relay_carries_out();
     }
 
     pub fn relay_timeout(&mut self) {
@@ -167,9 +190,7 @@ impl World {
         match event {
             RelayEvent::Commit => self.commit(),
             RelayEvent::Durable(durable) => {
-                for (ticket, position) in durable {
-                    self.relay_input(Input::Durable { ticket, position });
-                }
+                self.relay_durable(&durable);
                 self.committed();
             }
             RelayEvent::Write(batch) => {
@@ -183,6 +204,7 @@ impl World {
                 self.relay_later(300, 700, RelayEvent::Tend);
             }
             RelayEvent::Load(position) => self.load(position),
+            RelayEvent::Log(input) => self.relay_input(input),
             RelayEvent::Written(line, bytes) => {
                 if let Some(side) = self.relay.as_mut().and_then(|relay| relay.sides.get_mut(&line)) {
                     side.queued_bytes -= bytes;
@@ -197,7 +219,7 @@ impl World {
         self.after(later, Event::Relay(self.relay_generation, event));
     }
 
-    fn relay_carries_out(&mut self) {
+    pub fn relay_carries_out(&mut self) {
         while let Some(output) = self.relay.as_mut().and_then(|relay| relay.exchange.poll_output()) {
             match output {
                 Output::Send { conn, frame } => self.relay_says(conn.0, frame),
@@ -206,6 +228,7 @@ impl World {
                         tell_wrong_time(&mut record);
                     }
                     let relay = self.relay.as_mut().expect("it just spoke");
+                    relay.leaves.push_back(record.leaf.clone());
                     relay.appends.push((ticket, record));
                     if !relay.committing {
                         relay.committing = true;
@@ -219,12 +242,15 @@ impl World {
                     self.trace.note(self.now, || format!("roster {words} in force"));
                     self.checker.roster_in_force(self.now, &roster);
                 }
-                Output::Notice(notice) => self.trace.note(self.now, || format!("{notice:?}")),
-                Output::Sign { .. }
-                | Output::Prove { .. }
-                | Output::Fetch { .. }
-                | Output::Publish { .. }
-                | Output::Forked { .. } => unreachable!("no audit log is kept in this world"),
+                Output::Notice(notice) => self.notice(&notice),
+                Output::Sign { size, root } => self.sign(size, root),
+                Output::Prove { conn, old_size, size } => self.prove(conn, old_size, size),
+                Output::Fetch { conn, request, name } => self.fetch(conn, request, &name),
+                Output::Publish { note } => self.publish_checkpoint(&note),
+                Output::Forked { .. } => {
+                    let words = "a party's checkpoint is none of the log's history";
+                    self.checker.broken(Violation::new(Promise::Log, words));
+                }
             }
         }
     }

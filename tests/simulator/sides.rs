@@ -22,6 +22,7 @@ use super::{
     bloc::{BLOC, DOMAIN},
     checker::roster_version,
     lies::Lie,
+    log::forked_note,
     network::End,
     relay::RelayEvent,
     world::{Event, World},
@@ -120,6 +121,13 @@ impl World {
         if matches!(frame, Outbound::Welcome(_)) {
             side.welcomed = true;
             side.decoder.allow(limits::FRAME_BYTES_MAX);
+        }
+        let mut frame = frame;
+        if self.lie == Some(Lie::CheckpointForked)
+            && let Outbound::AddCheckpoint(request) = &mut frame
+        {
+            let size = request.path.len() as u64 + request.old_size + 1;
+            request.checkpoint = forked_note(size);
         }
         let mut frames = Vec::new();
         frame.frames(&signer, |kind| frames.push(kind));

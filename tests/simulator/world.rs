@@ -12,6 +12,7 @@ use super::{
     disk::SimDisk,
     journal::SMALL_JOURNAL,
     lies::Lie,
+    log::LogShelves,
     network::{End, Line, Thin},
     relay::{Relay, RelayEvent},
     trace::Trace,
@@ -56,6 +57,8 @@ pub enum DeskEvent {
 
 /// Small, so that a run reaches them.
 const SMALL: Limits = Limits {
+    checkpoint_every: Duration::from_millis(300),
+    checkpoint_idle_every: Duration::from_secs(3),
     window_envelopes_min: 3,
     window_envelopes_max: 6,
     body_cache_bytes_max: 4096,
@@ -80,6 +83,7 @@ pub struct World {
     queued: u64,
     steps: u64,
     pub disk: SimDisk,
+    pub log: LogShelves,
     pub relay: Option<Relay>,
     pub relay_generation: u64,
     pub relay_skew_us: i64,
@@ -131,6 +135,7 @@ impl World {
             queued: 0,
             steps: 0,
             disk,
+            log: LogShelves::default(),
             relay: None,
             relay_generation: 0,
             relay_skew_us: 0,
