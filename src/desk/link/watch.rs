@@ -119,8 +119,10 @@ pub(super) struct Watch {
     /// Ahead of what is verified while a target is followed.
     follower: Follower,
     target: Option<Target>,
-    /// The newest that came meanwhile.
-    next: Option<Target>,
+    /// The newest that came meanwhile: the one that the relay waits for, and the one that was published. Neither
+    /// takes the other's place, or the relay would wait for its answer as long as the session lasts.
+    next_asked: Option<Target>,
+    next_published: Option<Target>,
     fetching: Option<Fetching>,
     requests: u64,
     /// The target whose verification is on its way to the disk.
@@ -225,9 +227,7 @@ impl Watch {
         if target.is_asked {
             steps.push(Step::Cosign(target.checkpoint.to_string()));
         }
-        if let Some(next) = self.next.take() {
-            steps.extend(self.aim(next));
-        }
+        steps.extend(self.go_to_next());
         steps
     }
 
@@ -240,7 +240,8 @@ impl Watch {
     /// Follows the log to a checkpoint, once what is under way is done.
     fn aim(&mut self, target: Target) -> Vec<Step> {
         if self.target.is_some() || self.keeping.is_some() {
-            self.next = Some(target);
+            let next = if target.is_asked { &mut self.next_asked } else { &mut self.next_published };
+            *next = Some(target);
             return Vec::new();
         }
         let is_new_log = self.last().is_some_and(|last| last.origin != target.checkpoint.origin);
@@ -251,6 +252,15 @@ impl Watch {
         }
         self.target = Some(target);
         self.go_on()
+    }
+
+    /// Follows what came meanwhile, the smaller one first.
+    fn go_to_next(&mut self) -> Vec<Step> {
+        let size =
+            |target: &Option<Target>| target.as_ref().map_or(u64::MAX, |target| target.checkpoint.size);
+        let is_asked_first = size(&self.next_asked) <= size(&self.next_published);
+        let next = if is_asked_first { self.next_asked.take() } else { self.next_published.take() };
+        next.map(|next| self.aim(next)).unwrap_or_default()
     }
 
     /// Asks for the next bundle, or holds the checkpoint against the leaves.
@@ -298,9 +308,7 @@ impl Watch {
         if target.is_asked {
             steps.push(answer(&Answer::BadProof));
         }
-        if let Some(next) = self.next.take() {
-            steps.extend(self.aim(next));
-        }
+        steps.extend(self.go_to_next());
         steps
     }
 }

@@ -323,6 +323,26 @@ fn what_comes_while_the_log_is_followed_waits_and_the_newest_counts() {
 }
 
 #[test]
+fn a_request_that_waits_is_answered_whatever_is_published_meanwhile() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    relay.grow(300);
+    let published =
+        |relay: &Relay<'_>| pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
+    let mut watch = Watch::new(Verified::default());
+    let steps = watch.published(&published(&relay), &world.roster);
+    relay.grow(400);
+    let asked = relay.checkpoint().text().to_owned();
+    assert_eq!(watch.add_checkpoint(&relay.ask(0), &world.roster), []);
+    // The others were faster, twice.
+    assert_eq!(watch.published(&published(&relay), &world.roster), []);
+    relay.grow(500);
+    assert_eq!(watch.published(&published(&relay), &world.roster), []);
+    assert_eq!(relay.serve(&mut watch, steps), [Step::Cosign(asked)]);
+    assert_eq!(relay.asks(&mut watch, 500), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+}
+
+#[test]
 fn files_that_were_not_asked_for_or_come_out_of_order_end_the_session() {
     let world = World::new();
     let mut relay = Relay::new(&world);
