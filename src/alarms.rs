@@ -35,6 +35,8 @@ pub enum AlarmKind {
     Unwitnessed,
     /// A witness does not cosign, or says what does not fit; stands until the relay is started again.
     Witness,
+    /// The disk has no room for the audit log's files: no checkpoint is signed.
+    LogRoom,
     /// The configuration allows plain X25519.
     X25519Allowed,
     /// A session came about by plain X25519.
@@ -43,7 +45,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 12] = [
+    pub const ALL: [AlarmKind; 13] = [
         AlarmKind::Certificate,
         AlarmKind::Crl,
         AlarmKind::Reload,
@@ -54,6 +56,7 @@ impl AlarmKind {
         AlarmKind::Journal,
         AlarmKind::Unwitnessed,
         AlarmKind::Witness,
+        AlarmKind::LogRoom,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
     ];
@@ -71,6 +74,7 @@ impl AlarmKind {
             AlarmKind::Journal => "journal",
             AlarmKind::Unwitnessed => "unwitnessed",
             AlarmKind::Witness => "witness",
+            AlarmKind::LogRoom => "log-room",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
         }

@@ -140,6 +140,8 @@ pub const ORDERS_STANDING_MAX: usize = 1_024;
 pub const OUTBOX_WAITING_MAX: u64 = 10_000;
 /// Batches of leaves and checkpoints that wait for the audit log's thread. Reached: leaves wait at the engine.
 pub const LOG_COMMANDS_MAX: usize = 64;
+/// How often the audit log's thread tries again to write its files to a full disk.
+pub const LOG_RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Durable leaves that wait at the engine for the audit log's thread, 34 bytes each as a rule. Reached: desks wait.
 pub const LOG_LEAVES_BEHIND_MAX: usize = 1_000_000;
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.

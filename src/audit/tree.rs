@@ -54,6 +54,15 @@ where
         ranges.into_iter().map(|range| self.root_of(range)).collect()
     }
 
+    /// The root of the older tree over the first so many leaves.
+    ///
+    /// # Errors
+    /// As [`TileTree::consistency_path`].
+    pub fn old_root(&mut self, old_size: u64) -> Result<Hash, E> {
+        merkle::consistency_ranges(old_size, self.size).map_err(AuditError::from)?;
+        self.root_of(0..old_size)
+    }
+
     /// The hash of one leaf.
     ///
     /// # Errors

@@ -182,7 +182,7 @@ impl Exchange {
     /// The log's key has signed; the checkpoint and its tiles are durable.
     pub(super) fn checkpoint_signed(&mut self, note: Bytes, now: Now) {
         self.checkpoints.is_signing = false;
-        let Ok(opened) = self.open_checkpoint(&note) else { return self.notice(Notice::LogKeyDropped) };
+        let Ok(opened) = self.open_by_roster(&note) else { return self.notice(Notice::LogKeyDropped) };
         let checkpoints = &mut self.checkpoints;
         match &mut checkpoints.signed {
             // The same once more: witnesses say again that they still hold it.
@@ -238,6 +238,12 @@ impl Exchange {
             *said = true;
             self.notice(Notice::Unwitnessed);
         }
+    }
+
+    /// As [`Exchange::open_checkpoint`], by the log keys of the roster in force alone.
+    pub(super) fn open_by_roster(&self, note: &[u8]) -> Result<SignedCheckpoint, AuditError> {
+        let trust = self.roster.as_ref().map(|roster| LogTrust::of(roster));
+        trust.ok_or(AuditError::Unsigned)?.log_alone().open(note)
     }
 
     /// Opens a checkpoint by the log keys of any roster so far, the newest first. Who cosigned it is not looked at.

@@ -180,6 +180,8 @@ pub enum Output {
         old_size: u64,
         /// Leaves of one whose checkpoint is signed.
         size: u64,
+        /// The root of that tree.
+        root: Hash,
     },
     /// Read a file of the log, and come back with [`Input::Fetched`].
     Fetch {

@@ -50,6 +50,10 @@ impl Exchange {
                 return false;
             }
         };
+        // A key that the roster no longer lists may be in anybody's hands: what it signs must not stop the relay.
+        if self.open_by_roster(note).is_err() {
+            return true;
+        }
         if claim.size > self.tree.size() {
             self.outputs.push_back(Output::Forked { note: note.clone() });
             return false;
@@ -96,7 +100,7 @@ impl Exchange {
         match answer {
             Witnessed::Cosigned(line) => {
                 session.watcher.cosigned = size;
-                self.cosigned(conn, party, size, line);
+                self.cosigned(party, size, line);
             }
             Witnessed::Conflict(at) if *at > size => self.notice(Notice::WitnessAhead { party, size: *at }),
             // It signed another one last than this relay remembers: it is asked once more, from there.
@@ -113,7 +117,7 @@ impl Exchange {
         }
     }
 
-    fn cosigned(&mut self, conn: ConnId, party: PartyNumber, size: u64, line: &NoteSignature) {
+    fn cosigned(&mut self, party: PartyNumber, size: u64, line: &NoteSignature) {
         let Some(signed) = self.checkpoints.signed_at(size) else { return };
         // Who is no witness by the roster that counts is not asked; a roster may have come between.
         let Some(key) = self.checkpoints.trust().and_then(|trust| trust.witness(party)) else { return };
@@ -121,9 +125,8 @@ impl Exchange {
         note.add(line.clone()).expect("the first signature");
         let is_good = note.verify(std::slice::from_ref(key)).is_ok_and(|found| !found.is_empty());
         if !is_good {
-            self.notice(Notice::WitnessRefused { party, status: 200 });
-            let words = "a cosignature that does not verify".to_owned();
-            return self.goodbye(conn, GoodbyeCode::BadSignature, words);
+            // No reason to end its session: a witness key that was just replaced must not hold up mail.
+            return self.notice(Notice::WitnessRefused { party, status: 200 });
         }
         if signed.cosignatures.len() < COSIGNATURES_MAX || signed.cosignatures.contains_key(&party) {
             self.checkpoints.cosigned(party, line.clone());
@@ -146,8 +149,9 @@ impl Exchange {
             None => return,
         };
         let (Some(size), party) = (signed, session.party) else { return };
+        let Some(Signed { checkpoint, .. }) = self.checkpoints.signed_at(size) else { return };
         if claimed.is_some() || (self.checkpoints.may_ask(party) && old_size <= size) {
-            self.outputs.push_back(Output::Prove { conn, old_size, size });
+            self.outputs.push_back(Output::Prove { conn, old_size, size, root: checkpoint.root });
         }
     }
 

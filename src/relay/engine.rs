@@ -26,6 +26,7 @@ use crate::{
     exchange::{Body, ConnId, Exchange, Input, Now, Output, Report, Room},
     identity::{PartyId, SpiffeId},
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
+    limits::LOG_RETRY_EVERY,
     merkle::Hash,
     record::{Record, SALT_BYTES, content::Content},
     roster::{PartyNumber, Roster},
@@ -125,7 +126,8 @@ impl Engine {
         })?;
         let (to_engine, outcomes) = mpsc::channel(OUTCOMES_MAX);
         let files = log.continued.files.clone();
-        let log = Log::start(log.continued.view, files.clone(), log.key, log.origin, move |outcome| {
+        let (view, retry_every) = (log.continued.view, LOG_RETRY_EVERY);
+        let log = Log::start(view, files.clone(), log.key, log.origin, retry_every, move |outcome| {
             if to_engine.blocking_send(outcome).is_err() {
                 tracing::debug!("the audit log's last outcome came after the engine's end");
             }
@@ -212,6 +214,7 @@ impl Engine {
         }
         match outcome {
             Some(Outcome::Signed(note)) => self.input(Input::Signed { note })?,
+            Some(Outcome::Full(is_full)) => self.notices.log_room(!is_full),
             Some(Outcome::Failed(error)) => return Err(error.into()),
             None => {}
         }
@@ -357,7 +360,7 @@ impl Engine {
                 }
                 Output::Sign { size, root } => self.keeper.sign(size, root),
                 Output::Publish { note } => self.keeper.publish(note),
-                Output::Prove { conn, old_size, size } => self.keeper.prove(conn, old_size, size),
+                Output::Prove { conn, old_size, size, root } => self.keeper.prove(conn, old_size, size, root),
                 Output::Fetch { conn, request, name } => self.keeper.fetch(conn, request, name),
                 Output::Forked { note } => {
                     keeper::keep_evidence(&self.dir, &note)?;

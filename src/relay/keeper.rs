@@ -82,9 +82,9 @@ impl Keeper {
     }
 
     /// Has the path between two trees found, off the engine's task.
-    pub(super) fn prove(&self, conn: ConnId, old_size: u64, size: u64) {
+    pub(super) fn prove(&self, conn: ConnId, old_size: u64, size: u64, root: Hash) {
         self.answer(move |served| {
-            let path = tiles::consistency_path(served, old_size, size)?;
+            let path = tiles::consistency_path(served, old_size, size, root)?;
             Ok(Message::Proved { conn, old_size, size, path })
         });
     }

@@ -121,13 +121,29 @@ impl Notices {
         self.alarms.set(AlarmKind::Journal, (!has_room).then(|| sentence.to_owned()));
     }
 
+    /// The disk has room again for the audit log's files, or none.
+    pub(super) fn log_room(&mut self, has_room: bool) {
+        let sentence = "the disk is full, and no checkpoint of the audit log can be signed; mail goes on for now: give the \
+                        relay's folder room, and it goes on by itself. Delete nothing in it";
+        self.alarms.set(AlarmKind::LogRoom, (!has_room).then(|| sentence.to_owned()));
+    }
+
     /// What is about the witnesses of the audit log.
     fn take_witness(&mut self, notice: &Notice, roster: Option<&Roster>) {
         match notice {
             Notice::Unwitnessed => {
                 let sentence = "no quorum of witnesses has signed the audit log for ten minutes; mail goes on: see \
-                                with `pouch relay status` which desks are away, and telephone them";
+                                with `pouch relay status` which desks are away, and telephone them; those of the \
+                                roster before a new one count until a checkpoint covers the new one";
                 self.alarms.raise(AlarmKind::Unwitnessed, sentence.to_owned());
+            }
+            Notice::WitnessRefused { party, status: 200 } => {
+                let code = code_of(roster, *party);
+                let sentence = format!(
+                    "a cosignature of party {party} ({code}) does not verify under its witness key in the roster; mail \
+                     goes on: ask whether its witness key was replaced, and publish a roster with the one it uses"
+                );
+                self.alarms.raise(AlarmKind::Witness, sentence);
             }
             Notice::WitnessRefused { party, status } => {
                 let code = code_of(roster, *party);

@@ -98,11 +98,8 @@ fn keep_log(exchange: &mut Exchange, continued: &Continued, own: &Vkey) -> Resul
     {
         return Err(None);
     }
-    let path = || CHECKPOINT_FILE.into();
-    let published = continued.files.served.read(CHECKPOINT_FILE);
-    let published = published.map_err(|source| LogError::File { path: path(), source })?;
+    let published = continued.files.published()?;
     let signed = continued.signed.as_ref().map(|(_, note)| note.clone());
-    exchange
-        .keep_log(signed, published.map(Into::into))
-        .map_err(|source| Some(LogError::Damaged { path: path(), source }))
+    let damaged = |source| LogError::Damaged { path: CHECKPOINT_FILE.into(), source };
+    Ok(exchange.keep_log(signed, published).map_err(damaged)?)
 }

@@ -17,7 +17,10 @@ mod tests;
 mod verify;
 mod view;
 
-use std::{io, path::PathBuf};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+};
 
 pub use folder::{DiskFolder, Folder};
 pub use opening::{Continued, LogFiles, Opening};
@@ -63,6 +66,14 @@ pub enum LogError {
     /// No path can be found.
     #[error("the audit log's tiles give no such proof: {0}")]
     Proof(#[from] AuditError),
+    /// A tile is damaged, whose bytes the journal can give again.
+    #[error(
+        "a tile of the audit log is damaged (it makes another root than the checkpoint of {size} leaves): stop the relay, move its folder log/tile away and keep it, and start it again, which writes all tiles anew; nothing else is lost"
+    )]
+    Tiles {
+        /// The checkpoint's size.
+        size: u64,
+    },
     /// Leaves were lost between journal and tiles: a bug, and not one to go on with.
     #[error(
         "the tiles of {size} leaves make another root than the journal: restart the relay, and tell its makers"
@@ -99,11 +110,20 @@ pub enum LogError {
 }
 
 impl LogError {
+    /// Whether all that is missing is room on the disk.
+    fn is_full(&self) -> bool {
+        let LogError::File { source, .. } = self else { return false };
+        matches!(source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+    }
+
     /// The process's exit code (DESIGN 8).
     pub fn exit_code(&self) -> u8 {
         match self {
             LogError::File { .. } | LogError::Stopped => 70,
-            LogError::Damaged { .. } | LogError::Proof(_) | LogError::Disagrees { .. } => 71,
+            LogError::Damaged { .. }
+            | LogError::Proof(_)
+            | LogError::Tiles { .. }
+            | LogError::Disagrees { .. } => 71,
             LogError::Forked { .. } => 72,
             LogError::Key(_) | LogError::ForeignKey { .. } => 78,
         }

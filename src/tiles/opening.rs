@@ -4,10 +4,11 @@ use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{DiskFolder, Folder, LogError, SIGNED_FILE, View, view::file};
+use super::{CHECKPOINT_FILE, DiskFolder, Folder, LogError, SIGNED_FILE, View, view::file};
 use crate::{
-    audit::{Checkpoint, LogTrust},
+    audit::{AuditError, Checkpoint, LogTrust},
     merkle::Frontier,
+    note::Note,
     wire::Position,
 };
 
@@ -16,7 +17,7 @@ use crate::{
 pub struct LogFiles {
     /// What anybody may be shown: tiles, bundles, the published checkpoint.
     pub served: Arc<dyn Folder>,
-    /// The newest signed checkpoint.
+    /// The newest signed checkpoint, and a copy of the published one.
     pub kept: Arc<dyn Folder>,
 }
 
@@ -32,6 +33,18 @@ impl LogFiles {
             Ok(Arc::new(opened))
         };
         Ok(LogFiles { served: open("log")?, kept: open("log.kept")? })
+    }
+
+    /// The checkpoint that was published last, also where the served files were deleted.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn published(&self) -> Result<Option<Bytes>, LogError> {
+        let read = |folder: &Arc<dyn Folder>| {
+            let note = folder.read(CHECKPOINT_FILE).map_err(|source| file(CHECKPOINT_FILE, source))?;
+            Ok::<_, LogError>(note.map(Bytes::from))
+        };
+        Ok(read(&self.served)?.or(read(&self.kept)?))
     }
 }
 
@@ -55,7 +68,8 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// Reads the newest signed checkpoint and the right edge of the tiles. `trust` holds the relay's own log key.
+    /// Reads the newest signed checkpoint and the right edge of the tiles. `trust` holds the relay's own log key. One
+    /// that another key has signed is taken, too: whether a roster listed that key is known when the journal is read.
     ///
     /// # Errors
     /// [`LogError::File`], [`LogError::Damaged`].
@@ -64,10 +78,14 @@ impl Opening {
         let signed = match note {
             None => None,
             Some(note) => {
-                let opened = trust
-                    .open(&note)
-                    .map_err(|source| LogError::Damaged { path: SIGNED_FILE.into(), source })?;
-                Some((opened.checkpoint, Bytes::from(note)))
+                let opened = match trust.open(&note) {
+                    Err(AuditError::Unsigned) => Note::parse(&note)
+                        .map_err(AuditError::from)
+                        .and_then(|note| note.text().parse::<Checkpoint>()),
+                    opened => opened.map(|opened| opened.checkpoint),
+                };
+                let damaged = |source| LogError::Damaged { path: SIGNED_FILE.into(), source };
+                Some((opened.map_err(damaged)?, Bytes::from(note)))
             }
         };
         let view = View::open(files.served.clone(), signed.as_ref().map(|(checkpoint, _)| checkpoint))?;

@@ -4,7 +4,7 @@ use super::{CHECKPOINT_FILE, Folder, LogError, roster_file, view::file};
 use crate::{
     audit::{AuditError, Bundle, BundlePath, TILE_HASHES, TilePath, TileTree},
     limits::HASH_BYTES,
-    merkle::Hash,
+    merkle::{self, Hash, MerkleError},
 };
 
 /// What a name of the log leads to.
@@ -48,12 +48,22 @@ pub fn inclusion_path(folder: &dyn Folder, index: u64, size: u64) -> Result<Vec<
     TileTree::new(size, |path| read_tile(folder, path)).inclusion_path(index)
 }
 
-/// The path from an older tree to one whose tiles are written.
+/// The path from an older tree to one whose tiles are written, and whose root is known. It is held against that
+/// root: a damaged tile must make neither a party's checkpoint look like a fork, nor this log to its witnesses.
 ///
 /// # Errors
-/// [`LogError`].
-pub fn consistency_path(folder: &dyn Folder, old_size: u64, size: u64) -> Result<Vec<Hash>, LogError> {
-    TileTree::new(size, |path| read_tile(folder, path)).consistency_path(old_size)
+/// [`LogError`]; [`LogError::Tiles`] where the tiles do not make the root.
+pub fn consistency_path(
+    folder: &dyn Folder,
+    old_size: u64,
+    size: u64,
+    root: Hash,
+) -> Result<Vec<Hash>, LogError> {
+    let mut tree = TileTree::new(size, |path| read_tile(folder, path));
+    let path = tree.consistency_path(old_size)?;
+    let old_root = tree.old_root(old_size)?;
+    let fits = merkle::verify_consistency(old_size, old_root, size, root, &path);
+    fits.map(|()| path).map_err(|_: MerkleError| LogError::Tiles { size })
 }
 
 fn read_tile(folder: &dyn Folder, path: TilePath) -> Result<Vec<u8>, LogError> {

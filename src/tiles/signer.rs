@@ -1,13 +1,16 @@
-//! The thread that writes tiles and signs checkpoints: no envelope ever waits for it.
+//! The thread that writes tiles and signs checkpoints: no envelope ever waits for it. On a full disk it waits until
+//! there is room again, and mail goes on.
 
 use std::{
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    convert::Infallible,
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TrySendError, channel, sync_channel},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
-use super::{LogError, LogFiles, SIGNED_FILE, View, view::file};
+use super::{CHECKPOINT_FILE, LogError, LogFiles, SIGNED_FILE, View, view::file};
 use crate::{audit::Checkpoint, keys::SigningKey, limits::LOG_COMMANDS_MAX, merkle::Hash, note::Note};
 
 /// What the thread is told, in order.
@@ -33,18 +36,21 @@ pub enum Command {
 pub enum Outcome {
     /// A checkpoint is signed, and it and its tiles are durable: a note with the log's signature alone.
     Signed(Bytes),
+    /// The disk has no room for the log's files, or has it again. Until then nothing is signed.
+    Full(bool),
     /// The log cannot go on. Nothing more comes.
     Failed(LogError),
 }
 
 /// The thread. Dropping it ends the thread once what it was told is done.
 pub struct Log {
-    commands: Option<SyncSender<Command>>,
+    /// And the channel whose end tells the thread not to wait any longer.
+    commands: Option<(SyncSender<Command>, Sender<Infallible>)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Log {
-    /// Starts the thread. `report` is called on it; it may block.
+    /// Starts the thread. `report` is called on it; it may block. A full disk is tried again after `retry_every`.
     ///
     /// # Errors
     /// [`LogError::Stopped`] where the system gives no thread.
@@ -53,18 +59,20 @@ impl Log {
         files: LogFiles,
         key: SigningKey,
         origin: String,
-        mut report: impl FnMut(Outcome) + Send + 'static,
+        retry_every: Duration,
+        report: impl FnMut(Outcome) + Send + 'static,
     ) -> Result<Log, LogError> {
         let (commands, told) = sync_channel(LOG_COMMANDS_MAX);
-        let mut signer = Signer { view, files, key, origin };
+        let (open, ended) = channel();
+        let mut signer = Signer { view, files, key, origin, report, ended, retry_every };
         let work = move || {
-            if let Err(error) = signer.run(&told, &mut report) {
-                report(Outcome::Failed(error));
+            if let Err(error) = signer.run(&told) {
+                (signer.report)(Outcome::Failed(error));
             }
         };
         let thread =
             thread::Builder::new().name("log".to_owned()).spawn(work).map_err(|_| LogError::Stopped)?;
-        Ok(Log { commands: Some(commands), thread: Some(thread) })
+        Ok(Log { commands: Some((commands, open)), thread: Some(thread) })
     }
 
     /// Tells the thread something, unless its queue is full: then the command comes back.
@@ -72,7 +80,7 @@ impl Log {
     /// # Errors
     /// [`LogError::Stopped`] where the thread is gone; it has reported why.
     pub fn tell(&self, command: Command) -> Result<Option<Command>, LogError> {
-        let commands = self.commands.as_ref().expect("taken only by drop");
+        let (commands, _) = self.commands.as_ref().expect("taken only by drop");
         match commands.try_send(command) {
             Ok(()) => Ok(None),
             Err(TrySendError::Full(command)) => Ok(Some(command)),
@@ -92,28 +100,68 @@ impl Drop for Log {
     }
 }
 
-struct Signer {
+struct Signer<R> {
     view: View,
     files: LogFiles,
     key: SigningKey,
     origin: String,
+    report: R,
+    /// Nothing comes on it but its end.
+    ended: Receiver<Infallible>,
+    retry_every: Duration,
 }
 
-impl Signer {
-    fn run(&mut self, told: &Receiver<Command>, report: &mut impl FnMut(Outcome)) -> Result<(), LogError> {
+impl<R: FnMut(Outcome)> Signer<R> {
+    fn run(&mut self, told: &Receiver<Command>) -> Result<(), LogError> {
         while let Ok(command) = told.recv() {
             match command {
                 Command::Leaves(leaves) => {
                     for leaf in leaves {
-                        self.view.take(leaf)?;
+                        let mut leaf = Some(leaf);
+                        self.with_room(|signer| match leaf.take() {
+                            Some(leaf) => signer.view.take(leaf),
+                            None => signer.view.write_full(),
+                        })?;
                     }
                 }
-                Command::Sign { size, root } => report(Outcome::Signed(self.sign(size, root)?)),
-                Command::Roster(version, note) => self.view.put_roster(version, &note)?,
-                Command::Publish(note) => self.view.publish(&note)?,
+                Command::Sign { size, root } => {
+                    let note = self.with_room(|signer| signer.sign(size, root))?;
+                    (self.report)(Outcome::Signed(note));
+                }
+                Command::Roster(version, note) => {
+                    self.with_room(|signer| signer.view.put_roster(version, &note))?;
+                }
+                Command::Publish(note) => self.with_room(|signer| signer.publish(&note))?,
             }
         }
         Ok(())
+    }
+
+    /// Does something, again and again while the disk has no room for it: files are a view, and a full disk is no
+    /// reason for a relay to stop whose journal can still take receipts.
+    fn with_room<T>(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let mut was_full = false;
+        loop {
+            match attempt(self) {
+                Err(error) if error.is_full() => {
+                    if !std::mem::replace(&mut was_full, true) {
+                        (self.report)(Outcome::Full(true));
+                    }
+                    if self.ended.recv_timeout(self.retry_every) != Err(RecvTimeoutError::Timeout) {
+                        return Err(error);
+                    }
+                }
+                done => {
+                    if was_full {
+                        (self.report)(Outcome::Full(false));
+                    }
+                    return done;
+                }
+            }
+        }
     }
 
     fn sign(&mut self, size: u64, root: Hash) -> Result<Bytes, LogError> {
@@ -126,6 +174,13 @@ impl Signer {
         let signed = [(SIGNED_FILE.to_owned(), note.to_vec())];
         self.files.kept.put(&signed).map_err(|source| file(SIGNED_FILE, source))?;
         Ok(note)
+    }
+
+    /// Keeps a copy, too: no replay gives it again, and whose witnesses count next follows from it.
+    fn publish(&self, note: &Bytes) -> Result<(), LogError> {
+        let published = [(CHECKPOINT_FILE.to_owned(), note.to_vec())];
+        self.files.kept.put(&published).map_err(|source| file(CHECKPOINT_FILE, source))?;
+        self.view.publish(note)
     }
 }
 

@@ -6,13 +6,14 @@ mod shelf;
 use std::{
     collections::BTreeMap,
     sync::{Arc, mpsc},
+    time::Duration,
 };
 
 use bytes::Bytes;
 
 use super::*;
 use crate::{
-    audit::{AuditError, Checkpoint, LogTrust},
+    audit::{Checkpoint, LogTrust},
     keys::SigningKey,
     merkle::{Frontier, Hash, leaf_hash, sha256},
     wire::Position,
@@ -169,10 +170,31 @@ fn a_partial_tile_that_is_gone_is_cut_from_a_wider_one() {
             tree(300).root(),
             305,
             tree(305).root(),
-            &consistency_path(&*shelf, 300, 305).unwrap()
+            &consistency_path(&*shelf, 300, 305, tree(305).root()).unwrap()
         )
         .is_ok()
     );
+}
+
+#[test]
+fn a_path_through_a_damaged_tile_is_an_error_and_never_a_path() {
+    let shelf = Arc::new(Shelf::default());
+    grown(&mut opened(&shelf, None), 700).unwrap();
+    let (root, written) = (tree(700).root(), shelf.files());
+    for old_size in [1, 256, 300, 512, 699, 700] {
+        let path = consistency_path(&*shelf, old_size, 700, root).unwrap();
+        let old_root = tree(old_size).root();
+        assert!(crate::merkle::verify_consistency(old_size, old_root, 700, root, &path).is_ok());
+    }
+    // One bit in the middle of a full tile, which a start does not look at.
+    shelf.change(|files| files.get_mut("tile/0/000").unwrap()[3_000] ^= 1);
+    for old_size in [1, 200, 300] {
+        let found = consistency_path(&*shelf, old_size, 700, root);
+        let is_needed = old_size < 256;
+        assert_eq!(matches!(found, Err(LogError::Tiles { size: 700 })), is_needed, "{old_size}: {found:?}");
+    }
+    shelf.change(|files| *files = written);
+    assert!(consistency_path(&*shelf, 200, 700, root).is_ok());
 }
 
 struct World {
@@ -259,33 +281,48 @@ fn files_that_were_lost_serve_what_was_signed_as_soon_as_the_journal_is_read() {
     world.sign(300);
     world.start(&leaves(310)).unwrap();
     assert_eq!(world.served.files(), expected(300));
-    assert!(consistency_path(&*world.served, 7, 300).is_ok());
+    assert!(consistency_path(&*world.served, 7, 300, tree(300).root()).is_ok());
 }
 
 #[test]
-fn a_signed_checkpoint_under_another_key_is_no_checkpoint_of_ours() {
+fn a_checkpoint_that_an_earlier_log_key_signed_is_held_against_the_journal_as_well() {
     let world = World::new();
-    World::new().kept.put(&[]).unwrap();
-    let note = signed_note(&SigningKey::generate().unwrap(), &checkpoint(1));
+    let note = signed_note(&SigningKey::generate().unwrap(), &checkpoint(3));
     world.kept.put(&[(SIGNED_FILE.to_owned(), note.to_vec())]).unwrap();
-    let ended = world.start(&leaves(1)).map(|_| ());
-    assert!(matches!(ended, Err(LogError::Damaged { source: AuditError::Unsigned, .. })), "{ended:?}");
+    assert_eq!(world.start(&leaves(5)).unwrap().root(), tree(5).root());
+    let mut changed = leaves(5);
+    changed[1] = leaf(1_000);
+    assert!(matches!(world.start(&changed).map(|_| ()), Err(LogError::Forked { size: 3, .. })));
+    // One by the own key that does not verify is no checkpoint of anybody's.
+    let mut forged = signed_note(&world.key, &checkpoint(3)).to_vec();
+    let at = forged.len() - 10;
+    forged[at] ^= 1;
+    world.kept.put(&[(SIGNED_FILE.to_owned(), forged)]).unwrap();
+    let ended = world.start(&leaves(5)).map(|_| ());
+    assert!(matches!(ended, Err(LogError::Damaged { .. })), "{ended:?}");
 }
 
 /// What the thread answers to commands.
 fn outcomes(world: &World, commands: Vec<Command>) -> Vec<Outcome> {
+    outcomes_of(world, commands, 0)
+}
+
+/// The same; the thread is told to end once there are so many.
+fn outcomes_of(world: &World, commands: Vec<Command>, waited_for: usize) -> Vec<Outcome> {
     let (report, reported) = mpsc::channel();
     let view = opened(&world.served, None);
     let key = SigningKey::generate().unwrap();
-    let log = Log::start(view, world.files(), key, ORIGIN.to_owned(), move |outcome| {
+    let log = Log::start(view, world.files(), key, ORIGIN.to_owned(), Duration::ZERO, move |outcome| {
         report.send(outcome).unwrap();
     })
     .unwrap();
     for command in commands {
         assert!(log.tell(command).unwrap().is_none());
     }
+    let mut told: Vec<Outcome> = reported.iter().take(waited_for).collect();
     drop(log);
-    reported.into_iter().collect()
+    told.extend(reported);
+    told
 }
 
 #[test]
@@ -307,6 +344,8 @@ fn a_checkpoint_is_reported_when_it_and_its_tiles_are_durable() {
     assert_eq!(first, checkpoint(300));
     assert_eq!(world.kept.files()[SIGNED_FILE], *second);
     assert_eq!(world.served.files()["checkpoint"], b"witnessed");
+    world.served.remove("checkpoint").unwrap();
+    assert_eq!(world.files().published().unwrap().unwrap(), "witnessed", "no replay gives it again");
     assert_eq!(newest(world.served.files(), 310), expected(310));
 }
 
@@ -331,6 +370,39 @@ fn a_disk_that_fails_ends_the_log_and_nothing_was_signed() {
         assert!(matches!(told[..], [Outcome::Failed(LogError::File { .. })]), "{cut}: {told:?}");
         assert!(world.kept.files().is_empty());
     }
+}
+
+#[test]
+fn a_full_disk_is_waited_for_and_the_log_goes_on_with_the_same_files() {
+    // While leaves come, when a checkpoint is signed, when it is published.
+    let size = 33_100;
+    for (shelf_is_served, attempts) in [(true, 1), (true, 3), (false, 2)] {
+        let world = World::new();
+        let shelf = if shelf_is_served { &world.served } else { &world.kept };
+        shelf.fill(attempts);
+        let commands = vec![
+            Command::Leaves(leaves(size)),
+            Command::Sign { size, root: tree(size).root() },
+            Command::Publish(Bytes::from_static(b"witnessed")),
+        ];
+        let told = outcomes_of(&world, commands, 3);
+        let [Outcome::Full(true), Outcome::Full(false), Outcome::Signed(note)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!(world.kept.files()[SIGNED_FILE], *note);
+        assert_eq!(world.served.files()["checkpoint"], b"witnessed");
+        assert_eq!(newest(world.served.files(), size), expected(size));
+    }
+}
+
+#[test]
+fn a_relay_that_stops_does_not_wait_for_a_full_disk() {
+    let world = World::new();
+    world.served.fill(usize::MAX);
+    let commands = vec![Command::Leaves(leaves(3)), Command::Sign { size: 3, root: tree(3).root() }];
+    let told = outcomes_of(&world, commands, 1);
+    assert!(matches!(told[..], [Outcome::Full(true), Outcome::Failed(LogError::File { .. })]), "{told:?}");
+    assert!(world.kept.files().is_empty());
 }
 
 #[test]

@@ -115,7 +115,8 @@ impl View {
     /// Takes the next leaf. Full tiles are written now and then, at the latest by [`View::write`].
     ///
     /// # Errors
-    /// [`LogError::File`]: then nothing more may be asked of this view.
+    /// [`LogError::File`]. Where the disk has no room, the leaf is taken and [`View::write_full`] tries again; after
+    /// any other error nothing more may be asked of this view.
     pub fn take(&mut self, leaf: Bytes) -> Result<(), LogError> {
         let mut hash = leaf_hash(&leaf);
         self.bundle.push(leaf);
@@ -145,6 +146,7 @@ impl View {
     /// # Errors
     /// As [`View::take`].
     pub fn write(&mut self) -> Result<(), LogError> {
+        let full = self.full.len();
         for path in tiles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
             let edge = &self.edges[usize::from(path.level)];
             self.full.push((path.to_string(), bytes_of(edge)));
@@ -152,7 +154,8 @@ impl View {
         for path in bundles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
             self.full.push((path.to_string(), self.bundle.to_bytes(path.width)));
         }
-        self.write_full()?;
+        // Partial ones change: they are made anew when it is tried again.
+        self.write_full().inspect_err(|_| self.full.truncate(full))?;
         self.remove_partials()?;
         self.written = self.size;
         Ok(())
@@ -181,12 +184,16 @@ impl View {
             .map_err(|source| file(CHECKPOINT_FILE, source))
     }
 
-    fn write_full(&mut self) -> Result<(), LogError> {
-        let full = std::mem::take(&mut self.full);
-        if full.is_empty() {
-            return Ok(());
+    /// Writes the tiles and bundles that are full; durable on return. They stay in memory until they are.
+    ///
+    /// # Errors
+    /// As [`View::take`].
+    pub fn write_full(&mut self) -> Result<(), LogError> {
+        if let [(path, _), ..] = &self.full[..] {
+            self.folder.put(&self.full).map_err(|source| file(path, source))?;
+            self.full.clear();
         }
-        self.folder.put(&full).map_err(|source| file(&full[0].0, source))
+        Ok(())
     }
 
     /// Partial tiles stay until the full one is there (tlog-tiles).

@@ -93,8 +93,8 @@ impl World {
         self.relay_later(1, 40, RelayEvent::Log(Input::Signed { note }));
     }
 
-    pub fn prove(&mut self, conn: ConnId, old_size: u64, size: u64) {
-        match tiles::consistency_path(&*self.log.served, old_size, size) {
+    pub fn prove(&mut self, conn: ConnId, old_size: u64, size: u64, root: Hash) {
+        match tiles::consistency_path(&*self.log.served, old_size, size, root) {
             Ok(path) => {
                 self.relay_later(0, 10, RelayEvent::Log(Input::Proved { conn, old_size, size, path }))
             }

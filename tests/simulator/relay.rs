@@ -244,7 +244,7 @@ impl World {
                 }
                 Output::Notice(notice) => self.notice(&notice),
                 Output::Sign { size, root } => self.sign(size, root),
-                Output::Prove { conn, old_size, size } => self.prove(conn, old_size, size),
+                Output::Prove { conn, old_size, size, root } => self.prove(conn, old_size, size, root),
                 Output::Fetch { conn, request, name } => self.fetch(conn, request, &name),
                 Output::Publish { note } => self.publish_checkpoint(&note),
                 Output::Forked { .. } => {

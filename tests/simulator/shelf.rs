@@ -15,6 +15,8 @@ pub struct Shelf {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
     /// So many more files are taken, then everything fails.
     left: Mutex<Option<usize>>,
+    /// So many more attempts to put files find no room after the first of them.
+    full: Mutex<usize>,
 }
 
 impl Shelf {
@@ -26,6 +28,11 @@ impl Shelf {
     /// Everything fails after so many more files, until `None` mends it.
     pub fn fail_after(&self, files: Option<usize>) {
         *self.left.lock().expect("nobody panics with it") = files;
+    }
+
+    /// So many more attempts to put files find no room after the first of them.
+    pub fn fill(&self, attempts: usize) {
+        *self.full.lock().expect("nobody panics with it") = attempts;
     }
 
     /// Somebody else touches the files.
@@ -58,6 +65,11 @@ impl Folder for Shelf {
         for (path, bytes) in files {
             self.step()?;
             self.lock().insert(path.clone(), bytes.clone());
+            let mut full = self.full.lock().expect("nobody panics with it");
+            if *full > 0 {
+                *full -= 1;
+                return Err(io::ErrorKind::StorageFull.into());
+            }
         }
         self.step()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    desk::{Desk, IDN, MOD, MYS, PHL, checkpoint_note, first_note, next_note},
+    desk::{Desk, IDN, LOG_SEED, MOD, MYS, PHL, checkpoint_note, first_note, next_note, public},
     world::{World, exporter},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     exchange::{ConnId, Input, Notice},
     limits::Limits,
     merkle::{self, Hash, sha256},
-    note::Note,
+    note::{KeyKind, Note, Vkey},
     session::outbound::Outbound,
     wire::{
         Precedence,
@@ -171,14 +171,6 @@ fn what_a_witness_may_not_say_closes_its_session_and_a_refusal_is_a_notice() {
     assert_eq!(world.notices.last(), Some(&Notice::WitnessRefused { party: IDN.number, status: 422 }));
     let seen = answer(&mut world, idn, &Answer::BadProof);
     assert_eq!(seen, ["IDN < Goodbye Protocol", "IDN closed"], "an answer to nothing");
-    let mys = open(&mut world, MYS);
-    let line = PHL.cosign(&asked(&world, mys)).to_string();
-    let seen = answer(&mut world, mys, &Answer::Cosigned(line));
-    assert_eq!(seen, ["MYS < Goodbye BadSignature", "MYS closed"], "another's cosignature");
-    let phl = open(&mut world, PHL);
-    let other = Checkpoint { root: sha256(b"another"), ..asked(&world, phl) };
-    let seen = answer(&mut world, phl, &Answer::Cosigned(PHL.cosign(&other).to_string()));
-    assert_eq!(seen, ["PHL < Goodbye BadSignature", "PHL closed"], "another root");
     for (status, body) in [(200, "no line"), (409, "5"), (409, "-1\n"), (500, ""), (0, "")] {
         let conn = open(&mut world, IDN);
         world.wait(11 * SECOND);
@@ -186,6 +178,27 @@ fn what_a_witness_may_not_say_closes_its_session_and_a_refusal_is_a_notice() {
         let seen = world.say(conn, Kind::Witnessed(frame));
         assert_eq!(seen, ["IDN < Goodbye Protocol", "IDN closed"], "{status} {body}");
     }
+}
+
+#[test]
+fn a_cosignature_that_does_not_verify_counts_for_nothing_and_mail_goes_on() {
+    let mut world = witnessed();
+    let mys = open(&mut world, MYS);
+    let line = PHL.cosign(&asked(&world, mys)).to_string();
+    assert_eq!(answer(&mut world, mys, &Answer::Cosigned(line)), [""; 0], "another's");
+    let phl = open(&mut world, PHL);
+    let other = Checkpoint { root: sha256(b"another"), ..asked(&world, phl) };
+    let line = PHL.cosign(&other).to_string();
+    assert_eq!(answer(&mut world, phl, &Answer::Cosigned(line)), [""; 0], "of another root");
+    // Its machine has a new witness key already, and the roster that counts the old one.
+    let idn = open(&mut world, IDN);
+    let line = IDN.signing_with(77).cosign(&asked(&world, idn)).to_string();
+    assert_eq!(answer(&mut world, idn, &Answer::Cosigned(line)), [""; 0], "under another key");
+    for party in [MYS, PHL, IDN].map(|desk| desk.number) {
+        assert!(world.notices.contains(&Notice::WitnessRefused { party, status: 200 }));
+    }
+    let seen = world.submit(mys, &MYS.core(1, &[PHL]));
+    assert_eq!(seen, ["append envelope 1 of MYS", "MYS < Accepted 1 at 5"]);
 }
 
 #[test]
@@ -246,6 +259,45 @@ fn a_claim_that_the_log_did_not_sign_closes_the_session_and_one_of_an_earlier_lo
     let earlier = String::from_utf8(good.to_vec()).unwrap().replace("bloc.example/log", "old.example/log");
     let (conn, _) = hello_with(&mut world, PHL, earlier.into());
     assert!(world.told(conn).iter().any(|line| line.starts_with("Welcome")));
+}
+
+/// Version 2 lists another log key alone.
+fn with_another_log_key(before: &Bytes) -> Bytes {
+    next_note(before, |draft| {
+        let origin = draft.log.origin.clone();
+        draft.log.keys = vec![Vkey::new(&origin, KeyKind::Ed25519, public(78).0).unwrap()];
+        draft.revoked_keys.push(public(LOG_SEED));
+    })
+}
+
+#[test]
+fn a_log_key_that_the_roster_dropped_signs_nothing_and_stops_nobody() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let seen = world.input(Input::RosterOffered { note: with_another_log_key(&first_note()) });
+    assert_eq!(seen, ["append roster 2", "roster 2 in force"]);
+    let seen = world.wait(12 * SECOND);
+    assert_eq!(seen, ["sign 2"], "and not published");
+    assert_eq!(world.notices.last(), Some(&Notice::LogKeyDropped));
+    for (size, root) in [(1, sha256(b"another root")), (9_000, Hash::ZERO)] {
+        let conn = world.connect(MYS);
+        let hello = pb::Hello { checkpoint: checkpoint_note(size, root), roster_version: 2, ..MYS.hello() };
+        let seen = world.say(conn, Kind::Hello(MYS.signed_hello(hello, exporter(conn))));
+        assert!(seen.iter().any(|line| line.starts_with("MYS < Welcome")), "{seen:?}");
+        world.close(conn);
+        world.wait(11 * SECOND);
+    }
+}
+
+#[test]
+fn a_relay_with_a_new_log_key_goes_on_from_what_the_earlier_one_signed() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let signed = checkpoint_note(1, merkle::root(&world.leaves(1)));
+    world.input(Input::RosterOffered { note: with_another_log_key(&first_note()) });
+    assert_eq!(world.exchange.roster().unwrap().version(), 2);
+    let mut world = world.restart();
+    world.exchange.keep_log(Some(signed.clone()), Some(signed)).unwrap();
 }
 
 #[test]

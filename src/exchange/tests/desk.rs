@@ -280,7 +280,7 @@ impl Desk {
 }
 
 const ORIGIN: &str = "bloc.example/log";
-const LOG_SEED: u8 = 2;
+pub(crate) const LOG_SEED: u8 = 2;
 const ROSTER_SEED: u8 = 1;
 
 fn roster_key() -> Vkey {

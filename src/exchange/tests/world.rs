@@ -289,7 +289,7 @@ impl World {
                     assert_eq!(root, merkle::root(&self.leaves(size)));
                     inputs.push_back(Input::Signed { note: checkpoint_note(size, root) });
                 }
-                Output::Prove { conn, old_size, size } => {
+                Output::Prove { conn, old_size, size, .. } => {
                     let path =
                         merkle::consistency_path(&self.leaves(size), usize::try_from(old_size).unwrap());
                     inputs.push_back(Input::Proved { conn, old_size, size, path });
