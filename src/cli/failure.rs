@@ -199,6 +199,7 @@ fn demo_exit_code(error: &DemoError) -> u8 {
         | DemoError::Died(_)
         | DemoError::Late { .. }
         | DemoError::Log(_)
+        | DemoError::Trust(_)
         | DemoError::ChecksFailed(_)
         | DemoError::Interrupted
         | DemoError::Output(_)

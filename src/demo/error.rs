@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::config::ConfigError;
 use crate::demo::process::Death;
 use crate::desk::client::ClientError;
 use crate::pki::PkiError;
@@ -81,6 +82,9 @@ pub enum DemoError {
         /// For how long.
         time_max: Duration,
     },
+    /// The demo's own trust bundle.
+    #[error(transparent)]
+    Trust(ConfigError),
     /// The relay's log does not read back.
     #[error(transparent)]
     Log(#[from] LogError),

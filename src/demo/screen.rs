@@ -127,7 +127,7 @@ pouch {version} demo   everything runs on this machine and {end}: not for real t
   hub       {hub}
   missions  {missions}
   traffic   {dispatches} dispatches on {topics} topics{odd}
-  log       {records} records, chained, not yet witnessed
+  log       {records} records, chained; the missions witness it
   sealing   not built yet: a dispatch travels in clear inside its envelope, the relay could read it
 
 try in a second terminal
@@ -183,7 +183,7 @@ mod tests {
             "  hub       Ministry of Defence (MOD) in contact",
             "  missions  Indonesia (IDN) · Malaysia (MYS) · Philippines (PHL) in contact · Viet Nam (VNM) silent since 240612Z, on purpose",
             "  traffic   42 dispatches on 5 topics · 99 receipts · 1 FLASH not acknowledged · 9 wait for VNM",
-            "  log       187 records, chained, not yet witnessed",
+            "  log       187 records, chained; the missions witness it",
             "  pouch demo ack --as MOD K7QF       # take the FLASH over",
         ] {
             assert!(screen.lines().any(|shown| shown == line), "{line}\n{screen}");

@@ -152,6 +152,11 @@ impl Stage {
         DeskClient::new(socket(&self.folder, code))
     }
 
+    /// The trust bundle that all its daemons go by.
+    pub fn trust_file(&self) -> PathBuf {
+        self.pki_folder(|kind, _| kind == Kind::Relay).join("trust.toml")
+    }
+
     /// The relay's folder, with its journal.
     pub fn relay_folder(&self) -> PathBuf {
         self.party_folder(RELAY)

@@ -1,7 +1,7 @@
 //! What happened, read from the journal of a relay that may be running: `pouch relay log`.
 //!
 //! The relay's owner sees here what the relay itself sees: who wrote to whom, when and how much; never
-//! a subject or a text. The log is chained, and not yet witnessed.
+//! a subject or a text. The log is chained; who has witnessed it, `pouch audit verify` says.
 
 use std::path::Path;
 
@@ -106,7 +106,7 @@ pub fn read<E: From<LogError>>(
         Ok(()) => Ok(LogHead {
             size: tree.size(),
             root: tree.root().to_string(),
-            standing: "chained, not yet witnessed",
+            standing: "chained; `pouch audit verify` says who has witnessed it",
         }),
         Err(Ended::Log(error)) => Err(error.into()),
         Err(Ended::Line(error)) => Err(error),
