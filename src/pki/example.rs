@@ -25,7 +25,7 @@ const COPIES_MAX: usize = 64;
 ///
 /// In `folder`: `ca/`, `roster/` (the roster keys), `root.pem`, `trust.toml`, `roster.note`; and
 /// for each party a folder as on its own box (`relay/`, `hub/`, `idn/`…) with its keys,
-/// `tls.pem`, `request.toml`, and, of the first [`COPIES_MAX`] parties, copies of `root.pem`, `trust.toml` and
+/// `tls.pem`, `request.toml`, and, of the first 64 parties, copies of `root.pem`, `trust.toml` and
 /// `roster.note`.
 #[derive(Debug)]
 pub struct Example {
