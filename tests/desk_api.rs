@@ -60,7 +60,7 @@ impl Served {
         store.learn_roster(None, example.roster.clone().into(), &note).unwrap();
         let (store, _thread) = StoreThread::start(store).unwrap();
         let link = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
-        let handle = DeskHandle::new(store.clone(), link.subscribe());
+        let handle = DeskHandle::new(store.clone(), link.subscribe()).with_trust(example.trust.clone());
         let sign = Arc::new(SigningKey::load(&own_folder.join("sign.key")).unwrap());
         let (id, started) = (own.id.clone(), Timestamp::now());
         let probed = ProbedDesk {
@@ -348,4 +348,13 @@ async fn a_desk_whose_store_is_gone_is_alive_and_not_ready() {
     let (head, body) = served.curl("GET /readyz", "").await;
     assert_eq!(head, "HTTP/1.1 503 Service Unavailable");
     assert!(body.starts_with("the store does not answer"), "{body}");
+}
+
+#[tokio::test]
+async fn the_trust_bundle_names_the_roster_in_force_under_the_root_key_that_the_desk_was_given() {
+    let desk = Served::start().await;
+    let trust = desk.client.trust().await.unwrap();
+    let given = std::fs::read_to_string(desk._folder.path().join("pki/idn/trust.toml")).unwrap();
+    assert_eq!(trust.bundle, given);
+    assert_eq!(trust.roster_version, 1);
 }

@@ -23,6 +23,7 @@ const CALLS: &[(&str, &str, Option<&str>)] = &[
     ("commit", "Moves a named reader", Some("Commit")),
     ("changes", "Server-sent events: one after each change. `Last-Event-ID` resumes", None),
     ("status", "The desk and its link", None),
+    ("trust", "The trust bundle that names the roster in force", None),
     ("alarms", "All alarms that the desk keeps", None),
     ("take_alarm", "Somebody looks after an alarm", Some("Mark")),
     ("close_alarm", "An alarm is over", Some("Mark")),

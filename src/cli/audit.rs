@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::{safe_text, time};
+use crate::cli::{audit_trust, paint, safe_text, time};
 use crate::config;
 use crate::relay::log::describe_act;
 use crate::tiles::{self, DiskFolder, VerifiedLog};
@@ -20,6 +20,9 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Print a log's leaves: administrative ones in clear, of all others that they are there
     Show(ShowArgs),
+    /// The trust bundle: what everything else is verified from
+    #[command(subcommand)]
+    Trust(audit_trust::TrustCommand),
 }
 
 #[derive(Args)]
@@ -64,21 +67,13 @@ struct Verdict<'a> {
     proven: bool,
 }
 
-impl AuditCommand {
-    /// Whether programs read the answer.
-    pub fn json(&self) -> bool {
-        match self {
-            AuditCommand::Verify(args) => args.json,
-            AuditCommand::Show(args) => args.json,
-        }
-    }
-}
-
 /// Runs one of the commands.
-pub fn run(command: &AuditCommand, screen: &mut Screen<'_>) -> Result<(), Failure> {
+pub fn run(command: &AuditCommand) -> Result<(), Failure> {
+    let mut out = std::io::stdout();
     match command {
-        AuditCommand::Verify(args) => verify(args, screen),
-        AuditCommand::Show(args) => show(args, screen),
+        AuditCommand::Verify(args) => verify(args, &mut Screen::new(&mut out, args.json, paint())),
+        AuditCommand::Show(args) => show(args, &mut Screen::new(&mut out, args.json, paint())),
+        AuditCommand::Trust(command) => audit_trust::run(command),
     }
 }
 

@@ -10,6 +10,7 @@ pub mod time;
 mod ack;
 mod alarms;
 mod audit;
+mod audit_trust;
 mod bench;
 mod config;
 mod daemon;
@@ -138,10 +139,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Bench(args) => {
             bench::run(&args, &mut Screen::new(&mut std::io::stdout(), args.json, paint()))
         }
-        Command::Audit(command) => {
-            let json = command.json();
-            audit::run(&command, &mut Screen::new(&mut std::io::stdout(), json, paint()))
-        }
+        Command::Audit(command) => audit::run(&command),
         Command::Pki(command) => Ok(pki::run(command)?),
         Command::Order(args) => {
             at_desk(&args.desk, async |desk, screen| order::run(&args, desk, screen).await)

@@ -27,8 +27,8 @@ use crate::desk::events;
 use crate::desk::handle::{DeskError, DeskHandle};
 use crate::desk::view::{
     Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX,
-    NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, WAIT_S_DEFAULT,
-    WAIT_S_MAX,
+    NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Trust,
+    WAIT_S_DEFAULT, WAIT_S_MAX,
 };
 use crate::limits::{API_CALL_TIME_MAX, ROSTER_BYTES_MAX};
 
@@ -96,6 +96,7 @@ fn router(api: Api) -> Router {
         .route("/v1/alarms", get(alarms))
         .route("/v1/alarms/{key}/take", post(take_alarm))
         .route("/v1/alarms/{key}/close", post(close_alarm))
+        .route("/v1/trust", get(trust))
         .route("/v1/orders", post(order))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -229,6 +230,10 @@ async fn take_cursor(State(api): State<Api>, name: Segment, body: Body) -> Answe
 
 async fn status(State(api): State<Api>) -> Answer<Status> {
     Ok(Json(api.desk.status().await?))
+}
+
+async fn trust(State(api): State<Api>) -> Answer<Trust> {
+    Ok(Json(api.desk.trust().await?))
 }
 
 async fn changes(State(api): State<Api>, headers: HeaderMap) -> Response {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::desk::view::{
     ANSWER_BYTES_MAX, Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark,
-    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step, TakeCursor,
+    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step, TakeCursor, Trust,
 };
 use crate::limits::Limits;
 
@@ -179,6 +179,11 @@ impl DeskClient {
     /// The desk's state.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.get("/v1/status", ANSWER_TIME_MAX).await
+    }
+
+    /// The trust bundle that names the roster in force.
+    pub async fn trust(&self) -> Result<Trust, ClientError> {
+        self.get("/v1/trust", ANSWER_TIME_MAX).await
     }
 
     async fn get<A: DeserializeOwned>(&self, target: &str, time_max: Duration) -> Result<A, ClientError> {

@@ -132,6 +132,9 @@ pub enum DeskError {
     /// Only the ministry's desk may do this.
     #[error("only the hub's desk publishes rosters and gives orders; name its socket with --socket")]
     NotTheHub,
+    /// The desk has no roster yet.
+    #[error("this desk has no roster yet; bring it into contact with the relay (`pouch status`)")]
+    NoRoster,
     /// The relay must be in contact for this, and is not: nothing was asked.
     #[error(
         "the hub is not in contact with the relay, so nothing was changed; see `pouch status`, then try again"
@@ -169,7 +172,7 @@ impl DeskError {
             DeskError::TooLarge { .. } | DeskError::TooManyAddressees { .. } => "too-large",
             DeskError::OutboxFull { .. } => "full",
             DeskError::NotTheHub => "not-permitted",
-            DeskError::NoContact => "no-contact",
+            DeskError::NoContact | DeskError::NoRoster => "no-contact",
             DeskError::Declined { .. } => "declined",
             DeskError::CursorTaken { .. } => "taken",
             DeskError::Unanswered => "unanswered",

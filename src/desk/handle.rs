@@ -1,5 +1,7 @@
 //! The desk's one API: the HTTP face, the drop folders and every other face call these methods.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 
@@ -12,9 +14,10 @@ use crate::desk::{
     store::StoreThread,
     view::{
         Alarm, Commit, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status,
-        TakeCursor,
+        TakeCursor, Trust,
     },
 };
+use crate::roster::TrustBundle;
 
 /// A handle to one desk; clones share it. Whatever a method changed is durable when it returns. A dropped
 /// future may have changed it all the same: repeat with the same idempotency key.
@@ -24,12 +27,13 @@ pub struct DeskHandle {
     link: watch::Receiver<LinkStatus>,
     requests: Option<mpsc::Sender<Asked>>,
     alarms: Alarms,
+    trust: Option<Arc<TrustBundle>>,
 }
 
 impl DeskHandle {
     /// A desk of this store, whose link reports to `link`.
     pub fn new(store: StoreThread, link: watch::Receiver<LinkStatus>) -> DeskHandle {
-        DeskHandle { store, link, requests: None, alarms: Alarms::default() }
+        DeskHandle { store, link, requests: None, alarms: Alarms::default(), trust: None }
     }
 
     /// The same desk, with a way to ask the relay for something through its link.
@@ -53,6 +57,11 @@ impl DeskHandle {
     /// The same, with the standing alarms of the daemon in its status.
     pub fn with_alarms(self, alarms: Alarms) -> DeskHandle {
         DeskHandle { alarms, ..self }
+    }
+
+    /// The same, with the trust bundle that it was given.
+    pub fn with_trust(self, trust: TrustBundle) -> DeskHandle {
+        DeskHandle { trust: Some(Arc::new(trust)), ..self }
     }
 
     /// Takes a dispatch into the outbox; offline is as good as online.
@@ -152,6 +161,17 @@ impl DeskHandle {
         let mut status = self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await?;
         status.alarms.extend(self.alarms.all().into_iter().map(|alarm| alarm.sentence));
         Ok(status)
+    }
+
+    /// The trust bundle that names the roster in force: for whoever is to check this desk's proofs.
+    ///
+    /// # Errors
+    /// [`DeskError::NoRoster`] before the first one came.
+    pub async fn trust(&self) -> Result<Trust, DeskError> {
+        let roster = self.store.ask(|store| Ok(store.facts()?.roster)).await?;
+        let (Some(roster), Some(trust)) = (roster, &self.trust) else { return Err(DeskError::NoRoster) };
+        let bundle = TrustBundle::naming(&roster, trust.root_key_sha256);
+        Ok(Trust { roster_version: bundle.roster_version, bundle: bundle.to_string() })
     }
 
     /// All alarms that the desk keeps, oldest first.

@@ -184,8 +184,8 @@ pub async fn run(
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let alarms = Alarms::default();
     let reloader = Reloader::new(config.clone(), daemon, trust.clone(), loaded, alarms.clone());
-    let handle =
-        DeskHandle::new(store.clone(), status.subscribe()).with_requests(asks).with_alarms(alarms.clone());
+    let handle = DeskHandle::new(store.clone(), status.subscribe());
+    let handle = handle.with_requests(asks).with_alarms(alarms.clone()).with_trust(trust.clone());
     let probed = Arc::new(ProbedDesk {
         handle: handle.clone(),
         id: id.clone(),

@@ -392,6 +392,15 @@ pub struct Status {
     pub version: String,
 }
 
+/// The trust bundle that names the roster in force: `GET /v1/trust`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trust {
+    /// The version that it names.
+    pub roster_version: u32,
+    /// The bundle, TOML as `trust.toml`.
+    pub bundle: String,
+}
+
 /// An alarm that the desk keeps: `GET /v1/alarms`, `POST /v1/alarms/{key}/take` and `/close`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {

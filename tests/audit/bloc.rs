@@ -34,6 +34,16 @@ impl Files {
         self.0.lock().unwrap().clone()
     }
 
+    /// Writes them below a folder.
+    #[allow(dead_code, reason = "not every test needs files")]
+    pub fn write_to(&self, folder: &std::path::Path) {
+        for (path, bytes) in self.all() {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, bytes).unwrap();
+        }
+    }
+
     /// These and no others.
     pub fn of(files: BTreeMap<String, Vec<u8>>) -> Files {
         Files(Arc::new(Mutex::new(files)))
