@@ -42,10 +42,17 @@ fn the_check_passes_prints_its_figures_and_keeps_everything_where_it_is_told() {
     assert_eq!(err, "");
 
     assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
-    for kept in ["pki/idn/sign.key", "relay/journal", "idn/desk.sqlite", "vnm/pouch.log"] {
+    let whole = ["relay/log/checkpoint", "relay/log/roster/1", "relay/log.vkey", "trust"];
+    for kept in
+        whole.into_iter().chain(["pki/idn/sign.key", "relay/journal", "idn/desk.sqlite", "vnm/pouch.log"])
+    {
         assert!(dir.join(kept).exists(), "{kept}");
     }
     let pouch = env!("CARGO_BIN_EXE_pouch");
+    let verify = ["audit", "verify", "relay/log", "--trust", "trust"];
+    assert!(Command::new(pouch).args(verify).current_dir(&dir).output().unwrap().status.success());
+    let vkey = fs::read_to_string(dir.join("relay/log.vkey")).unwrap();
+    assert!(vkey.trim_end().parse::<pouch::note::Vkey>().is_ok(), "{vkey}");
     let again =
         Command::new(pouch).args(["relay", "--config"]).arg(dir.join("relay/pouch.toml")).output().unwrap();
     assert_eq!(again.status.code(), Some(78), "the demo's keys are refused without it");
@@ -129,10 +136,33 @@ fn what_the_first_screen_says_to_type_works_and_ctrl_c_leaves_nothing() {
     let ack: Vec<&str> = ack.split_whitespace().take_while(|word| *word != "#").collect();
     assert!(demo.second_terminal(&[&["ack"], &ack[..]].concat()).status.success());
 
+    tampering_is_found(&demo);
+
     demo.signal(Signal::INT);
     assert!(demo.child.wait().unwrap().success());
     assert_eq!(fs::read_dir(demo.home.path()).unwrap().count(), 0);
     assert_eq!(demo.second_terminal(&["status"]).status.code(), Some(3));
+}
+
+/// In a copy whatever happens, in the log of the running relay until there is traffic.
+fn tampering_is_found(demo: &Demo) {
+    let started = Instant::now();
+    let tampered = loop {
+        let tampered = demo.second_terminal(&["tamper"]);
+        // The first checkpoint comes within ten seconds.
+        if tampered.status.success() {
+            break text(&tampered.stdout);
+        }
+        assert!(started.elapsed() < TIME_MAX, "{}", text(&tampered.stderr));
+        thread::yield_now();
+    };
+    let leaf =
+        tampered.strip_prefix("changed   leaf ").and_then(|rest| rest.split(':').next()).expect("a leaf");
+    let command = tampered.lines().find_map(|line| line.strip_prefix("next      pouch ")).expect("a command");
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_pouch"));
+    let found = verify.args(command.split(' ')).output().expect("pouch starts");
+    assert_eq!(found.status.code(), Some(8), "{}", text(&found.stdout));
+    assert!(text(&found.stderr).contains(&format!("leaf {leaf}: ")), "{leaf}: {}", text(&found.stderr));
 }
 
 #[test]

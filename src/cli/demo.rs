@@ -8,7 +8,8 @@ use clap::{Args, Subcommand};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::table::table;
-use crate::cli::{DeskArgs, ack, at_desk, inbox, outbox, read, reply, safe_text, send, status};
+use crate::cli::{DeskArgs, ack, at_desk, inbox, outbox, paint, read, reply, safe_text, send, status};
+use crate::demo::stage::TRUST_FILE;
 use crate::demo::{self, DESKS, DemoError, place, process};
 use crate::desk::client::{ClientError, DeskClient};
 use crate::desk::view::Status;
@@ -37,6 +38,8 @@ enum DemoCommand {
     Ack(As<ack::AckArgs>),
     /// Show all desks of the running demo, or one
     Status(OverviewArgs),
+    /// Change one byte of the running demo's audit log, to see `pouch audit verify` find it
+    Tamper,
     /// Become a daemon that ends with the demo
     #[command(hide = true)]
     Daemon(DaemonArgs),
@@ -128,10 +131,36 @@ fn at_a_desk(command: DemoCommand) -> Result<(), Failure> {
             let folder = place::running()?;
             at_desk(&args.desk, async |_, screen| every_status(&folder, screen).await)
         }
+        DemoCommand::Tamper => {
+            tamper(&place::running()?, &mut Screen::new(&mut std::io::stdout(), false, paint()))
+        }
         DemoCommand::Daemon(args) => {
             Err(Failure::System(process::become_daemon(args.parent, &args.arguments)))
         }
     }
+}
+
+/// Changes a byte of the running demo's log, and says how to find it.
+fn tamper(folder: &Path, screen: &mut Screen<'_>) -> Result<(), Failure> {
+    let (log, copy) = (folder.join("relay").join("log"), folder.join("tampered"));
+    let tampered = demo::tamper::tamper_running(&log, &copy)?;
+    let (before, after) = tampered.bytes;
+    let path = tampered.file.strip_prefix(&copy).unwrap_or(&tampered.file);
+    screen.text(&format!(
+        "changed   leaf {}: byte {} of {} was {before:02x} and is {after:02x}\n\
+         in        {}, as its operator could\n\
+         copied    to {}, because the relay writes a file that is not full anew with the next traffic\n",
+        tampered.index,
+        tampered.offset,
+        path.display(),
+        log.display(),
+        copy.display(),
+    ))?;
+    screen.next(&format!(
+        "pouch audit verify {} --trust {}",
+        copy.display(),
+        folder.join(TRUST_FILE).display()
+    ))
 }
 
 /// Points a command at a desk of the running demo.

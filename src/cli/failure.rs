@@ -200,6 +200,7 @@ fn demo_exit_code(error: &DemoError) -> u8 {
         | DemoError::Late { .. }
         | DemoError::Log(_)
         | DemoError::Trust(_)
+        | DemoError::NothingToTamper
         | DemoError::ChecksFailed(_)
         | DemoError::Interrupted
         | DemoError::Output(_)

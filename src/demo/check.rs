@@ -10,11 +10,13 @@ use crate::config;
 use crate::demo::play::{self, Play};
 use crate::demo::scenario::Scenario;
 use crate::demo::stage::{RELAY, Stage, until};
+use crate::demo::tamper::tamper;
 use crate::demo::verify::{self, Observed};
 use crate::demo::{DESKS, DemoError};
 use crate::desk::view::AddresseeState;
 use crate::relay::log::{self, LogError};
-use crate::tiles::{self, DiskFolder};
+use crate::roster::TrustBundle;
+use crate::tiles::{self, DiskFolder, Fault};
 use crate::wire::Position;
 
 /// How long the last receipts may take to reach the log.
@@ -68,15 +70,10 @@ pub async fn play_and_verify(stage: &mut Stage) -> Result<Report, DemoError> {
     let (records, lost) = verify_log(&stage.relay_folder(), &observed)?;
     failures.extend(lost);
     let trust = config::trust_bundle(&stage.trust_file()).map_err(DemoError::Trust)?;
-    let witnessed = tiles::verify(&DiskFolder::observe(&stage.relay_folder().join("log")), &trust, None);
-    let leaves = match witnessed {
-        Ok(found) if found.is_witnessed => found.checkpoint.size,
-        Ok(_) => {
-            failures.push("audit log: no quorum of missions has cosigned it".to_owned());
-            0
-        }
-        Err(fault) => {
-            failures.push(format!("audit log: {fault}"));
+    let leaves = match witnessed(&stage.relay_folder().join("log"), &trust)? {
+        Ok(leaves) => leaves,
+        Err(failure) => {
+            failures.push(format!("audit log: {failure}"));
             0
         }
     };
@@ -98,7 +95,7 @@ impl Report {
         text.push_str(&format!(
             "dispatches {} to {} addressees, relay killed once, one mission away and back\n\
              receipts   {}\n\
-             log        {} records, read back and chained; {} of them verified and witnessed\n\
+             log        {} records, read back and chained; {} of them verified and witnessed, a changed byte found\n\
              time       {:.1} s\n",
             self.dispatches,
             self.envelopes_to_addressees,
@@ -182,6 +179,25 @@ fn verify_log(relay_folder: &Path, observed: &Observed) -> Result<(u64, Vec<Stri
     Ok((head.size, failures))
 }
 
+/// How many leaves a quorum has witnessed, and whether a changed byte is found and its leaf named. The log is left as
+/// it was.
+fn witnessed(log: &Path, trust: &TrustBundle) -> Result<Result<u64, String>, DemoError> {
+    let verify = || tiles::verify(&DiskFolder::observe(log), trust, None);
+    let leaves = match verify() {
+        Ok(found) if found.is_witnessed => found.checkpoint.size,
+        Ok(_) => return Ok(Err("no quorum of missions has cosigned it".to_owned())),
+        Err(fault) => return Ok(Err(fault.to_string())),
+    };
+    let tampered = tamper(log)?;
+    let found = verify();
+    tampered.mend()?;
+    Ok(match found {
+        Err(Fault::Index { index, .. }) if index == tampered.index => Ok(leaves),
+        Err(fault) => Err(format!("leaf {} was changed, and this was found: {fault}", tampered.index)),
+        Ok(_) => Err(format!("leaf {} was changed, and it was not found", tampered.index)),
+    })
+}
+
 fn report(observed: &Observed, [records, leaves]: [u64; 2], time: Duration, failures: Vec<String>) -> Report {
     let states = || observed.sent.iter().flat_map(|(_, outgoing)| &outgoing.addressees);
     let count =
@@ -224,7 +240,7 @@ mod tests {
         let expected = "\
 dispatches 2 to 3 addressees, relay killed once, one mission away and back
 receipts   3 delivered, 3 read, 1 acknowledged
-log        9 records, read back and chained; 7 of them verified and witnessed
+log        9 records, read back and chained; 7 of them verified and witnessed, a changed byte found
 time       1.2 s
 all checks passed
 ";

@@ -88,6 +88,9 @@ pub enum DemoError {
     /// The relay's log does not read back.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// There is no published checkpoint over a traffic leaf yet.
+    #[error("the relay has published no checkpoint over any traffic yet: wait ten seconds and try again")]
+    NothingToTamper,
     /// The play went to its end and these checks failed.
     #[error("{0} checks failed: run it again with --dir DIR and read the logs below DIR")]
     ChecksFailed(usize),

@@ -2,7 +2,7 @@
 //!
 //! [`scenario`] has the texts, [`place`] the folder they live in, [`stage`] the processes, [`play`] hands in
 //! and answers what the scenario says, [`screen`] shows how it stands, [`mod@check`] plays to the end and
-//! has [`verify`] look at what came of it.
+//! has [`verify`] look at what came of it. [`mod@tamper`] changes a byte of the log, to see it found.
 
 pub mod error;
 pub mod scenario;
@@ -12,6 +12,7 @@ pub mod stage;
 pub mod play;
 pub mod screen;
 pub mod verify;
+pub mod tamper;
 pub mod check;
 #[cfg(test)]
 mod tests;

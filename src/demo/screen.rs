@@ -138,6 +138,9 @@ try in a second terminal
         if let Some((code, short)) = self.flash_not_acknowledged.first() {
             text.push_str(&format!("  pouch demo ack --as {code} {short}       # take the FLASH over\n"));
         }
+        text.push_str(
+            "  pouch demo tamper                  # change a byte of the audit log, and see it found\n",
+        );
         text.push_str("  pouch demo status                  # all desks at a glance\n");
         text
     }

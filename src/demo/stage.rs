@@ -25,6 +25,11 @@ use crate::pki::{Example, example_parties, make_example};
 /// The relay's name among the processes; the desks' are their codes.
 pub const RELAY: &str = "relay";
 
+/// The trust bundle, in the demo's folder.
+pub const TRUST_FILE: &str = "trust";
+/// The log's public key as C2SP tools take it, in the relay's folder.
+const VKEY_FILE: &str = "log.vkey";
+
 /// How long a desk may take from its start to contact with the relay.
 const CONTACT_TIME_MAX: Duration = Duration::from_secs(20);
 /// How often what cannot be waited for is asked again.
@@ -56,6 +61,7 @@ impl Stage {
         let (folder, processes) = (folder.to_owned(), BTreeMap::new());
         let stage = Stage { folder, example, address, processes, deaths, silent: None, _port: port };
         stage.configure_relay()?;
+        stage.write_anchors()?;
         for (code, _) in DESKS {
             stage.configure_desk(code)?;
         }
@@ -154,7 +160,7 @@ impl Stage {
 
     /// The trust bundle that all its daemons go by.
     pub fn trust_file(&self) -> PathBuf {
-        self.pki_folder(|kind, _| kind == Kind::Relay).join("trust.toml")
+        self.folder.join(TRUST_FILE)
     }
 
     /// The relay's folder, with its journal.
@@ -190,6 +196,17 @@ impl Stage {
             ..RelayConfig::default()
         };
         self.write_config(RELAY, &config)
+    }
+
+    /// What a log is checked with: the bundle for `pouch audit`, the log's key for tools of others.
+    fn write_anchors(&self) -> Result<(), DemoError> {
+        let keys = self.example.roster.content().log.keys.iter();
+        let vkeys: String = keys.map(|key| format!("{key}\n")).collect();
+        let trust = self.example.trust.to_string();
+        for (file, text) in [(self.party_folder(RELAY).join(VKEY_FILE), vkeys), (self.trust_file(), trust)] {
+            fs::write(&file, text).map_err(DemoError::file(&file))?;
+        }
+        Ok(())
     }
 
     fn configure_desk(&self, code: &'static str) -> Result<(), DemoError> {
