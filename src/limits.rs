@@ -64,6 +64,11 @@ pub const ADD_CHECKPOINT_BYTES_MAX: usize = CHECKPOINT_BYTES_MAX + 3 * 1024;
 /// Bytes of the proof of one leaf: what opens it, the longest path and a checkpoint. Longer: refused before it
 /// is parsed.
 pub const LEAF_PROOF_BYTES_MAX: usize = ADD_CHECKPOINT_BYTES_MAX + 6 * 1024;
+/// Bytes of a proof file: rosters of a dozen parties and three receipts of each of 128 addressees take less than
+/// half. Longer: neither written nor read.
+pub const PROOF_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Receipts in a proof file: each addressee may give six, and the relay one for each. More: as above.
+pub const PROOF_FILE_RECEIPTS_MAX: usize = 8 * ADDRESSEES_MAX;
 /// Cosignatures published with one checkpoint (FORMATS 9): with the log's own line, all that a note holds. More
 /// are left out.
 pub const COSIGNATURES_MAX: usize = NOTE_SIGNATURES_MAX - 1;

@@ -143,10 +143,10 @@ fn a_log_whose_leaf_names_another_roster_than_the_one_beside_it_is_refused() {
     let bloc = Bloc::new();
     let other = Bloc::new();
     // The forger signs with the stolen log key, and has no roster key: its leaves name its own roster.
-    let stolen =
-        Bloc { log_key: bloc.log_key, witnesses: bloc.witnesses, note: other.note, trust: bloc.trust };
+    let right = bloc.note.clone();
+    let stolen = Bloc { note: other.note, ..bloc };
     let files = stolen.log(&[20]);
-    files.put(&[(roster_file(1), bloc.note)]).unwrap();
+    files.put(&[(roster_file(1), right)]).unwrap();
     let fault = tiles::verify(&files, &stolen.trust, None).unwrap_err();
     assert_eq!(index_of(&fault), 0, "{fault}");
 }

@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "shared with tests/audit.rs")]
 #[path = "audit/bloc.rs"]
 mod bloc;
+#[allow(dead_code, reason = "shared with tests/proof_file.rs")]
+#[path = "audit/dispatch.rs"]
+mod dispatch;
 
 use std::{
     fs,
@@ -13,6 +16,7 @@ use std::{
 };
 
 use bloc::{Bloc, Files};
+use dispatch::{Plan, World};
 use pouch::tiles::Folder;
 
 fn pouch(folder: &Path, line: &str) -> Output {
@@ -55,4 +59,104 @@ fn a_trust_bundle_is_exported_from_a_log_that_a_quorum_has_witnessed_and_from_no
     let stranger = laid_out(&Bloc::new(), &log);
     assert_eq!(pouch(stranger.path(), export).status.code(), Some(8));
     assert_eq!(pouch(folder.path(), "trust export --log log").status.code(), Some(2), "by what to verify it");
+}
+
+/// A folder with `proof`, `log` and `trust.toml`.
+fn with_proof(world: &World) -> tempfile::TempDir {
+    let folder = laid_out(&world.bloc, &world.files());
+    fs::write(folder.path().join("proof"), world.file().to_string()).unwrap();
+    folder
+}
+
+fn words(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_proof_file_is_checked_offline_and_said_in_plain_words() {
+    let world = World::new(Plan::default());
+    let folder = with_proof(&world);
+    let (code, out, err) = words(&pouch(folder.path(), "check proof --trust trust.toml"));
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    let hash = out.lines().nth(1).unwrap().to_owned();
+    let expected = format!("\
+dispatch  01010101-0101-0101-0101-010101010101
+{hash}
+from      IDN
+to        MOD
+info      MYS
+accepted  by the relay at 2026-11-18T11:06:40Z, leaf 3, witnessed by 3 (2 are a quorum)
+receipt   delivered by MOD at 2026-11-18T11:06:40Z, leaf 4, witnessed by 3 (2 are a quorum)
+receipt   delivered by MYS at 2026-11-18T11:06:40Z, leaf 5, witnessed by 3 (2 are a quorum)
+receipt   acknowledged by MOD at 2026-11-18T11:06:40Z, leaf 6, witnessed by 3 (2 are a quorum): Watch officer: Coast guard informed
+subject   Unlit vessel
+key       of IDN, in force: sender, relay and an addressee each name roster 1
+unproven  which person wrote or released it: a desk signs, and its people are its own
+
+Two miles east.
+");
+    assert_eq!(out, expected);
+
+    let (code, out, _) = words(&pouch(folder.path(), "check proof --trust trust.toml --log log"));
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains("key       of IDN, in force: the log shows roster 1 before the envelope\n"),
+        "{out}"
+    );
+    let (code, out, _) = words(&pouch(folder.path(), "check proof --trust trust.toml --json"));
+    let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &verdict["proven"], &verdict["key_in_force"]), (Some(0), &true.into(), &true.into()));
+    assert_eq!((&verdict["sender"], &verdict["receipts"][1]["by"]), (&"IDN".into(), &"MYS".into()));
+}
+
+#[test]
+fn without_the_right_bundle_nothing_is_proven_and_the_first_failing_thing_is_named() {
+    let world = World::new(Plan::default());
+    let folder = with_proof(&world);
+    let (code, out, err) = words(&pouch(folder.path(), "check proof"));
+    assert_eq!(code, Some(9), "{out}");
+    assert!(err.contains("internally consistent, nothing proven"), "{err}");
+    assert!(out.contains("unproven  all of it"), "{out}");
+
+    fs::write(folder.path().join("other.toml"), Bloc::new().trust.to_string()).unwrap();
+    let (code, _, err) = words(&pouch(folder.path(), "check proof --trust other.toml"));
+    assert_eq!(code, Some(8));
+    assert!(err.starts_with("pouch: not proven: roster 1: "), "{err}");
+
+    let mut file = world.file();
+    file.receipts[1].item.signature.signature[5] ^= 1;
+    fs::write(folder.path().join("flipped"), file.to_string()).unwrap();
+    let (code, _, err) = words(&pouch(folder.path(), "check flipped --trust trust.toml"));
+    assert_eq!(code, Some(8));
+    assert!(err.starts_with("pouch: not proven: receipt 2: the batch signature"), "{err}");
+
+    let mut file = world.file();
+    file.envelope.leaf.checkpoint = world.checkpoint(1);
+    fs::write(folder.path().join("unwitnessed"), file.to_string()).unwrap();
+    assert_eq!(pouch(folder.path(), "check unwitnessed --trust trust.toml").status.code(), Some(9));
+
+    fs::write(folder.path().join("text"), "Dear Sir").unwrap();
+    assert_eq!(pouch(folder.path(), "check text --trust trust.toml").status.code(), Some(8));
+    assert_eq!(pouch(folder.path(), "check nothing --trust trust.toml").status.code(), Some(2));
+    assert_eq!(
+        pouch(folder.path(), "check proof --log log").status.code(),
+        Some(2),
+        "a log without a bundle"
+    );
+
+    // Silence is no proof, and content is not there unless it was put in.
+    let mut file = world.file();
+    file.ciphertext = None;
+    file.receipts.clear();
+    fs::write(folder.path().join("bare"), file.to_string()).unwrap();
+    let (code, out, _) = words(&pouch(folder.path(), "check bare --trust trust.toml"));
+    assert_eq!(code, Some(0));
+    for unproven in [
+        "that the key was in force then: give the log with --log",
+        "what became of it at MOD MYS: no receipt is no proof that it did not arrive",
+        "what it said: the file was made without --with-content",
+    ] {
+        assert!(out.contains(&format!("unproven  {unproven}\n")), "{out}");
+    }
 }

@@ -3,15 +3,20 @@
 //! Formats are C2SP's, so that tools that others wrote read them too (FORMATS 8): `checkpoint` is
 //! tlog-checkpoint, `tile` and `bundle` are tlog-tiles, `proof` is tlog-proof, `witness` is tlog-witness.
 //! `trust` says whose signatures count, from a roster and never from the log itself. `tree` finds roots and
-//! paths in tiles, and `follow` is what whoever watches a log does with every leaf.
+//! paths in tiles, and `follow` is what whoever watches a log does with every leaf. `file` is the proof file of one
+//! dispatch, and [`check()`] says what it proves, on the `rosters` that a trust bundle leads to.
 //!
 //! Nothing here reads a file or asks a peer: tiles come in through a closure. Nothing panics on what a
 //! peer sends.
 
 mod bundle;
+mod check;
 mod checkpoint;
+mod file;
 mod follow;
 mod proof;
+mod proven;
+mod rosters;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -20,9 +25,14 @@ mod trust;
 mod witness;
 
 pub use bundle::Bundle;
+pub use check::check;
 pub use checkpoint::Checkpoint;
+pub use file::{FiledReceipt, FiledRoster, Part, ProofFile, ProofFileError, SignedItem};
 pub use follow::{Followed, Follower};
 pub use proof::LeafProof;
+pub use proven::{
+    KeyInForce, LogFacts, ProofFault, ProvenDispatch, ProvenLeaf, ProvenReceipt, Revocation, Standing,
+};
 pub use tile::{BundlePath, TILE_HASHES, TilePath, bundles_between, tiles_between};
 pub use tree::TileTree;
 pub use trust::{LogTrust, SignedCheckpoint, witness_name};

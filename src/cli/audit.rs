@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::{audit_trust, paint, safe_text, time};
+use crate::cli::{audit_check, audit_trust, paint, safe_text, time};
 use crate::config;
 use crate::relay::log::describe_act;
 use crate::tiles::{self, DiskFolder, VerifiedLog};
@@ -20,6 +20,7 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Print a log's leaves: administrative ones in clear, of all others that they are there
     Show(ShowArgs),
+    Check(audit_check::CheckArgs),
     /// The trust bundle: what everything else is verified from
     #[command(subcommand)]
     Trust(audit_trust::TrustCommand),
@@ -73,6 +74,7 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::Verify(args) => verify(args, &mut Screen::new(&mut out, args.json, paint())),
         AuditCommand::Show(args) => show(args, &mut Screen::new(&mut out, args.json, paint())),
+        AuditCommand::Check(args) => audit_check::run(args, &mut Screen::new(&mut out, args.json, paint())),
         AuditCommand::Trust(command) => audit_trust::run(command),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::audit::{ProofFault, ProofFileError};
 use crate::bench::BenchError;
 use crate::cli::{pki, safe_text};
 use crate::config::ConfigError;
@@ -119,6 +120,15 @@ pub enum Failure {
     /// The audit log is not what it claims, or cannot be read.
     #[error("{0}: keep a copy of the folder as it is, and tell the ministry and one witness")]
     Audit(#[from] Fault),
+    /// A text is no proof file.
+    #[error("not a proof file: {0}")]
+    ProofFile(#[from] ProofFileError),
+    /// A proof file does not prove its dispatch.
+    #[error("not proven: {0}")]
+    Proof(#[from] ProofFault),
+    /// A proof file fits itself, and nobody vouches for it.
+    #[error("internally consistent, nothing proven: give the ministry's trust bundle with --trust")]
+    NoTrust,
     /// All of the log fits, and too few have witnessed it.
     #[error(
         "the files fit each other, but {found} witnesses have signed and a quorum is {quorum}: nothing is proven"
@@ -167,7 +177,11 @@ impl Failure {
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
             Failure::Relay { .. } => code::UNREACHABLE,
-            Failure::Audit(Fault::NoCheckpoint) | Failure::NothingProven { .. } => code::NOTHING_PROVEN,
+            Failure::Audit(Fault::NoCheckpoint) | Failure::NothingProven { .. } | Failure::NoTrust => {
+                code::NOTHING_PROVEN
+            }
+            Failure::Proof(fault) if fault.is_lack() => code::NOTHING_PROVEN,
+            Failure::ProofFile(_) | Failure::Proof(_) => code::INTEGRITY,
             Failure::Audit(Fault::Log(_)) => code::USAGE,
             Failure::Audit(_) => code::INTEGRITY,
             Failure::Log(_) => code::INTEGRITY,

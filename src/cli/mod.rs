@@ -10,6 +10,7 @@ pub mod time;
 mod ack;
 mod alarms;
 mod audit;
+mod audit_check;
 mod audit_trust;
 mod bench;
 mod config;

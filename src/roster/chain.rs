@@ -59,6 +59,25 @@ pub fn verify_next(note: &[u8], current: &Roster) -> Result<Roster, RosterError>
     Ok(next)
 }
 
+/// Verifies the version before one that is verified: it is the one whose hash that names. Who signed it does not
+/// matter any more, because those who signed its successor have vouched for all of it.
+///
+/// # Errors
+/// [`RosterError::Previous`] if it is another, or any of [`RosterError`] that concerns one version's content.
+pub fn verify_previous(note: &[u8], next: &Roster) -> Result<Roster, RosterError> {
+    let note_hash = bounded(note)?;
+    let named = next.content().previous.unwrap_or(Hash::ZERO);
+    if note_hash != named {
+        return Err(RosterError::Previous { found: named, current: note_hash });
+    }
+    let parsed = Note::parse(note)?;
+    let previous = Roster::checked(RosterDraft::parse(parsed.text())?, note_hash)?;
+    if previous.version().checked_add(1) != Some(next.version()) {
+        return Err(RosterError::Gap { found: next.version(), current: previous.version() });
+    }
+    Ok(previous)
+}
+
 /// The hash of a note that is short enough to be read.
 fn bounded(note: &[u8]) -> Result<Hash, RosterError> {
     if note.len() > ROSTER_BYTES_MAX {

@@ -23,7 +23,7 @@ use crate::merkle::Hash;
 
 pub use crate::identity::Kind as PartyKind;
 pub use bundle::{BundleFormat, TrustBundle};
-pub use chain::{verify_first, verify_next};
+pub use chain::{verify_first, verify_next, verify_previous};
 pub use check::{is_code, is_name};
 pub use draft::{Format, Group, Holder, KeyUse, LabelPolicy, Log, Office, RosterDraft, RosterKeys, Topic};
 pub use error::{RosterError, Rule, Signers};

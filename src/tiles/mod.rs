@@ -26,7 +26,7 @@ pub use folder::{DiskFolder, Folder};
 pub use opening::{Continued, LogFiles, Opening};
 pub use serve::{Served, consistency_path, inclusion_path, serve};
 pub use signer::{Command, Log, Outcome, signed_note};
-pub use verify::{Fault, VerifiedLog, leaves, verify};
+pub use verify::{Fault, VerifiedLog, facts, leaves, verify};
 pub use view::View;
 
 use crate::{audit::AuditError, keys::KeyError};

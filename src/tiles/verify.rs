@@ -3,12 +3,14 @@
 //! Rosters come with the log, and count only as far as the bundle's keys lead to them and the log's own
 //! administrative leaves name them. Memory: one bundle and one tile a level.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use super::{CHECKPOINT_FILE, Folder, LogError, roster_file, serve, view::file};
 use crate::{
     audit::{
-        AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogTrust, SignedCheckpoint,
+        AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogFacts, LogTrust, SignedCheckpoint,
         TILE_HASHES, TilePath, bundles_between,
     },
     limits::HASH_BYTES,
@@ -37,6 +39,8 @@ pub struct VerifiedLog {
     pub administrative: u64,
     /// The newest roster that the log leads to.
     pub roster: Roster,
+    /// Where each version came into force, those before the bundle's too.
+    pub roster_positions: BTreeMap<u32, u64>,
 }
 
 /// Why a log is not what it claims.
@@ -118,8 +122,35 @@ pub fn verify(folder: &dyn Folder, bundle: &TrustBundle, old: Option<&[u8]>) -> 
         witnesses: signed.witnesses,
         quorum: signed.quorum,
         administrative: walk.administrative,
+        roster_positions: walk.roster_positions,
         roster: rosters.versions.into_iter().nth(covered).expect("it was found among them"),
     })
+}
+
+/// What a verified log says of some of its leaves and of its rosters: for a proof file to be held against.
+///
+/// # Errors
+/// [`Fault::Log`] or [`Fault::Index`] where a file cannot be read any more.
+pub fn facts(
+    folder: &dyn Folder,
+    found: &VerifiedLog,
+    indices: impl Iterator<Item = u64>,
+) -> Result<LogFacts, Fault> {
+    let size = found.checkpoint.size;
+    let mut facts = LogFacts { size, rosters: found.roster_positions.clone(), ..LogFacts::default() };
+    for index in indices.filter(|index| *index < size) {
+        let path =
+            BundlePath::in_log(index / TILE_HASHES, size).expect("a leaf below the size has its bundle");
+        let within = usize::try_from(index % TILE_HASHES).expect("below 256");
+        let bundle = bundle(folder, path)?;
+        facts.leaves.insert(index, leaf_hash(&bundle.entries()[within]));
+    }
+    for version in facts.rosters.keys().copied() {
+        let name = roster_file(version);
+        let note = folder.read(&name).map_err(|source| file(&name, source))?;
+        facts.notes.extend(note.map(|note| (version, note)));
+    }
+    Ok(facts)
 }
 
 /// Hands every leaf of a log to `line`: an administrative one in clear, and nothing of any other. Only the form of
@@ -235,6 +266,7 @@ struct Walk<'a> {
     administrative: u64,
     /// The newest roster that a leaf names, by its place among those that were verified.
     covered: Option<usize>,
+    roster_positions: BTreeMap<u32, u64>,
     /// Hashes of the newest tile of each level above the leaves'.
     edges: Vec<Vec<Hash>>,
 }
@@ -242,7 +274,16 @@ struct Walk<'a> {
 impl<'a> Walk<'a> {
     fn new(folder: &'a dyn Folder, rosters: &'a Rosters, size: u64) -> Walk<'a> {
         let follower = Follower::new();
-        Walk { folder, rosters, size, follower, administrative: 0, covered: None, edges: Vec::new() }
+        Walk {
+            folder,
+            rosters,
+            size,
+            follower,
+            administrative: 0,
+            covered: None,
+            roster_positions: BTreeMap::new(),
+            edges: Vec::new(),
+        }
     }
 
     fn leaves(&mut self, old: Option<&Checkpoint>) -> Result<(), Fault> {
@@ -272,6 +313,7 @@ impl<'a> Walk<'a> {
     fn administrative(&mut self, index: u64, act: &Act, path: BundlePath) -> Result<(), Fault> {
         self.administrative += 1;
         let Act::Roster { version, hash, .. } = act else { return Ok(()) };
+        self.roster_positions.entry(*version).or_insert(index);
         match self.rosters.place(*version, *hash) {
             None => Ok(()),
             Some(Ok(at)) => {

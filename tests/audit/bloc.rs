@@ -16,7 +16,7 @@ use pouch::{
         administrative::{Act, AdministrativeLeaf, ChainHead},
         leaf::{Opening, OpeningKind},
     },
-    roster::{BundleFormat, LabelPolicy, Party, RosterDraft, RosterKeys, TrustBundle, verify_first},
+    roster::{BundleFormat, LabelPolicy, Party, Roster, RosterDraft, RosterKeys, TrustBundle, verify_first},
     tiles::{Folder, View, roster_file, signed_note},
     wire::Position,
 };
@@ -81,6 +81,11 @@ pub struct Bloc {
     /// The roster.
     pub note: Vec<u8>,
     pub trust: TrustBundle,
+    /// Who signs rosters.
+    pub roster_key: SigningKey,
+    /// By code.
+    #[allow(dead_code, reason = "not every test signs")]
+    pub signers: BTreeMap<String, SigningKey>,
 }
 
 impl Bloc {
@@ -91,7 +96,7 @@ impl Bloc {
         let mut draft = RosterDraft::init("bloc.example", keys.clone(), ORIGIN, labels);
         draft.log.keys = vec![log_key.vkey(ORIGIN).unwrap()];
         draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
-        let mut witnesses = Vec::new();
+        let (mut witnesses, mut signers) = (Vec::new(), BTreeMap::new());
         for (path, code) in [
             ("relay/a", "RELAY"),
             ("hub", "MOD"),
@@ -100,7 +105,9 @@ impl Bloc {
             ("mission/phl", "PHL"),
         ] {
             let id: pouch::identity::SpiffeId = format!("spiffe://bloc.example/{path}").parse().unwrap();
-            let mut party = Party::new(draft.next_number(), id.clone(), code, code, key().public());
+            let sign = key();
+            let mut party = Party::new(draft.next_number(), id.clone(), code, code, sign.public());
+            signers.insert(code.to_owned(), sign);
             if path != "relay/a" {
                 let witness = key();
                 party.witness = Some(witness.public());
@@ -112,10 +119,7 @@ impl Bloc {
             }
             draft.add(party);
         }
-        let text = draft.text().unwrap();
-        let mut note = Note::new(&text).unwrap();
-        note.add(roster_key.sign_note("bloc.example/roster-1", &text).unwrap()).unwrap();
-        let note = note.to_bytes();
+        let note = signed_roster(&roster_key, &draft);
         let trust = TrustBundle {
             format: BundleFormat::V1,
             trust_domain: "bloc.example".into(),
@@ -127,7 +131,16 @@ impl Bloc {
             roster_keys: keys.keys,
         };
         verify_first(&note, &trust).expect("a first roster");
-        Bloc { log_key, witnesses, note, trust }
+        Bloc { log_key, witnesses, note, trust, roster_key, signers }
+    }
+
+    /// The version after `before`, with a change.
+    #[allow(dead_code, reason = "not every test has a second roster")]
+    pub fn next_roster(&self, before: &Roster, change: impl FnOnce(&mut RosterDraft)) -> Vec<u8> {
+        let mut draft = RosterDraft::next(before).unwrap();
+        change(&mut draft);
+        draft.retire_keys_of(before);
+        signed_roster(&self.roster_key, &draft)
     }
 
     fn leaves(&self, size: u64) -> Vec<Bytes> {
@@ -174,6 +187,13 @@ impl Bloc {
     }
 }
 
-fn key() -> SigningKey {
+fn signed_roster(key: &SigningKey, draft: &RosterDraft) -> Vec<u8> {
+    let text = draft.text().unwrap();
+    let mut note = Note::new(&text).unwrap();
+    note.add(key.sign_note("bloc.example/roster-1", &text).unwrap()).unwrap();
+    note.to_bytes()
+}
+
+pub fn key() -> SigningKey {
     SigningKey::generate().unwrap()
 }
