@@ -6,6 +6,8 @@
 mod bloc;
 #[path = "simulator/bounds.rs"]
 mod bounds;
+#[path = "simulator/caught.rs"]
+mod caught;
 #[path = "simulator/chance.rs"]
 mod chance;
 #[path = "simulator/checker.rs"]
@@ -23,6 +25,8 @@ mod impostor;
 mod inboxes;
 #[path = "simulator/journal.rs"]
 mod journal;
+#[path = "simulator/liar.rs"]
+mod liar;
 #[path = "simulator/lies.rs"]
 mod lies;
 #[path = "simulator/log.rs"]
@@ -244,7 +248,7 @@ const LIES: [(Lie, &[Promise]); 23] = [
     (Lie::StoredBeforeCommit, &[Promise::Receipts]),
     (Lie::WindowOffByOne, &[Promise::Bounds]),
     (Lie::CreditIgnored, &[Promise::Bounds]),
-    (Lie::RosterWithheld, &[Promise::Accepted]),
+    (Lie::RosterWithheld, &[Promise::Accepted, Promise::Log]),
     (Lie::DeliveriesSwapped, &[Promise::Order]),
     (Lie::SuspensionIgnored, &[Promise::Suspension]),
 ];

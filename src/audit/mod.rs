@@ -95,6 +95,20 @@ pub enum AuditError {
         /// Where it stands.
         index: u64,
     },
+    /// A leaf stands in the log a second time.
+    #[error("leaf {index} is the same as one before it: it was put in a second time")]
+    Repeated {
+        /// Where it stands.
+        index: u64,
+    },
+    /// The log holds a roster that the relay has not sent to this desk.
+    #[error("the log has a roster {version}, at position {index}, that the relay did not send to this desk")]
+    RosterUntold {
+        /// Where its leaf stands.
+        index: u64,
+        /// Its version.
+        version: u32,
+    },
     /// The leaves that were followed make another root.
     #[error("the leaves below {size} make another root than the checkpoint has")]
     Root {

@@ -211,6 +211,11 @@ impl Checker {
         self.came("checkpoint");
     }
 
+    /// The leaves that the disk took, in order.
+    pub fn leaves(&self) -> &[Bytes] {
+        &self.log
+    }
+
     pub fn damage(&mut self, refused: bool) {
         self.must(refused, Promise::Corruption, || "a damaged journal was taken".to_owned());
     }

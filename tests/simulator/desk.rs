@@ -40,6 +40,10 @@ use super::{
 /// A desk hears at least so often how much of what it sent has left a slow line.
 const KERNEL_TELLS_AFTER: Duration = Duration::from_millis(200);
 
+/// Alarms of a desk that say that the relay lies.
+const ACCUSATIONS: [&str; 6] =
+    ["audit-log", "log-order", "log-roster", "relay-delivery", "relay-receipt", "relay-refusal"];
+
 /// A desk's box: what a crash leaves, and the process that runs on it.
 pub struct Desk {
     /// Where its database lies in memory.
@@ -319,11 +323,8 @@ impl World {
         let time = self.desks[desk].time(self.now);
         let process = self.desks[desk].process.as_mut().expect("its own event");
         let job = process.job.take().expect("one job at a time");
-        if let StoreJob::Alarm { key, sentence } = &job
-            && key == "audit-log"
-        {
-            let words = format!("{} is alarmed: {sentence}", DESKS[desk]);
-            return self.checker.broken(Violation::new(Promise::Log, words));
+        if let StoreJob::Alarm { key, sentence } = &job {
+            self.desk_is_alarmed(desk, key, sentence);
         }
         let delivers = matches!(job, StoreJob::Deliver(_));
         let before =
@@ -351,6 +352,17 @@ impl World {
         }
         self.desk_later(desk, 0, 2, DeskEvent::Answer);
         self.look(desk);
+    }
+
+    /// A desk raises an alarm that says that the relay lies: of a whole relay none ever does.
+    fn desk_is_alarmed(&mut self, desk: usize, key: &str, sentence: &str) {
+        match &mut self.liar {
+            Some(liar) => liar.noticed(self.now, desk, key, sentence),
+            None => {
+                let words = format!("{} is alarmed: {key}: {sentence}", DESKS[desk]);
+                self.checker.must(!ACCUSATIONS.contains(&key), Promise::Log, || words);
+            }
+        }
     }
 
     /// The desk says Stored for what its store then turns out not to hold.
@@ -389,6 +401,7 @@ impl World {
 
     fn desk_says(&mut self, desk: usize, line: u64, mut kind: Kind) {
         self.checker.desk_says(line, desk, &kind, &self.desks);
+        self.lie_witnessed(desk, &kind);
         if let Kind::Submit(submit) = &mut kind
             && self.troubled
             && self.chance.one_in(60)

@@ -138,7 +138,13 @@ impl World {
                 if self.lie == Some(Lie::WindowOffByOne) {
                     add_credit(&mut kind, 1);
                 }
-                codec::encode(kind, &mut buffer);
+                let told = match &mut self.liar {
+                    Some(liar) => liar.twists(self.now, desk, kind, self.checker.leaves()),
+                    None => vec![kind],
+                };
+                for kind in told {
+                    codec::encode(kind, &mut buffer);
+                }
             }
         }
         self.send(line, End::Desk, &buffer);

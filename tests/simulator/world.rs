@@ -11,6 +11,7 @@ use super::{
     desk::Desk,
     disk::SimDisk,
     journal::SMALL_JOURNAL,
+    liar::Liar,
     lies::Lie,
     log::LogShelves,
     network::{End, Line, Thin},
@@ -92,6 +93,8 @@ pub struct World {
     pub checker: Checker,
     pub trace: Trace,
     pub lie: Option<Lie>,
+    /// The relay's lies to desks about its audit log.
+    pub liar: Option<Liar>,
     /// Whether faults come; people write only meanwhile.
     pub troubled: bool,
     /// What the newest roster should say, and under which relay process, on which version, it was handed in.
@@ -144,6 +147,7 @@ impl World {
             checker: Checker::default(),
             trace,
             lie,
+            liar: None,
             troubled: true,
             wanted: Wanted::default(),
             published: (0, 0),

@@ -24,8 +24,8 @@ use crate::{
     wire::{Position, convert, pb},
 };
 
-/// A clock that differs by more from the relay's is named to a person.
-const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
+/// A clock that differs by more from the relay's, or from the log's time, is named to a person.
+pub(super) const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A TLS connection, as both ends know it.
 #[derive(Clone, Debug, PartialEq, Eq)]

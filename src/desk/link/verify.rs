@@ -1,14 +1,20 @@
 //! What the relay says, held against signatures, the roster and the log's openings. Arithmetic over
 //! bytes: nothing here is kept but by the batch verifier.
 
+use std::time::Duration;
+
 use crate::{
     batch::{self, BatchError, Proof, PublicKey, Tag},
     desk::store::{Delivery, ReceivedReceipt},
     merkle::{self, Hash},
-    record::leaf::{Opening, OpeningKind},
+    record::{
+        administrative::AdministrativeLeaf,
+        leaf::{Opening, OpeningKind},
+    },
     roster::{PartyNumber, Roster, SignKeys},
     wire::{
-        EnvelopeHash, Malformed, Position, convert, envelope, pb,
+        EnvelopeHash, Malformed, Position, convert, envelope,
+        pb::{self, frame::Kind},
         receipt::{ReceiptItem, ReceiptKind, ReceiptPart, SetAsideReason},
     },
 };
@@ -170,6 +176,30 @@ pub(super) fn accepted(frame: &pb::Accepted, hash: EnvelopeHash) -> Result<(), U
         return Err(Unproven::Wrong("another envelope was accepted under this number"));
     }
     opens(&frame.opening, OpeningKind::Envelope, hash.0).map(|_| ())
+}
+
+/// Log time of the record that a frame tells of; `None` where it tells of none. Microseconds since 1970.
+pub(super) fn log_time_us(frame: &Kind) -> Option<u64> {
+    let opening = match frame {
+        Kind::Accepted(frame) => &frame.opening,
+        Kind::Deliver(frame) => &frame.opening,
+        Kind::StoredAt(frame) => &frame.opening,
+        Kind::Receipt(frame) => &frame.opening,
+        Kind::Administrative(frame) => {
+            return AdministrativeLeaf::decode(&frame.leaf).ok().map(|leaf| leaf.log_time_us);
+        }
+        _ => return None,
+    };
+    Opening::decode(opening).ok().map(|opening| opening.log_time_us)
+}
+
+/// The alarm for a log whose time is ahead.
+pub(super) fn log_time_is_ahead(ahead: Duration) -> String {
+    format!(
+        "the audit log's time is {} s ahead of this machine's clock: check this one with `timedatectl`; if it is right, \
+         the relay writes a false time: mail goes on, save this desk's folder and telephone the ministry",
+        ahead.as_secs()
+    )
 }
 
 /// The alarm for a delivery that is none.

@@ -5,18 +5,21 @@
 //! checkpoint that does not fit is never forgotten silently: it is an alarm, the desk refuses to cosign it, and mail
 //! goes on.
 
+use std::collections::BTreeSet;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::{
     audit::{
-        AddCheckpoint, Answer, AuditError, Bundle, BundlePath, Checkpoint, Follower, LogTrust, TILE_HASHES,
-        witness_name,
+        AddCheckpoint, Answer, AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogTrust,
+        TILE_HASHES, witness_name,
     },
     desk::{
         link::{jobs::StoreJob, known::Known, machine::Now},
         store::Verified,
     },
     limits::{CHECKPOINT_BYTES_MAX, LOG_BUNDLE_BYTES_MAX},
+    record::administrative::Act,
     roster::Roster,
     wire::{Malformed, pb, pb::frame::Kind},
 };
@@ -58,7 +61,7 @@ impl Watching {
         let steps = match frame {
             Kind::AddCheckpoint(request) => self.watch.add_checkpoint(request, &roster),
             Kind::Checkpoint(checkpoint) => self.watch.published(checkpoint, &roster),
-            Kind::Fetched(fetched) => self.watch.fetched(fetched)?,
+            Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,
             _ => Vec::new(),
         };
         self.carry_out(steps, known, now);
@@ -149,8 +152,14 @@ impl Watch {
                 self.aim(Target { checkpoint, note, witnessed: Bytes::new(), is_asked: true })
             }
             Err(refusal) => {
+                let signed = trust.open(request.checkpoint.as_bytes());
+                let last_size = last.map_or(0, |last| last.size);
+                // Refused by its form alone, or answered with what this desk holds: what the relay has signed shows
+                // all the same that it goes back.
+                let is_set_back = signed.is_ok_and(|signed| signed.checkpoint.size < last_size);
+                let alarm = if is_set_back { Some(set_back(last_size)) } else { refusal_alarm(&refusal) };
                 let mut steps = vec![answer(&refusal)];
-                steps.extend(refusal_alarm(&refusal).map(Step::Alarm));
+                steps.extend(alarm.map(Step::Alarm));
                 steps
             }
         }
@@ -194,7 +203,7 @@ impl Watch {
     ///
     /// # Errors
     /// [`Malformed`]: the relay breaks the protocol.
-    pub(super) fn fetched(&mut self, frame: &pb::Fetched) -> Result<Vec<Step>, Malformed> {
+    pub(super) fn fetched(&mut self, frame: &pb::Fetched, roster: &Roster) -> Result<Vec<Step>, Malformed> {
         let wrong = |problem| Malformed::new("file of the audit log", problem);
         let fetching = self.fetching.as_mut().filter(|_| frame.request == self.requests);
         let fetching = fetching.ok_or(wrong("was not asked for"))?;
@@ -213,7 +222,8 @@ impl Watch {
             return Ok(Vec::new());
         }
         let Fetching { path, bytes } = self.fetching.take().expect("looked at above");
-        let taken = if frame.found { self.take(path, &bytes.freeze()) } else { Err(AuditError::Bundle) };
+        let taken =
+            if frame.found { self.take(path, &bytes.freeze(), roster) } else { Err(AuditError::Bundle) };
         Ok(match taken {
             Ok(()) => self.go_on(),
             Err(error) => self.give_up(&error),
@@ -290,11 +300,26 @@ impl Watch {
         vec![Step::Keep(Box::new(verified))]
     }
 
-    fn take(&mut self, path: BundlePath, bytes: &Bytes) -> Result<(), AuditError> {
+    fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<(), AuditError> {
         let bundle = Bundle::parse(bytes, path.width)?;
         let known = self.follower.size() - path.index * TILE_HASHES;
         let known = usize::try_from(known).expect("below the width of a bundle");
-        bundle.entries()[known..].iter().try_for_each(|entry| self.follower.take(entry).map(|_| ()))
+        let mut before: BTreeSet<&Bytes> = bundle.entries()[..known].iter().collect();
+        for entry in &bundle.entries()[known..] {
+            let index = self.follower.size();
+            // Each holds a random salt, or the leaf before it: none comes twice.
+            if !before.insert(entry) {
+                return Err(AuditError::Repeated { index });
+            }
+            if let Followed::Administrative(leaf) = self.follower.take(entry)?
+                && let Act::Roster { version, hash, .. } = leaf.act
+                && (version > roster.version() || (version == roster.version() && hash != roster.hash()))
+            {
+                // The relay sends each roster before a checkpoint covers it.
+                return Err(AuditError::RosterUntold { index, version });
+            }
+        }
+        Ok(())
     }
 
     /// The log does not fit what it claims: the desk stays with what it has verified.
@@ -328,6 +353,13 @@ fn witnessed(answer: &Answer) -> pb::Witnessed {
 
 fn forked(size: u64) -> String {
     format!("two checkpoints of {size} leaves of the audit log differ: the log was forked; {WHAT_NOW}")
+}
+
+fn set_back(size: u64) -> String {
+    format!(
+        "the relay asks this desk to cosign an audit log of fewer leaves than the {size} that it has verified: the log was \
+         set back; it was refused; {WHAT_NOW}"
+    )
 }
 
 fn refusal_alarm(refusal: &Answer) -> Option<String> {

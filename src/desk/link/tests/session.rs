@@ -460,6 +460,30 @@ fn the_last_receipt_is_confirmed_with_the_next_frame_of_any_kind() {
 }
 
 #[test]
+fn a_log_whose_time_is_ahead_of_this_machine_s_clock_is_an_alarm_once_in_a_session() {
+    let mut bench = Bench::open();
+    let at = |bench: &Bench, time_us, position| {
+        let item = item(ReceiptKind::Read, MOD, MOD);
+        let mut receipt = bench.world.receipt(MOD, &item, position);
+        let opening = Opening::decode(&receipt.opening).unwrap();
+        receipt.opening = Bytes::copy_from_slice(&Opening { log_time_us: time_us, ..opening }.encode());
+        Kind::Receipt(receipt)
+    };
+    let now_us = bench.now.wall_us;
+    let frame = at(&bench, now_us + 60_000_000, 80);
+    let outputs = bench.frame(frame);
+    assert!(matches!(*outputs, [Output::Ask(StoreJob::Receipts(_))]), "{outputs:?}");
+    let frame = at(&bench, now_us + 61_000_000, 81);
+    assert!(bench.frame(frame).is_empty());
+    let outputs = bench.answer(StoreAnswer::ReceiptsStored);
+    assert!(alarmed(&outputs).contains("61 s ahead"), "{outputs:?}");
+    let frame = at(&bench, now_us + 99_000_000, 82);
+    bench.frame(frame);
+    let outputs = bench.answer(StoreAnswer::Done);
+    assert!(matches!(*outputs, [.., Output::Ask(StoreJob::Receipts(_))]), "said once: {outputs:?}");
+}
+
+#[test]
 fn what_proves_nothing_raises_an_alarm_and_does_not_stop_what_follows() {
     let mut bench = Bench::open();
     let forged = bench.world.receipt(IDN, &item(ReceiptKind::Delivered, MOD, MOD), 80);

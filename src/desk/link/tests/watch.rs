@@ -40,7 +40,11 @@ impl Relay<'_> {
     }
 
     fn administer(&mut self) {
-        let leaf = AdministrativeLeaf { log_time_us: 5, previous: self.chain, act: Act::Stopped }.encode();
+        self.acts(Act::Stopped);
+    }
+
+    fn acts(&mut self, act: Act) {
+        let leaf = AdministrativeLeaf { log_time_us: 5, previous: self.chain, act }.encode();
         let position = Position(self.leaves.len() as u64);
         self.chain = ChainHead { position, hash: leaf_hash(&leaf) };
         self.leaves.push(leaf);
@@ -86,7 +90,9 @@ impl Relay<'_> {
             for step in steps {
                 match step {
                     Step::Send(Kind::Fetch(fetch)) => {
-                        next.extend(watch.fetched(&self.fetched(&fetch)).expect("in order"));
+                        next.extend(
+                            watch.fetched(&self.fetched(&fetch), &self.world.roster).expect("in order"),
+                        );
                     }
                     Step::Keep(_) => next.extend(watch.kept()),
                     other => said.push(other),
@@ -146,10 +152,10 @@ fn a_log_that_grows_is_followed_leaf_by_leaf_and_cosigned_once_it_is_kept() {
     // Only what is new, and first of all the bundle that grew.
     let fetch = pb::Fetch { request: 3, name: "tile/entries/001".into() };
     assert_eq!(steps, [Step::Send(Kind::Fetch(fetch.clone()))]);
-    let steps = watch.fetched(&relay.fetched(&fetch)).unwrap();
+    let steps = watch.fetched(&relay.fetched(&fetch), &world.roster).unwrap();
     let fetch = pb::Fetch { request: 4, name: "tile/entries/002.p/88".into() };
     assert_eq!(steps, [Step::Send(Kind::Fetch(fetch.clone()))]);
-    let steps = watch.fetched(&relay.fetched(&fetch)).unwrap();
+    let steps = watch.fetched(&relay.fetched(&fetch), &world.roster).unwrap();
     let [Step::Keep(verified)] = &steps[..] else { panic!("kept before it is cosigned: {steps:?}") };
     assert_eq!((verified.follower.size(), verified.follower.root()), (600, relay.tree().root()));
     assert_eq!(verified.note, relay.checkpoint().to_bytes());
@@ -249,6 +255,56 @@ fn an_administrative_leaf_that_is_withheld_is_an_alarm() {
 }
 
 #[test]
+fn a_leaf_that_stands_twice_is_an_alarm() {
+    let world = World::new();
+    let twice: [fn(&mut Relay<'_>); 2] = [
+        |relay| relay.leaves[305] = traffic(304),
+        // Of those that were followed before.
+        |relay| relay.leaves[305] = traffic(290),
+    ];
+    for lie in twice {
+        let mut relay = Relay::new(&world);
+        let mut watch = watching(&mut relay);
+        relay.grow(310);
+        lie(&mut relay);
+        refused(&relay.asks(&mut watch, 300), 422);
+    }
+}
+
+#[test]
+fn a_roster_in_the_log_that_the_relay_did_not_send_is_an_alarm() {
+    let world = World::new();
+    let (version, hash, length) = (world.roster.version(), world.roster.hash(), 9);
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.acts(Act::Roster { version, hash, length });
+    assert_eq!(relay.asks(&mut watch, 300), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    for untold in [
+        Act::Roster { version: version + 1, hash, length },
+        Act::Roster { version, hash: sha256(b"another"), length },
+    ] {
+        let mut relay = Relay::new(&world);
+        let mut watch = watching(&mut relay);
+        relay.acts(untold);
+        refused(&relay.asks(&mut watch, 300), 422);
+    }
+}
+
+#[test]
+fn a_log_that_is_set_back_is_an_alarm_whatever_the_relay_says_that_this_desk_holds() {
+    let world = World::new();
+    for (old_size, status) in [(300, 400), (290, 409), (0, 409)] {
+        let mut relay = Relay::new(&world);
+        let mut watch = watching(&mut relay);
+        relay.leaves.truncate(290);
+        let path = relay.tree().consistency_path(usize::try_from(old_size.min(290)).unwrap());
+        let request = AddCheckpoint { old_size, path, checkpoint: relay.checkpoint().to_string() };
+        let frame = pb::AddCheckpoint { request: request.to_string().into() };
+        refused(&watch.add_checkpoint(&frame, &world.roster), status);
+    }
+}
+
+#[test]
 fn a_checkpoint_that_the_log_did_not_sign_is_refused() {
     let world = World::new();
     let mut relay = Relay::new(&world);
@@ -293,7 +349,7 @@ fn a_published_checkpoint_counts_once_a_quorum_signed_it_and_is_followed_by_who_
     let mut steps = watch.published(&both, &world.roster);
     let kept = loop {
         let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { break steps };
-        steps = watch.fetched(&relay.fetched(fetch)).unwrap();
+        steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap();
     };
     let [Step::Keep(verified)] = &kept[..] else { panic!("{kept:?}") };
     assert_eq!((verified.follower.size(), &verified.witnessed), (300, &both.note));
@@ -364,20 +420,20 @@ fn files_that_were_not_asked_for_or_come_out_of_order_end_the_session() {
         let mut watch = Watch::new(Verified::default());
         let mut fetched = good(&mut watch);
         wrong(&mut fetched);
-        assert!(watch.fetched(&fetched).is_err(), "{place}");
+        assert!(watch.fetched(&fetched, &world.roster).is_err(), "{place}");
     }
     let mut watch = Watch::new(Verified::default());
     let fetched = good(&mut watch);
-    assert!(Watch::new(Verified::default()).fetched(&fetched).is_err());
+    assert!(Watch::new(Verified::default()).fetched(&fetched, &world.roster).is_err());
     // In chunks it is as good, and a file that is missing or cut is an alarm.
     let mut half = fetched.clone();
     half.chunk = fetched.chunk.slice(..5_000);
-    assert_eq!(watch.fetched(&half).unwrap(), []);
+    assert_eq!(watch.fetched(&half, &world.roster).unwrap(), []);
     let rest = pb::Fetched { offset: 5_000, chunk: fetched.chunk.slice(5_000..), ..fetched.clone() };
-    assert!(matches!(watch.fetched(&rest).unwrap()[..], [Step::Send(Kind::Fetch(_))]));
+    assert!(matches!(watch.fetched(&rest, &world.roster).unwrap()[..], [Step::Send(Kind::Fetch(_))]));
     let mut watch = Watch::new(Verified::default());
     let absent = pb::Fetched { found: false, total_bytes: 0, chunk: Bytes::new(), ..good(&mut watch) };
-    refused(&watch.fetched(&absent).unwrap(), 422);
+    refused(&watch.fetched(&absent, &world.roster).unwrap(), 422);
 }
 
 #[test]

@@ -1,0 +1,103 @@
+//! Each way in which a relay can lie about its audit log, against whole desks: who notices, by which alarm, how soon.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pouch::{
+    limits::Limits,
+    tiles::{CHECKPOINT_FILE, Folder},
+};
+
+use super::{
+    bloc::DESKS,
+    checker::Violation,
+    liar::{Deceit, Liar, VICTIM},
+    on_two_threads,
+    trace::Trace,
+    world::World,
+};
+
+/// Seeds for each deceit.
+const SEEDS: u64 = 8;
+/// A lie is noticed within two checkpoint intervals, and the time that questions and answers take on a slow line.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2 * 10 + 2);
+/// The longest run: the lie begins within 40 s, and a roster that it is about comes within 25 s more.
+const RUN_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long both sides of a fork know nothing of each other.
+const APART: Duration = Duration::from_secs(15);
+
+/// Each deceit, and the alarm by which a desk notices it.
+const DECEITS: [(Deceit, Option<&str>); 16] = [
+    (Deceit::Drops, Some("audit-log")),
+    (Deceit::Edits, Some("audit-log")),
+    (Deceit::EditsFile, Some("audit-log")),
+    (Deceit::Reorders, Some("audit-log")),
+    (Deceit::Forks, Some("audit-log")),
+    (Deceit::Rewinds, Some("audit-log")),
+    (Deceit::SignsAnew, Some("audit-log")),
+    (Deceit::SignsByAnother, Some("audit-log")),
+    // Nobody notices until desks keep proofs of what they were told.
+    (Deceit::Omits, None),
+    (Deceit::Withholds, Some("audit-log")),
+    (Deceit::WithholdsLeaf, Some("audit-log")),
+    (Deceit::WrongSize, Some("audit-log")),
+    (Deceit::Stale, None),
+    (Deceit::FutureTime, Some("log-time")),
+    (Deceit::Duplicates, Some("audit-log")),
+    (Deceit::CutsTail, Some("audit-log")),
+];
+
+/// A bloc under a relay that lies, with nothing else amiss, until a desk notices.
+fn run(seed: u64, deceit: Deceit) -> Result<Liar, Violation> {
+    let mut world = World::at_rest(seed, DESKS.len(), None, Trace::new(false));
+    world.limits = Limits::DEFAULT;
+    world.troubled = false;
+    let since = world.chance.between(20_000, 40_000);
+    let liar = Liar::new(deceit, since);
+    world.relay_skew_us = liar.skew_us();
+    world.liar = Some(liar);
+    while world.now < RUN_TIME_MAX {
+        for desk in 0..DESKS.len() {
+            if world.chance.one_in(4) {
+                world.write_dispatch(desk);
+            }
+        }
+        let second = world.now.as_secs();
+        if deceit.takes_rosters() && second > 45 && second.is_multiple_of(6) {
+            // Suspended, and welcome again: two rosters.
+            world.suspend_or_lift(3);
+        }
+        world.run_until(world.now + Duration::from_secs(1))?;
+        let liar = world.liar.as_mut().expect("it was put there");
+        if !liar.caught.is_empty() {
+            break;
+        }
+        if deceit == Deceit::Forks && liar.lied_before(world.now.saturating_sub(APART)) {
+            liar.exchanged.get_or_insert(world.now);
+            let other_side =
+                world.log.served.read(CHECKPOINT_FILE).expect("memory").expect("a quorum is whole");
+            world.hand_over(&Bytes::from(other_side), &[VICTIM]);
+        }
+    }
+    Ok(world.liar.take().expect("it was put there"))
+}
+
+#[test]
+fn whatever_a_relay_lies_about_its_log_a_whole_desk_notices_within_two_checkpoints() {
+    for (deceit, alarm) in DECEITS {
+        for (seed, run) in on_two_threads(0..SEEDS, |seed| (seed, run(seed, deceit))) {
+            let liar = run.unwrap_or_else(|broken| panic!("{deceit:?}, seed {seed}: {broken:?}"));
+            assert!(liar.lied_before(RUN_TIME_MAX), "{deceit:?}, seed {seed}: it never came to lie");
+            let first = liar.caught.first();
+            println!(
+                "{deceit:?}, seed {seed}: {:?}",
+                first.map(|f| (f.after, f.desk, &f.key, f.sentence.get(..90)))
+            );
+            assert_eq!(first.map(|caught| caught.key.as_str()), alarm, "{deceit:?}, seed {seed}");
+            let Some(first) = first else { continue };
+            assert!(first.after <= NOTICED_WITHIN, "{deceit:?}, seed {seed}: {first:?}");
+            assert!(deceit.victims().contains(&first.desk), "{deceit:?}, seed {seed}: {first:?}");
+            assert!(liar.cosigned_after_alarm == 0 || deceit == Deceit::Forks, "{deceit:?}, seed {seed}");
+        }
+    }
+}
