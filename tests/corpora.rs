@@ -13,12 +13,18 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 5] = [
+const TARGETS: [Target; 11] = [
     ("frame", targets::frame::run),
     ("envelope", targets::envelope::run),
     ("journal", targets::journal::run),
     ("roster", targets::roster::run),
     ("session", targets::session::run),
+    ("note", targets::log::note),
+    ("checkpoint", targets::log::checkpoint),
+    ("proof", targets::log::proof),
+    ("path", targets::log::path),
+    ("bundle", targets::log::bundle),
+    ("opening", targets::log::opening),
 ];
 /// Bytes of all corpora together, so that they stay small.
 const CORPORA_BYTES_MAX: u64 = 300 * 1024;

@@ -8,12 +8,14 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use peak_alloc::PeakAlloc;
 use pouch::{
+    audit::{AddCheckpoint, Bundle, Checkpoint, LeafProof, OLD_LINE_PATH_MAX},
     keys::SigningKey,
     limits::{
         ADDRESSEES_MAX, BATCH_ITEMS_MAX, DISPATCH_BYTES_MAX, FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_BYTES_MAX,
-        FRAME_CONTROL_BYTES_MAX, RECEIPT_ENVELOPES_MAX,
+        FRAME_CONTROL_BYTES_MAX, NOTE_SIGNATURES_MAX, RECEIPT_ENVELOPES_MAX, ROSTER_BYTES_MAX,
     },
     merkle::Hash,
+    note::Note,
     pki::{self, Example},
     roster::PartyNumber,
     session::inbound::{Inbound, Intake},
@@ -218,4 +220,44 @@ fn the_largest_envelope_and_the_longest_receipts_stay_within_it() {
     let nothing = pb::Stored { count: 64, items: Bytes::from(vec![0; 60_000]), ..pb::Stored::default() };
     let stored = framed(Kind::Stored(nothing));
     assert!(matches!(case.bounded(&stored, FRAME_BYTES_MAX), Some(Inbound::Violation(_))));
+}
+
+/// Holds the peak of reading something that came from the relay or a stranger's file against the bound.
+fn reading_is_bounded(what: &str, bytes: usize, read: impl FnOnce() -> bool) {
+    HEAP.reset_peak_usage();
+    let before = HEAP.current_usage();
+    assert!(read(), "{what}: it parses");
+    let peak = HEAP.peak_usage().saturating_sub(before);
+    let bound = FACTOR_MAX * bytes + READING_BYTES_MAX;
+    assert!(peak <= bound, "{what}: {peak} bytes of heap for {bytes}, at most {bound}");
+}
+
+/// What one of the audit log's files may take besides: the list of a bundle's 256 entries.
+const READING_BYTES_MAX: usize = 12 * 1024;
+
+#[test]
+fn what_the_audit_log_is_read_from_takes_no_more_room_than_its_bytes() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let hash = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    let line = "\u{2014} a AAAAAAA=\n";
+    let text = "a\n0\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n";
+    let note = format!("{text}\n{}", line.repeat(NOTE_SIGNATURES_MAX));
+    reading_is_bounded("a note", note.len(), || Note::parse(note.as_bytes()).is_ok());
+    let long = format!("{}\n\n{line}", "x".repeat(ROSTER_BYTES_MAX - 64));
+    reading_is_bounded("a long note", long.len(), || Note::parse(long.as_bytes()).is_ok());
+    reading_is_bounded("a checkpoint", text.len(), || text.parse::<Checkpoint>().is_ok());
+    let request = format!("old 1\n{}\n{note}", hash.repeat(OLD_LINE_PATH_MAX));
+    reading_is_bounded("a request", request.len(), || request.parse::<AddCheckpoint>().is_ok());
+    let proof = format!("c2sp.org/tlog-proof@v1\nextra AAAA\nindex 0\n{}\n{note}", hash.repeat(63));
+    reading_is_bounded("a proof", proof.len(), || proof.parse::<LeafProof>().is_ok());
+    let shortest = Bytes::from(vec![0; 512]);
+    reading_is_bounded("a bundle of empty entries", 512, || Bundle::parse(&shortest, 256).is_ok());
+    let longest = [&[0xf0, 0][..], &vec![7; 0xf000]].concat().repeat(256);
+    let longest = Bytes::from(longest);
+    reading_is_bounded("the longest bundle", longest.len(), || Bundle::parse(&longest, 256).is_ok());
+    // And what is too long or too many is refused before room is made for it.
+    let many = format!("old 1\n{}\n{note}", hash.repeat(200));
+    reading_is_bounded("too long a path", many.len(), || many.parse::<AddCheckpoint>().is_err());
+    let lines = format!("{text}\n{}", line.repeat(100_000));
+    reading_is_bounded("too many lines", lines.len(), || Note::parse(lines.as_bytes()).is_err());
 }

@@ -6,6 +6,7 @@ pub mod bloc;
 pub mod envelope;
 pub mod frame;
 pub mod journal;
+pub mod log;
 pub mod memory;
 #[path = "../../tests/support/peer.rs"]
 pub mod peer;
