@@ -10,6 +10,7 @@ mod full;
 mod golden;
 mod handle;
 mod mounted;
+mod panics;
 mod real;
 mod recycle;
 #[path = "../../../tests/simulator/disk.rs"]
