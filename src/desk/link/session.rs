@@ -12,7 +12,7 @@ use crate::{
     desk::{
         link::{
             end::LinkEnd,
-            greeting::{self, CLOCK_DIFFERENCE_MAX, Connection},
+            greeting::{self, Connection},
             inbound::{self, Inbound},
             jobs::{StoreAnswer, StoreJob},
             known::Known,
@@ -66,8 +66,6 @@ pub(super) struct Session {
     make_stored: bool,
     seal: bool,
     watching: Watching,
-    /// Whether log time was found to be ahead in this session: it is said once.
-    log_time_is_ahead: bool,
     turn: usize,
     /// Requests made, and whether the last one is unanswered.
     requests: u64,
@@ -108,7 +106,6 @@ impl Session {
             make_stored: false,
             seal: false,
             watching: Watching::default(),
-            log_time_is_ahead: false,
             turn: 0,
             requests: 0,
             asks: false,
@@ -142,7 +139,7 @@ impl Session {
             _ => None,
         });
         self.confirm(known);
-        self.look_at_log_time(&frame, known, now);
+        self.watching.look_at_time(&frame, known, now);
         match (self.phase, frame) {
             (_, Kind::Goodbye(goodbye)) => Err(LinkEnd::Goodbye(goodbye.into())),
             (_, Kind::Ping(ping)) => {
@@ -326,14 +323,6 @@ impl Session {
 
     fn ping_at(&self, known: &Known) -> Duration {
         self.pinged.unwrap_or(self.heard) + known.setup.limits.ping_every
-    }
-
-    fn look_at_log_time(&mut self, frame: &Kind, known: &mut Known, now: Now) {
-        let ahead_us = verify::log_time_us(frame).map_or(0, |time_us| time_us.saturating_sub(now.wall_us));
-        let ahead = Duration::from_micros(ahead_us);
-        if ahead > CLOCK_DIFFERENCE_MAX && !mem::replace(&mut self.log_time_is_ahead, true) {
-            known.alarm("log-time", verify::log_time_is_ahead(ahead));
-        }
     }
 
     fn administrative(&mut self, chunk: pb::Administrative, known: &mut Known) -> Result<(), LinkEnd> {

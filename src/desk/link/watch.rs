@@ -5,7 +5,7 @@
 //! checkpoint that does not fit is never forgotten silently: it is an alarm, the desk refuses to cosign it, and mail
 //! goes on.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +15,7 @@ use crate::{
         TILE_HASHES, witness_name,
     },
     desk::{
-        link::{jobs::StoreJob, known::Known, machine::Now},
+        link::{greeting::CLOCK_DIFFERENCE_MAX, jobs::StoreJob, known::Known, machine::Now, verify},
         store::Verified,
     },
     limits::{CHECKPOINT_BYTES_MAX, LOG_BUNDLE_BYTES_MAX},
@@ -44,12 +44,14 @@ pub(super) struct Watching {
     watch: Watch,
     /// What was verified and is not on its way to the disk yet.
     verified: Option<Box<Verified>>,
+    /// Whether log time was found to be ahead in this session: it is said once.
+    log_time_is_ahead: bool,
 }
 
 impl Watching {
     /// Goes on from what the store holds.
     pub(super) fn new(verified: Verified) -> Watching {
-        Watching { watch: Watch::new(verified), verified: None }
+        Watching { watch: Watch::new(verified), ..Watching::default() }
     }
 
     /// Takes a frame that is about the audit log.
@@ -66,6 +68,15 @@ impl Watching {
         };
         self.carry_out(steps, known, now);
         Ok(())
+    }
+
+    /// Holds the time of a record that a frame tells of against this machine's clock.
+    pub(super) fn look_at_time(&mut self, frame: &Kind, known: &mut Known, now: Now) {
+        let ahead_us = verify::log_time_us(frame).map_or(0, |time_us| time_us.saturating_sub(now.wall_us));
+        let ahead = Duration::from_micros(ahead_us);
+        if ahead > CLOCK_DIFFERENCE_MAX && !mem::replace(&mut self.log_time_is_ahead, true) {
+            known.alarm("log-time", verify::log_time_is_ahead(ahead));
+        }
     }
 
     /// What was verified is durable.
