@@ -4,8 +4,6 @@
 //! Order of precedence, lowest first: defaults, the file, `conf.d/*.toml` beside it in the order of their
 //! names, `POUCH_*` variables, `--set KEY=VALUE`.
 
-mod manual;
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
@@ -17,7 +15,9 @@ use toml::Table;
 use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 
+pub use clocks::ClocksConfig;
 pub use manual::{example, show};
+pub use span::Span;
 
 use crate::roster::{RosterError, TrustBundle};
 
@@ -25,26 +25,31 @@ use crate::roster::{RosterError, TrustBundle};
 macro_rules! settings {
     ($(#[$doc:meta])* pub struct $name:ident {
         $($(#[doc = $meaning:literal])+ $key:ident: $kind:ty = $default:expr;)+
-    } $([$table:ident]: $inner:ident)?) => {
+    } $([$table:ident]: $inner:ident)*) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
             $($(#[doc = $meaning])+ pub $key: $kind,)+
-            $(#[doc = "The table of this name."] pub $table: $inner,)?
+            $(#[doc = "The table of this name."] pub $table: $inner,)*
         }
 
         impl $name {
-            const KEYS: &[Key] = &[$(Key { name: stringify!($key), meaning: &[$($meaning),+] }),+];
+            pub(crate) const KEYS: &[Key] = &[$(Key { name: stringify!($key), meaning: &[$($meaning),+] }),+];
         }
 
         impl Default for $name {
             fn default() -> Self {
-                Self { $($key: $default,)+ $($table: $inner::default(),)? }
+                Self { $($key: $default,)+ $($table: $inner::default(),)* }
             }
         }
     };
 }
+
+// Below the macro, which they use.
+mod clocks;
+mod manual;
+mod span;
 
 settings! {
     /// Configuration of `pouch relay`.
@@ -101,6 +106,7 @@ settings! {
         /// Whether the desk may use plain X25519 with a relay that lacks post-quantum key exchange. An alarm warns of it.
         allow_x25519: bool = false;
     }
+    [clocks]: ClocksConfig
     [log]: LogConfig
 }
 
@@ -154,8 +160,10 @@ pub struct Key {
 pub trait Settings: Default + Serialize + DeserializeOwned {
     /// Which daemon `pouch config example` should be asked for.
     const DAEMON: &'static str;
-    /// Keys outside the `[log]` table.
+    /// Keys outside any table.
     const KEYS: &'static [Key];
+    /// Tables with their keys.
+    const TABLES: &'static [(&'static str, &'static [Key])];
 
     /// Paths, which in a file start from the file's folder where relative.
     fn paths(&mut self) -> Vec<&mut PathBuf>;
@@ -173,6 +181,7 @@ pub trait Settings: Default + Serialize + DeserializeOwned {
 impl Settings for RelayConfig {
     const DAEMON: &'static str = "relay";
     const KEYS: &'static [Key] = RelayConfig::KEYS;
+    const TABLES: &'static [(&'static str, &'static [Key])] = &[("log", LogConfig::KEYS)];
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.roster, &mut self.trust, &mut self.root];
@@ -196,6 +205,8 @@ impl Settings for RelayConfig {
 impl Settings for DeskConfig {
     const DAEMON: &'static str = "mission";
     const KEYS: &'static [Key] = DeskConfig::KEYS;
+    const TABLES: &'static [(&'static str, &'static [Key])] =
+        &[("clocks", ClocksConfig::KEYS), ("log", LogConfig::KEYS)];
 
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let mut paths = vec![&mut self.dir, &mut self.pki, &mut self.trust, &mut self.root, &mut self.socket];
@@ -227,6 +238,7 @@ impl Settings for DeskConfig {
                 return Err(ConfigError::Value { key, problem });
             }
         }
+        self.clocks.check()?;
         self.log.check()
     }
 }
@@ -434,7 +446,11 @@ fn lay_over(whole: &mut Table, values: &Table, key: &str) {
 
 fn every_key<S: Settings>() -> Vec<String> {
     let own = S::KEYS.iter().map(|key| key.name.to_owned());
-    own.chain(LogConfig::KEYS.iter().map(|key| format!("log.{}", key.name))).collect()
+    let of_table = |(table, keys): &(&str, &'static [Key])| {
+        let table = table.to_string();
+        keys.iter().map(move |key| format!("{table}.{}", key.name))
+    };
+    own.chain(S::TABLES.iter().flat_map(of_table)).collect()
 }
 
 /// The settings of one file, and the keys that it sets.
@@ -475,14 +491,16 @@ fn keys(document: &DeTable<'_>) -> Vec<String> {
 
 fn unknown_key<S: Settings>(document: &DeTable<'_>) -> Option<(String, Range<usize>)> {
     let known = every_key::<S>();
+    let is_table = |key: &str| S::TABLES.iter().any(|(table, _)| *table == key);
     let mut unknown = Vec::new();
     for (key, value) in document {
         match value.get_ref() {
-            DeValue::Table(table) if key.get_ref() == "log" => {
-                let inner = table.keys().map(|inner| (format!("log.{}", inner.get_ref()), inner.span()));
+            DeValue::Table(table) if is_table(key.get_ref()) => {
+                let name = |inner: &str| format!("{}.{inner}", key.get_ref());
+                let inner = table.keys().map(|inner| (name(inner.get_ref()), inner.span()));
                 unknown.extend(inner.filter(|(name, _)| !known.contains(name)));
             }
-            _ if key.get_ref() == "log" || known.iter().any(|name| name == key.get_ref()) => (),
+            _ if is_table(key.get_ref()) || known.iter().any(|name| name == key.get_ref()) => (),
             _ => unknown.push((key.get_ref().to_string(), key.span())),
         }
     }
@@ -672,6 +690,20 @@ mod tests {
     }
 
     #[test]
+    fn a_time_of_a_clock_that_nobody_can_mean_is_refused() {
+        let with = |text: &str| refusal::<DeskConfig>(&format!("relays = [\"a:1\"]\n[clocks]\n{text}"));
+        let range = "write a span from \"1m\" to \"60d\"";
+        assert_eq!(with("flash = \"30s\"\n"), format!("`clocks.flash` holds \"30s\": {range}"));
+        assert_eq!(with("routine = \"61d\"\n"), format!("`clocks.routine` holds \"61d\": {range}"));
+        let kind = with("priority = \"soon\"\n");
+        assert!(kind.contains("pouch.toml:3:12: `soon` is no span of time: write"), "{kind}");
+        assert!(with("working_hours = [\"urgent\"]\n").contains("expected one of `routine`, `priority`"));
+        assert!(
+            with("falsh = \"1m\"\n").ends_with("unknown key `clocks.falsh`: did you mean `clocks.flash`?")
+        );
+    }
+
+    #[test]
     fn only_names_under_example_are_examples() {
         assert_eq!(["example", "bloc.example"].map(is_example), [true, true]);
         assert_eq!(["notexample", "example.org", "bloc.example.org"].map(is_example), [false, false, false]);
@@ -695,7 +727,7 @@ mod tests {
     fn the_example_lists_every_key_and_means_the_defaults() {
         let text = example::<DeskConfig>();
         for key in every_key::<DeskConfig>() {
-            let name = key.trim_start_matches("log.");
+            let name = key.rsplit('.').next().unwrap();
             assert!(text.lines().any(|line| line.starts_with(&format!("#{name} "))), "{key}");
         }
         let uncommented: String = text

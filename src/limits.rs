@@ -159,7 +159,16 @@ pub const API_CALL_TIME_MAX: Duration = Duration::from_secs(400);
 pub const CURSORS_MAX: u64 = 256;
 /// How long a reader may have a cursor to itself without saying so again. Longer: refused.
 pub const LEASE_TIME_MAX: Duration = Duration::from_secs(600);
+/// The shortest time that a desk's clock for a precedence may be set to. Shorter: the configuration is refused.
+pub const CLOCK_TIME_MIN: Duration = Duration::from_secs(60);
+/// The longest, by which every dispatch has expired. Longer: refused.
+pub const CLOCK_TIME_MAX: Duration = EXPIRY_MAX;
+/// Days after its start by which a clock that counts working hours has run out, however few they are.
+pub const CLOCK_DAYS_MAX: u16 = 60;
+/// How often a desk looks for what became overdue, at the least.
+pub const CLOCKS_LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
 
+const _: () = assert!(CLOCK_DAYS_MAX as u64 * 24 * 3600 >= CLOCK_TIME_MAX.as_secs());
 const _: () = assert!(ENGINE_ANSWER_TIME_MAX.as_secs() < ADMIN_TIME_MAX.as_secs());
 const _: () = assert!(API_CALL_TIME_MAX.as_secs() < API_IDLE_TIME_MAX.as_secs());
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);

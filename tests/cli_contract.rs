@@ -11,8 +11,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named,
-    NewDispatch, NewOrder, OutboxWait, Outgoing, Refusal, Status, Waiting,
+    AddresseeState, ApiError, Awaited, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named,
+    NewDispatch, NewOrder, OutboxWait, Outgoing, Overdue, Refusal, Status, Waiting,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -161,9 +161,15 @@ fn outgoing(short: &str) -> Outgoing {
             read_at: None,
             acknowledged_at: None,
             remark: None,
+            answered_at: None,
+            awaited: (short == "K7QF").then(|| awaited("acknowledgement")),
         }],
         duplicate: false,
     }
+}
+
+fn awaited(step: &str) -> Awaited {
+    Awaited { step: step.into(), due_at: "2026-11-24T10:25:00Z".into(), overdue: true }
 }
 
 fn incoming() -> Incoming {
@@ -186,6 +192,7 @@ fn incoming() -> Incoming {
         read_at: None,
         acknowledged_at: None,
         set_aside: None,
+        awaited: Some(awaited("answer")),
         notices: Vec::new(),
         position: 41,
         envelope_hash: String::new(),
@@ -227,6 +234,7 @@ fn status() -> Status {
         unread: 0,
         unacknowledged: 1,
         set_aside: 0,
+        overdue: Overdue { addressees: 2, answers_owed: 1, ..Overdue::default() },
         receipts_waiting: 0,
         orders: Vec::new(),
         alarms: Vec::new(),
@@ -306,10 +314,10 @@ fn a_refusal_by_the_relay_or_an_addressee_gives_4_in_harmless_words() {
 fn one_dispatch_is_shown_with_the_chain_of_receipts_of_each_addressee() {
     let desk = Desk::start();
     for (short, chain) in [
-        ("K7QF", "MOD TO delivered 241016ZNOV26 241016ZNOV26 - -"),
-        ("S1DE", "MOD TO set aside 241016ZNOV26 - - - set aside 241016ZNOV26: signature does not fit"),
-        ("G0NE", "MOD TO expired 241016ZNOV26 - - - expired 241016ZNOV26: not fetched in time"),
-        ("WA1T", "MOD TO waiting - - - -"),
+        ("K7QF", "MOD TO delivered OVERDUE 241025ZNOV26 241016ZNOV26 241016ZNOV26 - - -"),
+        ("S1DE", "MOD TO set aside - 241016ZNOV26 - - - - set aside 241016ZNOV26: signature does not fit"),
+        ("G0NE", "MOD TO expired - 241016ZNOV26 - - - - expired 241016ZNOV26: not fetched in time"),
+        ("WA1T", "MOD TO waiting - - - - - -"),
     ] {
         let output = desk.pouch(&["outbox", short]);
         let shown = out(&output).lines().find(|line| line.starts_with("MOD ")).unwrap_or_default();
@@ -380,13 +388,20 @@ fn people_get_tables_that_end_with_the_next_command() {
     let desk = Desk::start();
     let output = desk.pouch(&["outbox"]);
     let expected = "\
-ID    DTG           PRECEDENCE  TOPIC     TO   STATE          SUBJECT
-K7QF  241015ZNOV26  FLASH       maritime  MOD  delivered 1/1  EXERCISE Unlit vessel
-T0PC  241015ZNOV26  FLASH       maritime  MOD  refused        EXERCISE Unlit vessel
+ID    DTG           PRECEDENCE  TOPIC     TO   STATE          DUE                   SUBJECT
+K7QF  241015ZNOV26  FLASH       maritime  MOD  delivered 1/1  OVERDUE 241025ZNOV26  EXERCISE Unlit vessel
+T0PC  241015ZNOV26  FLASH       maritime  MOD  refused        -                     EXERCISE Unlit vessel
 
 next      pouch outbox T0PC
 ";
     assert_eq!(out(&output), expected);
+    let shown = desk.pouch(&["outbox", "K7QF"]);
+    assert!(out(&shown).contains("MOD        TO    delivered  OVERDUE 241025ZNOV26"), "{}", out(&shown));
+    let inbox = desk.pouch(&["inbox"]);
+    assert!(out(&inbox).contains("maritime  answer owed  OVERDUE 241025ZNOV26"), "{}", out(&inbox));
+    let status = desk.pouch(&["status"]);
+    let words = "overdue   2 not delivered or acknowledged, 1 to answer here\n";
+    assert!(out(&status).contains(words), "{}", out(&status));
     assert!(out(&desk.pouch(&["inbox"])).ends_with("\nnext      pouch read R4DR\n"));
     assert!(out(&desk.pouch(&["read", "R4DR"])).ends_with("\nnext      pouch ack R4DR -m \"remark\"\n"));
     assert!(out(&desk.pouch(&["ack", "R4DR"])).ends_with("\nnext      pouch inbox --unacked\n"));

@@ -123,8 +123,8 @@ fn list(outbox: &[Outgoing], screen: &mut Screen<'_>) -> Result<(), Failure> {
         screen.text("the outbox is empty\n")?;
         return screen.next("pouch send --to MOD --topic TOPIC \"text\"");
     };
-    let rows: Vec<[String; 7]> = outbox.iter().map(row).collect();
-    let heading = ["ID", "DTG", "PRECEDENCE", "TOPIC", "TO", "STATE", "SUBJECT"];
+    let rows: Vec<[String; 8]> = outbox.iter().map(row).collect();
+    let heading = ["ID", "DTG", "PRECEDENCE", "TOPIC", "TO", "STATE", "DUE", "SUBJECT"];
     screen.text(&table(screen.paint, heading, &rows))?;
     screen.next(&format!("pouch outbox {}", newest.short))
 }
@@ -154,7 +154,7 @@ pub(super) fn left_out(outgoing: &Outgoing) -> Option<String> {
     })
 }
 
-fn row(outgoing: &Outgoing) -> [String; 7] {
+fn row(outgoing: &Outgoing) -> [String; 8] {
     let names = [names(outgoing, "to"), names(outgoing, "info")].concat();
     let subject = safe_text::line(&outgoing.subject);
     [
@@ -164,6 +164,7 @@ fn row(outgoing: &Outgoing) -> [String; 7] {
         safe_text::line(&outgoing.topic),
         names.join(","),
         state(outgoing),
+        time::due(outgoing.addressees.iter().filter_map(|one| one.awaited.as_ref())),
         if outgoing.exercise { format!("EXERCISE {subject}") } else { subject },
     ]
 }
@@ -181,9 +182,11 @@ fn state(outgoing: &Outgoing) -> String {
     let delivered = count(|one| one.delivered_at.is_some());
     let read = count(|one| one.read_at.is_some());
     let acknowledged = count(|one| one.acknowledged_at.is_some());
+    let answered = count(|one| one.answered_at.is_some());
     match () {
         () if set_aside > 0 => format!("set aside {set_aside}/{all}"),
         () if expired > 0 => format!("expired {expired}/{all}"),
+        () if answered > 0 => format!("answered {answered}/{all}"),
         () if acknowledged > 0 => format!("acknowledged {acknowledged}/{all}"),
         () if read > 0 => format!("read {read}/{all}"),
         () if delivered > 0 => format!("delivered {delivered}/{all}"),
@@ -211,15 +214,26 @@ fn detail(outgoing: &Outgoing, paint: Paint) -> String {
         let sentence = format!("refused   {}: {}", refusal.code, refusal.sentence);
         text.push_str(&(paint.alarm(&safe_text::line(&sentence)) + "\n"));
     }
-    let rows: Vec<[String; 8]> = outgoing.addressees.iter().map(addressee).collect();
-    let heading = ["ADDRESSEE", "ROLE", "STATE", "ACCEPTED", "DELIVERED", "READ", "ACKNOWLEDGED", "REMARK"];
+    let rows: Vec<[String; 10]> = outgoing.addressees.iter().map(addressee).collect();
+    let heading = [
+        "ADDRESSEE",
+        "ROLE",
+        "STATE",
+        "DUE",
+        "ACCEPTED",
+        "DELIVERED",
+        "READ",
+        "ACKNOWLEDGED",
+        "ANSWERED",
+        "REMARK",
+    ];
     text.push('\n');
     text.push_str(&table(paint, heading, &rows));
     text
 }
 
 /// The chain of receipts of one addressee.
-fn addressee(state: &AddresseeState) -> [String; 8] {
+fn addressee(state: &AddresseeState) -> [String; 10] {
     let at = |time: &Option<String>| time.as_deref().map_or_else(|| "-".to_owned(), time::dtg);
     let remark = match (&state.set_aside_reason, &state.expired_at) {
         (Some(reason), _) => format!("set aside {}: {reason}", at(&state.set_aside_at)),
@@ -230,10 +244,12 @@ fn addressee(state: &AddresseeState) -> [String; 8] {
         safe_text::line(&state.code),
         state.role.to_uppercase(),
         safe_text::line(&state.state),
+        time::due(&state.awaited),
         at(&state.accepted_at),
         at(&state.delivered_at),
         at(&state.read_at),
         at(&state.acknowledged_at),
+        at(&state.answered_at),
         safe_text::line(&remark),
     ]
 }

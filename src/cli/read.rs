@@ -133,6 +133,7 @@ pub(super) mod tests {
                 read_at: None,
                 acknowledged_at: None,
                 set_aside: None,
+                awaited: None,
                 notices: vec!["one dispatch before this one has not come".into()],
                 position: 42,
                 envelope_hash: String::new(),

@@ -93,9 +93,12 @@ pub struct MannerArgs {
     /// Ask a person to acknowledge
     #[arg(long)]
     ack: bool,
-    /// Ask a person to acknowledge or answer by then, as 241200ZNOV26
+    /// Ask a person to acknowledge, and to answer by then, as 241200ZNOV26
     #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
     ack_by: Option<String>,
+    /// Ask for an answer by then, and for no acknowledgement
+    #[arg(long, value_name = "DTG", value_parser = time::from_dtg, conflicts_with = "ack_by")]
+    answer_by: Option<String>,
     /// Give up delivery after this span, as 6h [default: by precedence]
     #[arg(long, value_name = "SPAN", value_parser = time::span)]
     expires: Option<Duration>,
@@ -112,7 +115,7 @@ impl MannerArgs {
     pub(super) fn dispatch(&self) -> NewDispatch {
         NewDispatch {
             acknowledgement_required: self.ack || self.ack_by.is_some(),
-            answer_due: self.ack_by.clone(),
+            answer_due: self.ack_by.clone().or_else(|| self.answer_by.clone()),
             expires_s: self.expires.map(|span| span.as_secs()),
             office: self.office.clone(),
             person: self.person.clone(),
@@ -272,6 +275,8 @@ mod tests {
         assert!(new.acknowledgement_required);
         assert_eq!((new.answer_due.as_deref(), new.expires_s), (Some("2026-11-24T12:00:00Z"), Some(21_600)));
         assert_eq!(new.precedence, "flash");
+        let new = parsed(&["--answer-by", "241200ZNOV26", "x"]).unwrap();
+        assert_eq!((new.answer_due.is_some(), new.acknowledgement_required), (true, false));
     }
 
     #[test]

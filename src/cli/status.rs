@@ -7,7 +7,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::Paint;
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
-use crate::desk::view::{Status, Waiting};
+use crate::desk::view::{Overdue, Status, Waiting};
 
 /// Show the link and what waits
 #[derive(Args)]
@@ -52,6 +52,7 @@ fn described(status: &Status, paint: Paint) -> String {
     let mut fields = vec![("link", link), ("outbox", outbox)];
     fields.extend(waiting(status).map(|waiting| ("waiting", waiting)));
     fields.push(("inbox", inbox));
+    fields.extend(overdue(status).map(|overdue| ("overdue", overdue)));
     fields.push(("receipts", format!("{} waiting for the relay", status.receipts_waiting)));
     fields.push(("roster", format!("version {}", status.roster_version)));
     fields.extend(status.link_reason.iter().map(|reason| ("reason", reason.clone())));
@@ -65,6 +66,20 @@ fn described(status: &Status, paint: Paint) -> String {
         text.push_str(&(paint.alarm(&format!("alarm     {}", safe_text::line(alarm))) + "\n"));
     }
     text
+}
+
+/// What is overdue; nothing where nothing is.
+fn overdue(status: &Status) -> Option<String> {
+    let Overdue { addressees, answers, acknowledgements_owed, answers_owed } = status.overdue;
+    let all = [
+        (addressees, "not delivered or acknowledged"),
+        (answers, "not answered"),
+        (acknowledgements_owed, "to acknowledge here"),
+        (answers_owed, "to answer here"),
+    ];
+    let some = all.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let text = some.collect::<Vec<_>>().join(", ");
+    (!text.is_empty()).then_some(text)
 }
 
 /// What waits for the relay or for an addressee, and since when; nothing where nothing does.
@@ -108,6 +123,7 @@ mod tests {
             unread: 4,
             unacknowledged: 0,
             set_aside: 0,
+            overdue: Overdue::default(),
             receipts_waiting: 5,
             orders: vec!["MINIMIZE until 2026-11-24T12:00:00Z".into()],
             alarms: vec!["clock is off by 3 h\x1b".into()],

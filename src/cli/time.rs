@@ -7,12 +7,24 @@ use jiff::civil::DateTime;
 use jiff::tz::Offset;
 
 use crate::cli::safe_text;
+use crate::config::Span;
+use crate::desk::view::Awaited;
 
 /// An RFC 3339 time as a date-time group, `241015ZNOV26`; text that is no time, made safe.
 pub fn dtg(time: &str) -> String {
     match time.parse::<Timestamp>() {
         Ok(time) => time.strftime("%d%H%MZ%b%y").to_string().to_uppercase(),
         Err(_) => safe_text::line(time),
+    }
+}
+
+/// When the first of what is awaited is due, marked where it is overdue: `OVERDUE 241015ZNOV26`, or `-` for nothing.
+pub fn due<'a>(awaited: impl IntoIterator<Item = &'a Awaited>) -> String {
+    let first = awaited.into_iter().min_by_key(|awaited| awaited.due_at.parse::<Timestamp>().ok());
+    match first {
+        Some(awaited) if awaited.overdue => format!("OVERDUE {}", dtg(&awaited.due_at)),
+        Some(awaited) => dtg(&awaited.due_at),
+        None => "-".to_owned(),
     }
 }
 
@@ -37,27 +49,10 @@ pub fn from_dtg(text: &str) -> Result<String, String> {
     Ok(time.to_string())
 }
 
-/// Reads a span: a whole number and `s`, `m`, `h` or `d`. The error says how to write one.
+/// Reads a [`Span`]. The error says how to write one.
 pub fn span(text: &str) -> Result<Duration, String> {
-    let malformed =
-        || format!("`{text}` is no span of time: write a whole number and s, m, h or d, as 90s or 6h");
-    let unit = text.chars().next_back().ok_or_else(malformed)?;
-    let seconds: u64 = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        _ => return Err(malformed()),
-    };
-    let digits = &text[..text.len() - 1];
-    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    let number = if all_digits { digits.parse::<u64>().ok() } else { None };
-    let whole = number.and_then(|number| number.checked_mul(seconds)).filter(|whole| *whole <= SPAN_S_MAX);
-    whole.map(Duration::from_secs).ok_or_else(malformed)
+    text.parse::<Span>().map(|span| span.0).map_err(|error| error.to_string())
 }
-
-/// Seconds of the longest span that can be written: ten years.
-const SPAN_S_MAX: u64 = 3660 * 24 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -89,18 +84,6 @@ mod tests {
             "äääääää",
         ] {
             assert!(from_dtg(text).is_err(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn spans_have_a_whole_number_and_a_unit() {
-        assert_eq!(span("90s").unwrap(), Duration::from_secs(90));
-        assert_eq!(span("6h").unwrap(), Duration::from_secs(6 * 3600));
-        assert_eq!(span("2d").unwrap(), Duration::from_secs(2 * 86400));
-        for text in
-            ["", "s", "6", "-6h", "+6h", "6 h", "1.5h", "6ħ", "99999999999999999999d", "999999999999d"]
-        {
-            assert!(span(text).is_err(), "{text:?}");
         }
     }
 }

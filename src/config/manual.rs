@@ -2,7 +2,7 @@
 
 use toml::Table;
 
-use super::{Key, Loaded, LogConfig, Settings, every_key};
+use super::{Key, Loaded, Settings, every_key};
 
 /// A file with every key commented out at its default, each with its meaning: valid as it stands
 /// for a relay, and for a desk once `relays` is set.
@@ -11,9 +11,11 @@ pub fn example<S: Settings>() -> String {
     let mut text = format!("# Configuration of `pouch {}`. Every key stands at its default.\n", S::DAEMON);
     text.push_str("# Relative paths start from this file's folder.\n");
     describe(&mut text, S::KEYS, &defaults);
-    text.push_str("\n[log]\n");
-    let log = defaults.get("log").and_then(toml::Value::as_table).expect("every configuration has [log]");
-    describe(&mut text, LogConfig::KEYS, log);
+    for (name, keys) in S::TABLES {
+        text.push_str(&format!("\n[{name}]\n"));
+        let table = defaults.get(*name).and_then(toml::Value::as_table);
+        describe(&mut text, keys, table.expect("every table of a configuration has defaults"));
+    }
     text
 }
 

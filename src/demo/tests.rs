@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::demo::DESKS;
 use crate::demo::scenario::{Scenario, Scripted};
 use crate::demo::verify::{Observed, finished, waiting};
-use crate::desk::view::{AddresseeState, Incoming, IncomingWhole, Outgoing, Status, Waiting};
+use crate::desk::view::{AddresseeState, Incoming, IncomingWhole, Outgoing, Overdue, Status, Waiting};
 
 fn at(second: usize) -> Option<String> {
     Some(format!("2026-11-24T10:15:{second:02}Z"))
@@ -30,6 +30,8 @@ fn good() -> Observed {
             read_at: at(2),
             acknowledged_at: at(3).filter(|_| scripted.acknowledge && role == "to"),
             remark: None,
+            answered_at: None,
+            awaited: None,
         });
         let outgoing = Outgoing {
             id: id.clone(),
@@ -89,6 +91,7 @@ fn incoming(
         read_at: at(2),
         acknowledged_at: None,
         set_aside: None,
+        awaited: None,
         notices: Vec::new(),
         position: sent.position.unwrap(),
         envelope_hash: sent.id.clone(),
@@ -127,6 +130,7 @@ fn status(code: &str) -> Status {
         unread: 0,
         unacknowledged: 0,
         set_aside: 0,
+        overdue: Overdue::default(),
         receipts_waiting: 0,
         orders: Vec::new(),
         alarms: Vec::new(),

@@ -5,6 +5,7 @@ pub mod client;
 pub mod connections;
 pub mod error;
 pub mod status;
+mod worktime;
 pub mod store;
 pub mod handle;
 pub mod link;

@@ -12,7 +12,7 @@ use crate::{
     desk::{
         handle::DeskHandle,
         status::LinkState,
-        view::{Status, Waiting},
+        view::{Overdue, Status, Waiting},
     },
     exposition::Exposition,
     identity::SpiffeId,
@@ -133,6 +133,18 @@ fn store(status: &Status, text: &mut Exposition) {
     ] {
         text.gauge(&format!("pouch_desk_{name}"), help, value);
     }
+    let Overdue { addressees, answers, acknowledgements_owed, answers_owed } = status.overdue;
+    text.gauges(
+        "pouch_desk_overdue",
+        "Overdue: addressees that lack a dispatch or have not acknowledged it, answers owed to this desk, and what it owes.",
+        "what",
+        [
+            ("addressees", addressees),
+            ("answers", answers),
+            ("acknowledgements-owed", acknowledgements_owed),
+            ("answers-owed", answers_owed),
+        ],
+    );
     for (name, help, value) in [
         ("undelivered_dispatches", "Accepted, and not delivered to every addressee.", status.undelivered),
         ("refused_dispatches", "Refused, for a person.", status.refused),

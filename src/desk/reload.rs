@@ -131,6 +131,7 @@ impl Reloader {
             ("relays", old.relays != new.relays),
             ("admin", old.admin != new.admin),
             ("socket", old.socket != new.socket),
+            ("clocks", old.clocks != new.clocks),
             ("log", old.log != new.log),
             ("trust", config::trust_bundle(&new.trust).is_ok_and(|trust| trust != self.trust)),
         ];

@@ -5,11 +5,15 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
 
 use crate::{
     alarms::Alarms,
@@ -28,7 +32,7 @@ use crate::{
     },
     identity::{Kind, SpiffeId},
     keys::{KeyError, SigningKey},
-    limits::Limits,
+    limits::{CLOCKS_LOOKED_AT_EVERY, Limits},
     probes::{self, Doors},
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
@@ -211,6 +215,7 @@ pub async fn run(
         ended = async { tokio::try_join!(link, api) } => { ended?; }
         never = reloader.run(reloads) => match never {},
         never = probes::serve(doors) => match never {},
+        error = look_at_clocks(&store) => return Err(error.into()),
         never = probes::feed_watchdog(probed) => match never {},
         () = store.stopped() => return Err(StoreError::Stopped.into()),
     }
@@ -218,6 +223,19 @@ pub async fn run(
     let closed = tokio::task::spawn_blocking(move || thread.join().is_ok()).await;
     tracing::info!(store_closed = closed.is_ok_and(|closed| closed), "desk stopped");
     Ok(())
+}
+
+/// Notices what becomes overdue, until the store fails.
+async fn look_at_clocks(store: &StoreThread) -> StoreError {
+    loop {
+        let next = match store.call(|store| store.look_at_clocks(Timestamp::now())).await {
+            Ok(next) => next,
+            Err(error) => return error,
+        };
+        // The wall clock may be set meanwhile, and something may come that is due sooner.
+        let until = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
+        sleep(until.unwrap_or(CLOCKS_LOOKED_AT_EVERY).min(CLOCKS_LOOKED_AT_EVERY)).await;
+    }
 }
 
 /// Where the relay may be: the configured addresses first, then those of the roster held (a relay that moved).
@@ -238,6 +256,7 @@ fn open_store(config: &DeskConfig, id: &SpiffeId, trust: &TrustBundle) -> Result
         let (roster, note) = first_roster(path, trust)?;
         store.learn_roster(None, Arc::new(roster), &note)?;
     }
+    store.set_clocks(&config.clocks)?;
     Ok(store)
 }
 

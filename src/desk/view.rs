@@ -205,7 +205,7 @@ pub struct AddresseeState {
     pub code: String,
     /// `to` or `info`.
     pub role: String,
-    /// The last step that is known: `waiting` (not accepted yet), `accepted`, `delivered`, `read`, `acknowledged`;
+    /// The last step that is known: `waiting` (not accepted yet), `accepted`, `delivered`, `read`, `acknowledged`, `answered`;
     /// or how it ended without: `set aside`, `expired`.
     pub state: String,
     /// When the relay's Accepted came.
@@ -224,6 +224,21 @@ pub struct AddresseeState {
     pub acknowledged_at: Option<String>,
     /// Who acknowledged, with a remark; a peer's text.
     pub remark: Option<String>,
+    /// When its answer came here.
+    pub answered_at: Option<String>,
+    /// What is still awaited of it; absent where nothing is.
+    pub awaited: Option<Awaited>,
+}
+
+/// What must have come, or been done, by a certain time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Awaited {
+    /// `delivery`, `acknowledgement` or `answer`.
+    pub step: String,
+    /// By when: by precedence and `[clocks]`, or as the dispatch says of its answer.
+    pub due_at: String,
+    /// Whether that time is past. It is looked for at least every 10 seconds.
+    pub overdue: bool,
 }
 
 impl AddresseeState {
@@ -281,6 +296,8 @@ pub struct Incoming {
     pub acknowledged_at: Option<String>,
     /// Whether it was set aside instead of opened, and why.
     pub set_aside: Option<String>,
+    /// The acknowledgement or the answer that this desk owes; absent where it owes none, or none by a certain time.
+    pub awaited: Option<Awaited>,
     /// Notices about its stream: a gap before it, a new epoch; for a person.
     pub notices: Vec<String>,
     /// Its record's position in the log.
@@ -382,6 +399,8 @@ pub struct Status {
     pub unacknowledged: u64,
     /// Set aside instead of opened.
     pub set_aside: u64,
+    /// What is overdue.
+    pub overdue: Overdue,
     /// Receipts made here that the relay has not yet logged.
     pub receipts_waiting: u64,
     /// Orders that stand, in words: MINIMIZE, suspended parties.
@@ -399,6 +418,19 @@ pub struct Trust {
     pub roster_version: u32,
     /// The bundle, TOML as `trust.toml`.
     pub bundle: String,
+}
+
+/// How much is overdue, by what is missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overdue {
+    /// Addressees that a dispatch has not reached in time, or that have not acknowledged it.
+    pub addressees: u64,
+    /// Answers that addressees owe this desk.
+    pub answers: u64,
+    /// Acknowledgements that this desk owes.
+    pub acknowledgements_owed: u64,
+    /// Answers that this desk owes.
+    pub answers_owed: u64,
 }
 
 /// An alarm that the desk keeps: `GET /v1/alarms`, `POST /v1/alarms/{key}/take` and `/close`.

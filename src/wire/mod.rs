@@ -19,6 +19,8 @@ pub(crate) mod tests;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::merkle::Hash;
 
 /// Index of a journal record and of its leaf in the audit tree.
@@ -55,7 +57,8 @@ impl fmt::Display for EnvelopeHash {
 pub struct DispatchId(pub [u8; 16]);
 
 /// Speed of service, not importance. Ordered: FLASH is the highest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Precedence {
     /// R
     Routine,

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Store, StoreError, Tx, alarms,
+    Store, StoreError, Tx, alarms, clocks,
     columns::{integer, micros},
     logs,
     naming::new_id,
@@ -228,7 +228,7 @@ fn accept(tx: &Tx<'_>, accepted: &pb::Accepted, now: Timestamp) -> Result<(), St
     tx.db.prepare_cached(sql)?.execute(params![number, position, salt, opening])?;
     let sql = "UPDATE outbox SET state = 2, position = ?2, accepted_at = ?3, hash = ?4 WHERE seq = ?1";
     tx.db.prepare_cached(sql)?.execute(params![known.dispatch, position, micros(now), known.hash])?;
-    Ok(())
+    clocks::accepted(tx.db, known.dispatch, micros(now))
 }
 
 fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), StoreError> {

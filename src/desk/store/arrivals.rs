@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     Store, StoreError, Tx, alarms,
+    clocks::{self, Arrived},
     columns::{integer, micros},
     naming::take_short,
     receipts::{self, Due},
@@ -165,6 +166,11 @@ fn enter(
         &frame.opening[..],
         &frame.ciphertext[..],
     ])?;
+    if dispatch.is_ok() {
+        let precedence = core.precedence(delivery.role);
+        let new = Arrived::new(register, core.sender, delivery.role, precedence, micros(now), &draft);
+        clocks::arrived(tx, &new)?;
+    }
     Ok(register)
 }
 

@@ -3,9 +3,13 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, Tx, alarms, columns::integer, expired};
+use super::{
+    Store, StoreError, Tx, alarms, clocks,
+    columns::{integer, micros},
+    expired,
+};
 use crate::{
     batch::Proof,
     merkle,
@@ -94,6 +98,11 @@ fn apply(tx: &Tx<'_>, part: &ReceiptPart, now: Timestamp) -> Result<(), StoreErr
             unexpected(tx, item, now)?;
         } else if matches!(item.kind, ReceiptKind::SetAside | ReceiptKind::Expired) {
             undelivered(tx, item, hash, now)?;
+        }
+        if concerns && item.kind != ReceiptKind::Read {
+            let sql = "SELECT dispatch FROM submissions WHERE hash = ?1";
+            let dispatch = tx.db.prepare_cached(sql)?.query_row([hash], |row| row.get(0)).optional()?;
+            dispatch.map_or(Ok(()), |dispatch| clocks::settle(tx.db, dispatch, micros(now)))?;
         }
     }
     Ok(())

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::{
     Store, StoreError, Tx,
     arrivals::last_register,
+    clocks,
     columns::{integer, micros, optional_time, time_text},
     draft::kind_name,
     naming::{TypedId, id_text, typed_id},
@@ -36,7 +37,7 @@ impl Store {
     pub(in crate::desk) fn inbox(&self, filter: &InboxFilter) -> Result<Vec<Incoming>, DeskError> {
         let tx = self.read();
         let sql = format!(
-            "SELECT {COLUMNS} FROM inbox WHERE register > ?1 AND (?2 IS NULL OR topic = ?2)
+            "SELECT {COLUMNS} FROM {FROM} WHERE register > ?1 AND (?2 IS NULL OR topic = ?2)
              AND (?3 = 0 OR (acknowledgement = 1 AND acknowledged_at IS NULL AND set_aside IS NULL))
              ORDER BY register LIMIT ?4"
         );
@@ -124,6 +125,9 @@ fn mark_step(tx: &Tx<'_>, id: &str, mark: &Mark, step: Step, now: Timestamp) -> 
     if tx.db.prepare_cached(step.sql())?.execute(params![register, micros(now)])? == 0 {
         return Ok(row);
     }
+    if matches!(step, Step::Acknowledge) {
+        clocks::acknowledged(tx, register, micros(now))?;
+    }
     let sql = "SELECT sender, hash, position FROM inbox WHERE register = ?1";
     let due = tx.db.prepare_cached(sql)?.query_row([register], |row| {
         Ok(Due {
@@ -141,11 +145,19 @@ fn mark_step(tx: &Tx<'_>, id: &str, mark: &Mark, step: Step, now: Timestamp) -> 
 }
 
 const COLUMNS: &str =
-    "register, id, short, sender_code, role, reference, dtg, subject, topic, precedence, label,
-    kind, exercise, acknowledgement, received_at, read_at, acknowledged_at, set_aside, position, hash";
+    "register, id, short, sender_code, role, reference, dtg, subject, topic, inbox.precedence, label,
+    inbox.kind, exercise, acknowledgement, received_at, read_at, acknowledged_at, set_aside, position, hash,
+    own.due_at, own.overdue_at, answer.due_at, answer.overdue_at";
+
+const FROM: &str = "inbox
+    LEFT JOIN clocks AS own ON own.kind = 3 AND own.item = register AND own.party = sender AND own.ended_at IS NULL
+    LEFT JOIN clocks AS answer ON answer.kind = 4 AND answer.item = register AND answer.party = sender
+        AND answer.ended_at IS NULL";
 
 fn incoming(row: &Row<'_>) -> rusqlite::Result<Incoming> {
     let set_aside: Option<u16> = row.get(17)?;
+    let (own, answer) = (clocks::running(row, 20)?, clocks::running(row, 22)?);
+    let awaited = own.map(|clock| clock.awaits("acknowledgement"));
     Ok(Incoming {
         register: row.get(0)?,
         id: id_text(&row.get::<_, DispatchId>(1)?.0),
@@ -165,6 +177,7 @@ fn incoming(row: &Row<'_>) -> rusqlite::Result<Incoming> {
         read_at: optional_time(row, 15)?,
         acknowledged_at: optional_time(row, 16)?,
         set_aside: set_aside.map(|code| SetAsideReason::words(code).to_owned()),
+        awaited: awaited.or(answer.map(|clock| clock.awaits("answer"))),
         notices: Vec::new(),
         position: row.get::<_, Position>(18)?.0,
         envelope_hash: row.get::<_, EnvelopeHash>(19)?.to_string(),
@@ -178,12 +191,13 @@ fn with_notices(tx: &Tx<'_>, row: Incoming) -> Result<Incoming, StoreError> {
 fn find(tx: &Tx<'_>, id: &str) -> Result<Incoming, DeskError> {
     let found = match typed_id(id) {
         TypedId::Short(short) => {
-            let sql = format!("SELECT {COLUMNS} FROM inbox WHERE short = ?1");
+            let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE short = ?1");
             tx.db.prepare_cached(&sql)?.query_row([short], incoming).optional()?
         }
         TypedId::Long(id) => {
-            let sql =
-                format!("SELECT {COLUMNS} FROM inbox WHERE id = ?1 ORDER BY set_aside IS NOT NULL, register");
+            let sql = format!(
+                "SELECT {COLUMNS} FROM {FROM} WHERE id = ?1 ORDER BY set_aside IS NOT NULL, register"
+            );
             tx.db.prepare_cached(&sql)?.query_row([DispatchId(id)], incoming).optional()?
         }
     };

@@ -10,6 +10,7 @@ mod addressing;
 mod alarms;
 mod answers;
 mod arrivals;
+mod clocks;
 mod columns;
 mod cursors;
 mod draft;
@@ -48,6 +49,7 @@ use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use crate::{
+    config::ClocksConfig,
     identity::{Kind, SpiffeId},
     roster::{Party, Roster, RosterError, SignKeys, TrustBundle, verify_first, verify_next},
     wire::Position,
@@ -159,6 +161,7 @@ pub struct Store {
     keys: Arc<SignKeys>,
     changes: watch::Sender<u64>,
     leases: cursors::Leases,
+    clocks: ClocksConfig,
     /// Whether anything changed since the last count.
     changed: bool,
     /// Of its folder, where it has one.
@@ -170,6 +173,7 @@ struct Tx<'a> {
     db: &'a Connection,
     me: &'a SpiffeId,
     roster: Option<&'a Roster>,
+    clocks: &'a ClocksConfig,
 }
 
 impl Store {
@@ -207,8 +211,8 @@ impl Store {
         let mut keys = SignKeys::default();
         let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
         let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));
-        let leases = cursors::Leases::default();
-        Ok(Store { connection, me, roster, keys, changes, leases, changed: false, _lock: lock })
+        let (leases, clocks) = (cursors::Leases::default(), ClocksConfig::default());
+        Ok(Store { connection, me, roster, keys, changes, leases, clocks, changed: false, _lock: lock })
     }
 
     /// What Hello says of this store.
@@ -255,7 +259,7 @@ impl Store {
         })?;
         Arc::make_mut(&mut self.keys).push(&roster);
         self.roster = Some(roster);
-        Ok(())
+        self.write(clocks::recount)
     }
 
     /// Notes that the administrative leaf at `position` was seen.
@@ -288,7 +292,7 @@ impl Store {
     ) -> Result<R, E> {
         let savepoint = self.connection.savepoint().map_err(StoreError::from)?;
         let before = savepoint.total_changes();
-        let tx = Tx { db: &savepoint, me: &self.me, roster: self.roster.as_deref() };
+        let tx = Tx { db: &savepoint, me: &self.me, roster: self.roster.as_deref(), clocks: &self.clocks };
         let result = change(&tx)?;
         self.changed |= savepoint.total_changes() != before;
         savepoint.commit().map_err(StoreError::from)?;
@@ -316,7 +320,7 @@ impl Store {
 
     /// Reads without a transaction of its own: one statement, or rows that only grow.
     fn read(&self) -> Tx<'_> {
-        Tx { db: &self.connection, me: &self.me, roster: self.roster.as_deref() }
+        Tx { db: &self.connection, me: &self.me, roster: self.roster.as_deref(), clocks: &self.clocks }
     }
 }
 

@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::{
     Store, StoreError, Tx,
     addressing::{Addressed, Directory, Naming},
+    clocks,
     columns::{integer, micros, optional_time, time_text},
     draft::Draft,
     naming::{TypedId, id_text, new_id, next_dtg, next_reference, random, take_short, typed_id},
@@ -160,7 +161,7 @@ pub(super) fn keep_addressed(tx: &Tx<'_>, seq: i64, addressed: &Addressed<'_>) -
     }
     let sql = "DELETE FROM addressees WHERE dispatch = ?1 AND ordinal = -1";
     tx.db.prepare_cached(sql)?.execute([seq])?;
-    Ok(())
+    clocks::addressed(tx, seq)
 }
 
 /// Whom the writer of a dispatch named.
@@ -248,9 +249,16 @@ fn named(tx: &Tx<'_>, seq: i64) -> Result<Vec<Named>, StoreError> {
 fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> {
     let sql =
         "SELECT code, role, delivered_at, set_aside_at, set_aside_reason, read_at, acknowledged_at, remark,
-        expired_at, accepted_at FROM addressees JOIN outbox ON dispatch = seq WHERE dispatch = ?1 ORDER BY ordinal";
+        expired_at, accepted_at, answered_at, service.due_at, service.overdue_at, answer.due_at, answer.overdue_at
+        FROM addressees JOIN outbox ON dispatch = seq
+        LEFT JOIN clocks AS service ON service.kind = 1 AND service.item = dispatch
+            AND service.party = addressees.party AND service.ended_at IS NULL
+        LEFT JOIN clocks AS answer ON answer.kind = 2 AND answer.item = dispatch
+            AND answer.party = addressees.party AND answer.ended_at IS NULL
+        WHERE dispatch = ?1 ORDER BY ordinal";
     let mut statement = tx.db.prepare_cached(sql)?;
     let rows = statement.query_map([seq], |row| {
+        let (service, answer) = (clocks::running(row, 11)?, clocks::running(row, 13)?);
         let mut addressee = AddresseeState {
             code: row.get(0)?,
             role: role_name(row.get(1)?).to_owned(),
@@ -262,9 +270,14 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> 
             remark: row.get(7)?,
             expired_at: optional_time(row, 8)?,
             accepted_at: optional_time(row, 9)?,
+            answered_at: optional_time(row, 10)?,
             state: String::new(),
+            awaited: None,
         };
         addressee.state = last_step(&addressee).to_owned();
+        let step = if addressee.delivered_at.is_none() { "delivery" } else { "acknowledgement" };
+        addressee.awaited =
+            service.map(|clock| clock.awaits(step)).or(answer.map(|clock| clock.awaits("answer")));
         Ok(addressee)
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -273,6 +286,7 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> 
 /// The last step of the chain of receipts. What an addressee said outweighs what the relay said of it.
 fn last_step(addressee: &AddresseeState) -> &'static str {
     let steps = [
+        ("answered", &addressee.answered_at),
         ("acknowledged", &addressee.acknowledged_at),
         ("read", &addressee.read_at),
         ("delivered", &addressee.delivered_at),

@@ -15,9 +15,9 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, config::DbConfig, param
 use super::StoreError;
 
 /// Version of the tables below, in SQLite's `user_version`.
-const VERSION: i64 = 3;
-/// The one before, which [`UPGRADE`] brings up.
-const VERSION_BEFORE: i64 = 2;
+const VERSION: i64 = 4;
+/// The oldest one that is brought up.
+const VERSION_OLDEST: i64 = 2;
 const FILE: &str = "desk.sqlite";
 const LOCK: &str = "desk.lock";
 /// Statements kept prepared: more than the store has.
@@ -128,10 +128,25 @@ CREATE TABLE addressees (
     read_at          INTEGER,
     acknowledged_at  INTEGER,
     remark           TEXT,
+    answered_at      INTEGER, -- when its answer came here
     PRIMARY KEY (dispatch, code)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX addressees_open ON addressees (dispatch)
     WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL;
+-- times by which something must have come, or been done here
+CREATE TABLE clocks (
+    kind       INTEGER NOT NULL, -- 1 an addressee must have it, 2 an answer from it, 3 to acknowledge here, 4 to answer here
+    item       INTEGER NOT NULL, -- of 1 and 2 the outbox's seq, of 3 and 4 the register
+    party      INTEGER NOT NULL, -- of 1 and 2 the addressee, of 3 and 4 the sender
+    started_at INTEGER NOT NULL,
+    precedence INTEGER NOT NULL,
+    due_at     INTEGER NOT NULL,
+    overdue_at INTEGER, -- when it was noticed to have run out
+    ended_at   INTEGER, -- when what it was about had come or been done, or could not any more
+    PRIMARY KEY (kind, item, party)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX clocks_ticking ON clocks (kind, due_at) WHERE overdue_at IS NULL AND ended_at IS NULL;
+CREATE INDEX clocks_overdue ON clocks (kind, due_at) WHERE overdue_at IS NOT NULL AND ended_at IS NULL;
 -- every envelope that was ever sealed here, with the very bytes
 CREATE TABLE submissions (
     number   INTEGER PRIMARY KEY,
@@ -274,7 +289,7 @@ CREATE TABLE receipts_in (
 ) STRICT;
 ";
 
-/// From [`VERSION_BEFORE`] to [`VERSION`], in one transaction: nothing is lost, and a kill leaves the one or the other.
+/// From version 2 to 3, in one transaction: nothing is lost, and a kill leaves the one or the other.
 const UPGRADE: &str = "
 ALTER TABLE desk ADD COLUMN confirmed INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE desk ADD COLUMN log INTEGER NOT NULL DEFAULT 1;
@@ -382,13 +397,12 @@ fn create(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
             let sql = "INSERT INTO desk (one, store_id, incarnation) VALUES (1, ?1, 1)";
             transaction.execute(sql, params![super::naming::random::<16>()?])?;
         }
-        VERSION_BEFORE => {
-            transaction.execute_batch(UPGRADE)?;
-            tracing::info!(
-                from = VERSION_BEFORE,
-                to = VERSION,
-                "the store was brought to this version's tables"
-            );
+        VERSION_OLDEST..VERSION => {
+            if found == VERSION_OLDEST {
+                transaction.execute_batch(UPGRADE)?;
+            }
+            super::clocks::upgrade(&transaction)?;
+            tracing::info!(from = found, to = VERSION, "the store was brought to this version's tables");
         }
         _ => return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION }),
     }

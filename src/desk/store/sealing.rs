@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::{
     Store, StoreError, Tx,
     addressing::{Addressed, Directory, Naming},
+    clocks,
     columns::integer,
     draft, logs, orders,
     outbox::{keep_addressed, names},
@@ -366,5 +367,5 @@ fn load(tx: &Tx<'_>, seq: i64) -> Result<Waiting, StoreError> {
 pub(super) fn give_back(tx: &Tx<'_>, seq: i64, code: &str, sentence: &str) -> Result<(), StoreError> {
     let sql = "UPDATE outbox SET state = 3, refusal_code = ?2, refusal = ?3 WHERE seq = ?1";
     tx.db.prepare_cached(sql)?.execute(params![seq, code, sentence])?;
-    Ok(())
+    clocks::given_back(tx, seq)
 }

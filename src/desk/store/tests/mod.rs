@@ -2,6 +2,7 @@
 
 mod expired;
 mod addressing;
+mod clocks;
 mod inbox;
 mod kills;
 mod logs;
