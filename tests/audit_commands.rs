@@ -11,6 +11,8 @@ mod dispatch;
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::{Command, Output},
 };
@@ -158,5 +160,82 @@ fn without_the_right_bundle_nothing_is_proven_and_the_first_failing_thing_is_nam
         "what it said: the file was made without --with-content",
     ] {
         assert!(out.contains(&format!("unproven  {unproven}\n")), "{out}");
+    }
+}
+
+/// Serves files below `/log` over plain HTTP, as a mirror would, until the test ends. What `change` gives comes instead of
+/// a file: the whole answer. Every third answer closes its connection.
+fn mirror(files: Files, change: fn(&str) -> Option<Vec<u8>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream = BufReader::new(stream);
+            for _ in 0..3 {
+                let mut lines = Vec::new();
+                while lines.last().is_none_or(|line: &String| line != "\r\n") {
+                    let mut line = String::new();
+                    if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                        break;
+                    }
+                    lines.push(line);
+                }
+                let Some(name) = lines.first().and_then(|line| line.split(' ').nth(1)?.strip_prefix("/log/"))
+                else {
+                    break;
+                };
+                let answer = change(name).unwrap_or_else(|| {
+                    let file = files.read(name).unwrap();
+                    let (status, body) = file.map_or(("404 Not Found", Vec::new()), |file| ("200 OK", file));
+                    [
+                        format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes(),
+                        body,
+                    ]
+                    .concat()
+                });
+                if stream.get_mut().write_all(&answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn a_log_verifies_from_a_mirror_over_plain_http_and_a_mirror_that_lies_is_found_out() {
+    let bloc = Bloc::new();
+    let log = bloc.log(&[300, 600]);
+    let folder = laid_out(&bloc, &log);
+    let verify = |change: fn(&str) -> Option<Vec<u8>>| {
+        let address = mirror(log.clone(), change);
+        words(&pouch(folder.path(), &format!("verify http://{address}/log/ --trust trust.toml")))
+    };
+    let (code, out, err) = verify(|_| None);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("leaves     600, of them 2 administrative"), "{out}");
+
+    let (code, _, err) = verify(|name| {
+        (name == "tile/0/001").then(|| b"HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n".to_vec())
+    });
+    assert_eq!(code, Some(8), "{err}");
+    assert!(err.contains("leaf 256: the tile over it is missing"), "{err}");
+    let (code, _, err) = verify(|name| {
+        (name == "checkpoint").then(|| b"HTTP/1.1 500 No\r\ncontent-length: 5\r\n\r\nbusy\n".to_vec())
+    });
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("checkpoint: the answer is 500: busy: check address"), "{err}");
+    let (code, _, err) = verify(|name| {
+        let endless = [&b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n"[..], &[b'x'; 20_000]].concat();
+        (name == "checkpoint").then_some(endless)
+    });
+    assert_eq!(code, Some(3), "{err}");
+    assert!(err.contains("length limit exceeded"), "a file has a bound: {err}");
+    for (url, code) in [("ftp://127.0.0.1/", 2), ("https://127.0.0.1:1", 2), ("http://127.0.0.1:1", 3)] {
+        assert_eq!(
+            pouch(folder.path(), &format!("verify {url} --trust trust.toml")).status.code(),
+            Some(code),
+            "{url}"
+        );
     }
 }

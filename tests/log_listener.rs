@@ -156,6 +156,33 @@ fn an_auditor_reads_the_whole_log_over_https_and_verifies_it_alone() {
 }
 
 #[test]
+fn the_log_verifies_straight_from_the_relays_address() {
+    let mut world = World::new();
+    ["idn", "mys", "phl"].into_iter().for_each(|desk| world.site.start(desk));
+    world.until("court", "/checkpoint", |answer| answer.status == 200);
+    let folder = world.site.example().folder.clone();
+    let verify = |url: &str, pki: &str, more: &[&str]| {
+        let mut pouch = std::process::Command::new(env!("CARGO_BIN_EXE_pouch"));
+        pouch.args(["audit", "verify", url, "--trust", "court/trust.toml", "--pki", pki]).args(more);
+        let output = pouch.current_dir(&folder).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let url = format!("https://{}", world.address);
+    let (code, words) = verify(&url, "court", &[]);
+    assert_eq!(code, Some(0), "{words}");
+    assert!(words.contains("all tiles fit"), "{words}");
+    let (code, words) = verify(&url, "court", &["--root", "relay/root.pem"]);
+    assert_eq!(code, Some(0), "{words}");
+
+    let (code, words) = verify(&url, "relay", &[]);
+    assert_eq!(code, Some(3), "the relay's own certificate is for no reader: {words}");
+    let nobody = support::free_address();
+    let (code, words) = verify(&format!("https://{nobody}"), "court", &[]);
+    assert_eq!(code, Some(3), "{words}");
+    assert!(words.contains("`log_listen`"), "{words}");
+}
+
+#[test]
 fn whatever_is_no_file_of_the_log_is_not_found() {
     let world = World::new();
     let mut reader = world.reader("court");

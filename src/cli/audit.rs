@@ -10,8 +10,13 @@ use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::{audit_check, audit_trust, paint, safe_text, time};
 use crate::config;
+use crate::pki::PkiError;
 use crate::relay::log::describe_act;
-use crate::tiles::{self, DiskFolder, VerifiedLog};
+use crate::roster::TrustBundle;
+use crate::tiles::{
+    self, DiskFolder, Fault, Folder, LogError, LogUrl, NoLogUrl, ReaderTls, RemoteFolder, VerifiedLog,
+};
+use crate::tls::{self, Credentials, KeyExchange, TlsError};
 
 /// Check an audit log: every leaf, every tile, signatures and witnesses
 #[derive(Subcommand)]
@@ -28,9 +33,16 @@ pub enum AuditCommand {
 
 #[derive(Args)]
 pub struct VerifyArgs {
-    /// Folder of the log: `log` in the relay's folder, or a copy of it
-    #[arg(value_name = "DIR")]
-    log: PathBuf,
+    /// Folder of the log (`log` in the relay's folder, or a copy of it), or its address: https:// at a relay, http:// at
+    /// a mirror
+    #[arg(value_name = "DIR|URL")]
+    log: String,
+    /// Folder with tls.key and tls.pem of a party or an auditor, for https://
+    #[arg(long, value_name = "DIR")]
+    pki: Option<PathBuf>,
+    /// Certificate of the root CA, for https://; without it root.pem in the folder that --pki names
+    #[arg(long, value_name = "FILE", requires = "pki")]
+    root: Option<PathBuf>,
     /// Trust bundle, as you got it from the ministry; never one that came with the log
     #[arg(long, value_name = "FILE")]
     trust: PathBuf,
@@ -82,8 +94,13 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
 fn verify(args: &VerifyArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let trust = config::trust_bundle(&args.trust)?;
     let old = args.old.as_deref().map(read).transpose()?;
-    let folder = DiskFolder::observe(&args.log);
-    let found = tiles::verify(&folder, &trust, old.as_deref())?;
+    let folder = folder(args, &trust)?;
+    let found = tiles::verify(&*folder, &trust, old.as_deref()).map_err(|fault| match fault {
+        Fault::Log(LogError::File { path, source }) if LogUrl::is_meant(&args.log) => {
+            Failure::Remote { url: args.log.clone(), name: path.display().to_string(), source }
+        }
+        fault => fault.into(),
+    })?;
     let codes = codes(&found);
     let VerifiedLog { checkpoint, quorum, is_witnessed, administrative, roster, .. } = &found;
     if screen.json {
@@ -118,6 +135,29 @@ fn verify(args: &VerifyArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     } else {
         Err(Failure::NothingProven { found: found.witnesses.len(), quorum: *quorum })
     }
+}
+
+fn folder(args: &VerifyArgs, trust: &TrustBundle) -> Result<Box<dyn Folder>, Failure> {
+    if !LogUrl::is_meant(&args.log) {
+        return Ok(Box::new(DiskFolder::observe(Path::new(&args.log))));
+    }
+    let url: LogUrl = args.log.parse().map_err(|error: NoLogUrl| Failure::Usage(error.to_string()))?;
+    let tls = match (&args.pki, url.is_https()) {
+        (None, true) => return Err(Failure::Usage(NO_CERTIFICATE.to_owned())),
+        (Some(pki), true) => Some(reader_tls(pki, args.root.as_deref(), trust).map_err(PkiError::from)?),
+        (_, false) => None,
+    };
+    Ok(Box::new(RemoteFolder::new(url, tls).map_err(Failure::System)?))
+}
+
+const NO_CERTIFICATE: &str = "the relay shows its log to whom the roster lists: name the folder with your tls.key and tls.pem with --pki";
+
+fn reader_tls(pki: &Path, root: Option<&Path>, trust: &TrustBundle) -> Result<ReaderTls, TlsError> {
+    let beside = pki.join("root.pem");
+    let root = tls::load_root(root.unwrap_or(&beside), &trust.root_key_sha256)?;
+    let credentials = Credentials::load(pki)?;
+    let config = tls::client_config(&credentials, &root, &trust.trust_domain, KeyExchange::Hybrid)?;
+    Ok((tls::http_client_config(&config), tls::server_name(&trust.trust_domain)?))
 }
 
 fn codes(found: &VerifiedLog) -> Vec<&str> {

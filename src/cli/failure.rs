@@ -120,6 +120,18 @@ pub enum Failure {
     /// The audit log is not what it claims, or cannot be read.
     #[error("{0}: keep a copy of the folder as it is, and tell the ministry and one witness")]
     Audit(#[from] Fault),
+    /// A log behind an address cannot be read.
+    #[error(
+        "{url}: {name}: {source}: check address and certificate, and that `log_listen` is set at the relay"
+    )]
+    Remote {
+        /// As typed.
+        url: String,
+        /// The file that was asked for.
+        name: String,
+        /// What went wrong, or what was answered.
+        source: std::io::Error,
+    },
     /// A text is no proof file.
     #[error("not a proof file: {0}")]
     ProofFile(#[from] ProofFileError),
@@ -176,7 +188,7 @@ impl Failure {
             Failure::Demo(error) => demo_exit_code(error),
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
-            Failure::Relay { .. } => code::UNREACHABLE,
+            Failure::Relay { .. } | Failure::Remote { .. } => code::UNREACHABLE,
             Failure::Audit(Fault::NoCheckpoint) | Failure::NothingProven { .. } | Failure::NoTrust => {
                 code::NOTHING_PROVEN
             }

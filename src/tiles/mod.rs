@@ -10,6 +10,7 @@
 
 mod folder;
 mod opening;
+mod remote;
 mod serve;
 mod signer;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use std::{
 
 pub use folder::{DiskFolder, Folder};
 pub use opening::{Continued, LogFiles, Opening};
+pub use remote::{LogUrl, NoLogUrl, ReaderTls, RemoteFolder};
 pub use serve::{Served, consistency_path, inclusion_path, serve};
 pub use signer::{Command, Log, Outcome, signed_note};
 pub use verify::{Fault, VerifiedLog, facts, leaves, verify};

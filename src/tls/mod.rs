@@ -324,6 +324,13 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
+/// The same for HTTP, as [`http_config`] for the other side.
+pub fn http_client_config(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.alpn_protocols = vec![HTTP_ALPN.to_vec()];
+    Arc::new(config)
+}
+
 /// The name that desks ask for and the relay's certificate holds, whatever its address
 /// (FORMATS 4): `relay.<trust domain>`.
 ///
