@@ -33,7 +33,7 @@ pub enum AlarmKind {
     Journal,
     /// No quorum of witnesses has signed the audit log for too long.
     Unwitnessed,
-    /// A witness does not cosign, or says what does not fit; stands until the relay is started again.
+    /// A witness does not cosign, or says what does not fit, and has not cosigned since.
     Witness,
     /// The disk has no room for the audit log's files: no checkpoint is signed.
     LogRoom,
@@ -79,6 +79,50 @@ impl AlarmKind {
             AlarmKind::X25519Used => "x25519-used",
         }
     }
+}
+
+impl AlarmKind {
+    /// What a desk's people are told beside what is wrong: whether mail goes on, what to save, whom to call.
+    pub fn advice(self) -> &'static str {
+        match self {
+            AlarmKind::Certificate => {
+                "mail goes on until it ends, then waits here; nothing need be saved; call the ministry for a new certificate"
+            }
+            AlarmKind::Reload => {
+                "mail goes on as before; nothing need be saved; call whoever changed the files, or the ministry"
+            }
+            AlarmKind::X25519Allowed | AlarmKind::X25519Used => {
+                "mail goes on; nothing need be saved; call whoever runs the relay and ask what it can do"
+            }
+            AlarmKind::Crl | AlarmKind::Roster => {
+                "mail goes on by what is in force; nothing need be saved; call the ministry for the newest file"
+            }
+            AlarmKind::Clock => {
+                "mail goes on; nothing need be saved; call the ministry if this machine's clock is right"
+            }
+            AlarmKind::Journal => {
+                "new mail waits at the desks; nothing need be saved; call whoever looks after the disk"
+            }
+            AlarmKind::Cloned | AlarmKind::LogBehind => {
+                "other mail goes on; save the folder before anything is changed; telephone the party that is named"
+            }
+            AlarmKind::Unwitnessed => {
+                "mail goes on; nothing need be saved; telephone the desks that are away"
+            }
+            AlarmKind::Witness => {
+                "mail goes on; save the relay's folder before anything is changed; telephone the desk that is named"
+            }
+            AlarmKind::LogRoom => {
+                "mail goes on for now; save nothing by deleting; call whoever looks after the disk"
+            }
+        }
+    }
+}
+
+/// Whether a desk's alarm has its three parts: whether mail goes on, what to save, whom to call.
+pub fn is_whole(sentence: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| sentence.contains(word));
+    says(&["mail"]) && says(&["save"]) && says(&["telephone", "call ", "tell "])
 }
 
 /// One alarm that stands.
@@ -146,6 +190,17 @@ impl Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_says_whether_mail_goes_on_what_to_save_and_whom_to_call() {
+        for kind in AlarmKind::ALL {
+            assert!(is_whole(kind.advice()), "{}", kind.name());
+        }
+        let whole = "mail goes on; nothing need be saved; tell the ministry";
+        for part in ["mail goes on", "nothing need be saved", "tell the ministry"] {
+            assert!(is_whole(whole) && !is_whole(&whole.replace(part, "")), "without {part}");
+        }
+    }
 
     #[test]
     fn an_alarm_stands_once_until_it_is_cleared_and_keeps_its_beginning() {

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 pub use crate::desk::error::DeskError;
 
-use crate::alarms::Alarms;
+use crate::alarms::{self, Alarms};
 use crate::desk::{
     link::requests::Asked,
     status::LinkStatus,
@@ -159,7 +159,8 @@ impl DeskHandle {
     pub async fn status(&self) -> Result<Status, DeskError> {
         let link = self.link.borrow().clone();
         let mut status = self.store.ask(move |store| Ok(store.status(&link, Timestamp::now())?)).await?;
-        status.alarms.extend(self.alarms.all().into_iter().map(|alarm| alarm.sentence));
+        let words = |alarm: alarms::Alarm| format!("{}; {}", alarm.sentence, alarm.kind.advice());
+        status.alarms.extend(self.alarms.all().into_iter().map(words));
         Ok(status)
     }
 

@@ -37,6 +37,9 @@ pub(super) struct Checkpoints {
     published: Option<Published>,
     /// Since when what was signed waits for a quorum, and whether that was said.
     unwitnessed: Option<(Duration, bool)>,
+    /// Witnesses that an operator was told of, and have not cosigned since. At most as many as were ever asked.
+    refusing: BTreeSet<PartyNumber>,
+    is_key_dropped: bool,
 }
 
 /// The newest checkpoint that the log's key signed.
@@ -182,7 +185,13 @@ impl Exchange {
     /// The log's key has signed; the checkpoint and its tiles are durable.
     pub(super) fn checkpoint_signed(&mut self, note: Bytes, now: Now) {
         self.checkpoints.is_signing = false;
-        let Ok(opened) = self.open_by_roster(&note) else { return self.notice(Notice::LogKeyDropped) };
+        let Ok(opened) = self.open_by_roster(&note) else {
+            self.checkpoints.is_key_dropped = true;
+            return self.notice(Notice::LogKeyDropped);
+        };
+        if std::mem::take(&mut self.checkpoints.is_key_dropped) {
+            self.notice(Notice::LogKeyListed);
+        }
         let checkpoints = &mut self.checkpoints;
         match &mut checkpoints.signed {
             // The same once more: witnesses say again that they still hold it.
@@ -226,6 +235,19 @@ impl Exchange {
             if self.sessions[&conn].stage == Stage::Open {
                 self.send(conn, Outbound::Checkpoint(note.clone()));
             }
+        }
+    }
+
+    /// Tells an operator of a witness that refuses, or says that it is ahead.
+    pub(super) fn witness_refuses(&mut self, party: PartyNumber, notice: Notice) {
+        self.checkpoints.refusing.insert(party);
+        self.notice(notice);
+    }
+
+    /// A witness has cosigned what this log has signed.
+    pub(super) fn witness_agrees(&mut self, party: PartyNumber) {
+        if self.checkpoints.refusing.remove(&party) {
+            self.notice(Notice::WitnessAgrees { party });
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Notice {
     Witnessed,
     /// No roster so far lists the key that signs the log's checkpoints.
     LogKeyDropped,
+    /// The roster lists it again.
+    LogKeyListed,
     /// A witness has refused to cosign, by tlog-witness's status; 200 for a cosignature that does not verify.
     WitnessRefused {
         /// Which.
@@ -69,6 +71,11 @@ pub enum Notice {
         party: PartyNumber,
         /// Leaves, by its word.
         size: u64,
+    },
+    /// A witness about which one of the last two was said has cosigned: it holds this very log.
+    WitnessAgrees {
+        /// Which.
+        party: PartyNumber,
     },
     /// An offered roster was not taken.
     RosterRefused(String),

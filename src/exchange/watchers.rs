@@ -102,15 +102,21 @@ impl Exchange {
                 session.watcher.cosigned = size;
                 self.cosigned(party, size, line);
             }
-            Witnessed::Conflict(at) if *at > size => self.notice(Notice::WitnessAhead { party, size: *at }),
+            Witnessed::Conflict(at) if *at > size => {
+                self.witness_refuses(party, Notice::WitnessAhead { party, size: *at });
+            }
             // It signed another one last than this relay remembers: it is asked once more, from there.
             Witnessed::Conflict(at) if *at != known => {
                 session.watcher.cosigned = *at;
                 self.checkpoints.unasked(party);
                 self.look_at_watcher(conn);
             }
-            Witnessed::Conflict(_) => self.notice(Notice::WitnessRefused { party, status: 409 }),
-            Witnessed::Refused(status) => self.notice(Notice::WitnessRefused { party, status: *status }),
+            Witnessed::Conflict(_) => {
+                self.witness_refuses(party, Notice::WitnessRefused { party, status: 409 });
+            }
+            Witnessed::Refused(status) => {
+                self.witness_refuses(party, Notice::WitnessRefused { party, status: *status });
+            }
         }
         if self.checkpoints.signed_at(size).is_none() {
             self.look_at_watcher(conn);
@@ -126,9 +132,12 @@ impl Exchange {
         let is_good = note.verify(std::slice::from_ref(key)).is_ok_and(|found| !found.is_empty());
         if !is_good {
             // No reason to end its session: a witness key that was just replaced must not hold up mail.
-            return self.notice(Notice::WitnessRefused { party, status: 200 });
+            return self.witness_refuses(party, Notice::WitnessRefused { party, status: 200 });
         }
-        if signed.cosignatures.len() < COSIGNATURES_MAX || signed.cosignatures.contains_key(&party) {
+        let has_room =
+            signed.cosignatures.len() < COSIGNATURES_MAX || signed.cosignatures.contains_key(&party);
+        self.witness_agrees(party);
+        if has_room {
             self.checkpoints.cosigned(party, line.clone());
             self.publish_if_witnessed();
         }

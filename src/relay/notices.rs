@@ -14,6 +14,8 @@ use crate::{
 pub(super) struct Notices {
     alarms: Alarms,
     counts: Counts,
+    /// What stands of each witness, and of the log's own key under none: one alarm shows the last of them.
+    complaints: BTreeMap<Option<PartyNumber>, String>,
 }
 
 /// What was counted since the start: plain numbers, because the engine alone counts. The codes are those of
@@ -33,7 +35,7 @@ pub(super) struct Counts {
 
 impl Notices {
     pub(super) fn new(alarms: Alarms) -> Notices {
-        Notices { alarms, counts: Counts::default() }
+        Notices { alarms, counts: Counts::default(), complaints: BTreeMap::new() }
     }
 
     pub(super) fn counts(&self) -> &Counts {
@@ -103,7 +105,9 @@ impl Notices {
             | Notice::Unwitnessed
             | Notice::WitnessRefused { .. }
             | Notice::WitnessAhead { .. }
-            | Notice::LogKeyDropped => self.take_witness(notice, roster),
+            | Notice::WitnessAgrees { .. }
+            | Notice::LogKeyDropped
+            | Notice::LogKeyListed => self.take_witness(notice, roster),
             Notice::RosterRefused(reason) => {
                 let sentence = format!(
                     "the roster file was not taken, the roster in force stays: {reason}: get the roster \
@@ -143,7 +147,7 @@ impl Notices {
                     "a cosignature of party {party} ({code}) does not verify under its witness key in the roster; mail \
                      goes on: ask whether its witness key was replaced, and publish a roster with the one it uses"
                 );
-                self.alarms.raise(AlarmKind::Witness, sentence);
+                self.complain(Some(*party), sentence);
             }
             Notice::WitnessRefused { party, status } => {
                 let code = code_of(roster, *party);
@@ -151,7 +155,7 @@ impl Notices {
                     "party {party} ({code}) does not cosign the audit log (status {status}); mail goes on: ask what \
                      alarm its desk shows, and save this relay's folder before anything is changed"
                 );
-                self.alarms.raise(AlarmKind::Witness, sentence);
+                self.complain(Some(*party), sentence);
             }
             Notice::WitnessAhead { party, size } => {
                 let code = code_of(roster, *party);
@@ -159,16 +163,28 @@ impl Notices {
                     "party {party} ({code}) says it has cosigned a log of {size} leaves, more than this relay has \
                      signed; mail goes on: save this relay's folder, and compare checkpoints with that desk"
                 );
-                self.alarms.raise(AlarmKind::Witness, sentence);
+                self.complain(Some(*party), sentence);
             }
             Notice::LogKeyDropped => {
                 let sentence = "the roster in force does not list this relay's log key, so no checkpoint is signed; \
                                 mail goes on: publish a roster with the key, or give the relay the key that it lists";
-                self.alarms.raise(AlarmKind::Witness, sentence.to_owned());
+                self.complain(None, sentence.to_owned());
             }
+            Notice::WitnessAgrees { party } => self.settle(Some(*party)),
+            Notice::LogKeyListed => self.settle(None),
             // Also [`Notice::Witnessed`]: there is a quorum again.
             _ => self.alarms.clear(AlarmKind::Unwitnessed),
         }
+    }
+
+    fn complain(&mut self, about: Option<PartyNumber>, sentence: String) {
+        self.complaints.insert(about, sentence.clone());
+        self.alarms.raise(AlarmKind::Witness, sentence);
+    }
+
+    fn settle(&mut self, about: Option<PartyNumber>) {
+        self.complaints.remove(&about);
+        self.alarms.set(AlarmKind::Witness, self.complaints.values().next_back().cloned());
     }
 
     pub(super) fn roster_in_force(&mut self, roster: &Roster) {
@@ -210,5 +226,27 @@ mod tests {
         assert_eq!(alarms.all().iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::Journal]);
         notices.journal_room(true);
         assert!(alarms.all().is_empty());
+    }
+
+    #[test]
+    fn an_alarm_about_witnesses_stands_until_the_last_of_them_has_cosigned() {
+        let alarms = Alarms::default();
+        let mut notices = Notices::new(alarms.clone());
+        let [one, other] = [PartyNumber(3), PartyNumber(4)];
+        notices.take(&Notice::WitnessRefused { party: one, status: 422 }, None);
+        notices.take(&Notice::WitnessAhead { party: other, size: 9_000 }, None);
+        notices.take(&Notice::LogKeyDropped, None);
+        for (notice, left) in [
+            (Notice::WitnessAgrees { party: other }, Some("party 3")),
+            (Notice::WitnessAgrees { party: one }, Some("log key")),
+            (Notice::LogKeyListed, None),
+        ] {
+            notices.take(&notice, None);
+            let stands: Vec<String> = alarms.all().into_iter().map(|alarm| alarm.sentence).collect();
+            match left {
+                Some(words) => assert!(stands.len() == 1 && stands[0].contains(words), "{stands:?}"),
+                None => assert!(stands.is_empty(), "{stands:?}"),
+            }
+        }
     }
 }

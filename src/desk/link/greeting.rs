@@ -118,7 +118,7 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
             if !verified {
                 let sentence = format!(
                     "the log's order at position {position} is not signed by the hub's key in this desk's roster; it \
-                     is not obeyed: tell the ministry"
+                     is not obeyed; mail goes on; save this desk's folder, and tell the ministry"
                 );
                 return Err(Doubt { key: "log-order", sentence });
             }
@@ -128,8 +128,9 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
             let named = known.roster.as_ref().and_then(|roster| roster.party(party));
             let code = named.map_or_else(|| format!("party {party}"), |party| party.code.clone());
             let sentence = format!(
-                "two machines take turns as {code} (position {position} of the log): find out by telephone which is \
-                 the real one and stop the other; if it is not ours, suspend {code}"
+                "two machines take turns as {code} (position {position} of the log); other mail goes on; save its folder if \
+                 {code} is this desk; find out by telephone which is the real one and stop the other; if it is not \
+                 ours, suspend {code}"
             );
             known.alarm(&format!("cloned-{party}"), sentence);
         }
@@ -153,7 +154,8 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
         .is_ok_and(|leaf| matches!(leaf.act, Act::Roster { hash: named, .. } if named == hash));
     if !named {
         return Err(doubt(format!(
-            "the log's leaf at position {position} does not name the roster beside it: tell the ministry"
+            "the log's leaf at position {position} does not name the roster beside it; mail goes on; \
+             save this desk's folder, and tell the ministry"
         )));
     }
     let verified = match &known.roster {
@@ -165,8 +167,8 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
     };
     let roster = Arc::new(verified.map_err(|problem| {
         doubt(format!(
-            "the relay sent a roster that does not follow this desk's ({problem}); ours stays in force: tell the \
-             ministry"
+            "the relay sent a roster that does not follow this desk's ({problem}); ours stays in force, and mail goes on; save \
+             this desk's folder, and tell the ministry"
         ))
     })?);
     known.roster = Some(roster.clone());

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    alarms::is_whole,
     batch,
     desk::link::{
         jobs::StoreJob,
@@ -47,8 +48,10 @@ impl Known {
         self.send(Kind::Credit(pb::Credit { envelopes: total.envelopes, bytes: total.bytes }));
     }
 
-    /// Something that a person must see. The sentence holds codes and numbers, never a peer's text.
+    /// Something that a person must see. The sentence holds codes and numbers, never a peer's text, and says
+    /// whether mail goes on, what to save and whom to call.
     pub(super) fn alarm(&mut self, key: &str, sentence: String) {
+        debug_assert!(is_whole(&sentence), "says neither of mail, what to save, whom to call: {sentence}");
         if self.alarms.len() < ALARMS_WAITING_MAX || self.alarms.contains_key(key) {
             self.alarms.insert(key.to_owned(), sentence);
         }

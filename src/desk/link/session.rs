@@ -384,8 +384,8 @@ impl Session {
             match self.submissions.number_of(&frame.envelope_hash) {
                 Some(number) => frame.submission = number,
                 None => {
-                    let sentence =
-                        "the relay refused something that this desk did not send: tell the ministry";
+                    let sentence = "the relay refused something that this desk did not send; mail goes on; save this desk's \
+                         folder, and tell the ministry";
                     known.alarm("relay-refusal", sentence.to_owned());
                     return Ok(());
                 }

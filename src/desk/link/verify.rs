@@ -205,15 +205,16 @@ pub(super) fn log_time_is_ahead(ahead: Duration) -> String {
 /// The alarm for a delivery that is none.
 pub(super) fn no_envelope(position: u64, problem: &Unproven) -> String {
     format!(
-        "the relay delivered something at position {position} that is no envelope for this desk ({problem}): tell the \
-         ministry"
+        "the relay delivered something at position {position} that is no envelope for this desk ({problem}); other mail goes on; \
+         save this desk's folder, and tell the ministry"
     )
 }
 
 /// The alarm for a receipt that is none.
 pub(super) fn no_receipt(position: u64, problem: &Unproven) -> String {
     format!(
-        "the relay delivered a receipt at position {position} that proves nothing ({problem}): tell the ministry"
+        "the relay delivered a receipt at position {position} that proves nothing ({problem}); mail goes on; save this \
+         desk's folder, and tell the ministry"
     )
 }
 

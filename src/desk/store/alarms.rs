@@ -9,7 +9,10 @@ use super::{
     columns::{micros, optional_time, time_text},
     receipts::WHO_BYTES_MAX,
 };
-use crate::desk::{error::DeskError, view::Alarm};
+use crate::{
+    alarms::is_whole,
+    desk::{error::DeskError, view::Alarm},
+};
 
 /// Alarms kept; closed ones go first, then the oldest. They are for a person, not the record: that is the log.
 const ALARMS_MAX: u32 = 200;
@@ -46,7 +49,8 @@ impl Store {
     /// [`StoreError`].
     pub fn relay_defers(&mut self, defers: bool, now: Timestamp) -> Result<(), StoreError> {
         let sentence = "the relay takes nothing new for now: its journal has no room, or this desk has too many receipts \
-            to fetch first; dispatches wait here, what comes in goes on; if it lasts, call whoever runs the relay";
+            to fetch first; dispatches wait here, mail that comes in goes on; nothing need be saved; if it lasts, call whoever \
+            runs the relay";
         self.write(|tx| hold(tx, now, RELAY_DEFERS, defers.then_some(sentence)))
     }
 
@@ -94,8 +98,9 @@ impl Store {
 }
 
 /// Raises an alarm. A second one under the same key replaces the first. The sentence holds codes and
-/// numbers, never a peer's text, and says what to do.
+/// numbers, never a peer's text, and says whether mail goes on, what to save and whom to call.
 pub(super) fn raise(tx: &Tx<'_>, now: Timestamp, key: &str, sentence: &str) -> Result<(), StoreError> {
+    debug_assert!(is_whole(sentence), "says neither of mail, what to save, whom to call: {sentence}");
     tracing::warn!(alarm = key, "alarm raised");
     let sql = "INSERT OR REPLACE INTO alarms (key, at, sentence) VALUES (?1, ?2, ?3)";
     tx.db.prepare_cached(sql)?.execute(params![key, micros(now), sentence])?;

@@ -90,13 +90,14 @@ impl Store {
             }
             hold_alarms(tx, &facts, now)?;
             if facts.last_accepted.max(facts.last_stored) > NUMBER_MAX {
-                let sentence = "the relay names numbers that no desk can have used: tell the ministry to check it";
+                let sentence = "the relay names numbers that no desk can have used; mail goes on; save this desk's folder, and \
+                    tell the ministry to check the relay";
                 alarms::raise(tx, now, "relay-numbers", sentence)?;
                 return resend(tx, sign).map(Resumption::GoesOn);
             }
             if relay_is_behind(tx, &facts)? {
                 let sentence = "the relay has lost dispatches or receipts that it had accepted: no mail goes out or \
-                    comes in here until it is mended; telephone the ministry: the relay must get its newest journal \
+                    comes in here until it is mended; save this desk's folder, and telephone the ministry: the relay must get its newest journal \
                     back, or begin a new log under a new roster";
                 alarms::hold(tx, now, RELAY_BEHIND, Some(sentence))?;
                 return Ok(Resumption::RelayBehind);
@@ -105,7 +106,7 @@ impl Store {
             let is_restored = store_is_behind(tx, &facts)?;
             if is_restored {
                 let sentence = "the relay knows dispatches or receipts of this desk that its store does not: the \
-                    store was restored from a backup or replaced; mail goes on; compare the register with the ministry's";
+                    store was restored from a backup or replaced; mail goes on; save the copy that it was restored from, and telephone the ministry to compare registers";
                 alarms::raise(tx, now, "store-restored", sentence)?;
             }
             release(tx)?;
@@ -144,14 +145,15 @@ fn hold_alarms(tx: &Tx<'_>, facts: &WelcomeFacts, now: Timestamp) -> Result<(), 
     let own = tx.roster.map_or(0, Roster::version);
     let roster = facts.other_roster.map(|version| {
         format!(
-            "the relay holds roster {version} and did not prove it, this desk keeps its own, {own}; mail goes on: tell \
-             the ministry"
+            "the relay holds roster {version} and did not prove it, this desk keeps its own, {own}; mail goes on; \
+             nothing need be saved; tell the ministry"
         )
     });
     alarms::hold(tx, now, "relay-roster", roster.as_deref())?;
     let clock = facts.clock_off_s.map(|seconds| {
         format!(
-            "this machine's clock and the relay's differ by {seconds} s: check this one with `timedatectl`"
+            "this machine's clock and the relay's differ by {seconds} s; mail goes on; nothing need be saved; check this one with \
+             `timedatectl`, and where it is right, tell the ministry"
         )
     });
     alarms::hold(tx, now, "relay-clock", clock.as_deref())?;
@@ -320,6 +322,10 @@ fn contradiction(
     what: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let sentence = format!("submission {}: the relay {what}; tell the ministry to check the relay", number.0);
+    let sentence = format!(
+        "submission {}: the relay {what}; other mail goes on; save this desk's folder, and tell the ministry \
+         to check the relay",
+        number.0
+    );
     alarms::raise(tx, now, &format!("relay-answer-{}", number.0), &sentence)
 }

@@ -82,8 +82,9 @@ fn take(tx: &Tx<'_>, delivery: &Delivery, now: Timestamp) -> Result<(), StoreErr
     let reason = dispatch.err();
     if let Some(reason) = reason {
         let (code, words) = (tx.code(core.sender), SetAsideReason::words(reason.code()));
-        let sentence =
-            format!("register {register} from {code} was set aside: {words}; ask {code} to send it again");
+        let sentence = format!(
+            "register {register} from {code} was set aside: {words}; other mail goes on; it is kept, nothing need be saved; call {code} to have it sent again"
+        );
         alarms::raise(tx, now, &format!("set-aside-{register}"), &sentence)?;
     }
     receipt(tx, delivery, reason.map(|reason| reason.code()), now)

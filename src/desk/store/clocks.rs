@@ -372,18 +372,19 @@ fn sentence(tx: &Tx<'_>, clock: Clock) -> Result<Option<String>, StoreError> {
     Ok(Some(match clock {
         Clock::Service => format!(
             "{count} not delivered or not acknowledged in time, the oldest {short} to {code}, due {due} (`pouch outbox \
-             {short}`); telephone {code}"
+             {short}`); mail goes on; nothing need be saved; telephone {code}"
         ),
         Clock::Answer => format!(
-            "{count} not answered in time, the oldest {short} to {code}, due {due} (`pouch outbox {short}`); telephone {code}"
+            "{count} not answered in time, the oldest {short} to {code}, due {due} (`pouch outbox {short}`); mail goes on; nothing \
+             need be saved; telephone {code}"
         ),
         Clock::OwnAcknowledgement => format!(
-            "{count} that this desk has not acknowledged in time, the oldest {short} from {code}, due {due}; read it and \
-             `pouch ack {short}`, or telephone {code}"
+            "{count} that this desk has not acknowledged in time, the oldest {short} from {code}, due {due}; mail \
+             goes on; nothing need be saved; read it and `pouch ack {short}`, or telephone {code}"
         ),
         Clock::OwnAnswer => format!(
-            "{count} that this desk has not answered in time, the oldest {short} from {code}, due {due}; `pouch reply \
-             {short}`, or telephone {code}"
+            "{count} that this desk has not answered in time, the oldest {short} from {code}, due {due}; mail goes \
+             on; nothing need be saved; `pouch reply {short}`, or telephone {code}"
         ),
     }))
 }

@@ -156,14 +156,17 @@ fn undelivered(
     let short: String = tx.db.prepare_cached(sql)?.query_row([hash], |row| row.get(0))?;
     let code = tx.code(item.addressee);
     let what = if item.kind == ReceiptKind::Expired { "expired before" } else { "was set aside by" };
-    let sentence = format!("{short} {what} {code} (`pouch outbox` says why); send it again or call {code}");
+    let sentence = format!(
+        "{short} {what} {code} (`pouch outbox` says why); other mail goes on; nothing need be saved; send it again, or call {code}"
+    );
     alarms::raise(tx, now, &format!("undelivered-{short}-{code}"), &sentence)
 }
 
 fn unexpected(tx: &Tx<'_>, item: &ReceiptItem, now: Timestamp) -> Result<(), StoreError> {
     let code = tx.code(item.receiptor);
     let sentence = format!(
-        "a receipt ({}) from {code} fits nothing that this desk sent; if the store was not restored, tell the ministry",
+        "a receipt ({}) from {code} fits nothing that this desk sent; mail goes on; save this desk's folder, and if its store was not restored, tell \
+         the ministry",
         item.kind.name()
     );
     alarms::raise(tx, now, &format!("receipt-{code}"), &sentence)

@@ -45,8 +45,9 @@ pub(super) fn begin(tx: &Tx<'_>, last_accepted: u64, now: Timestamp) -> Result<(
         position = 0, confirmed = 0, last_stored = 0";
     let origin = tx.roster.map(|roster| roster.content().log.origin.as_str());
     tx.db.execute(sql, params![origin.unwrap_or_default(), first.map(integer)])?;
-    let sentence = "the roster names a new log of the relay: what no addressee is known to have goes out again by \
-        itself; compare with the ministry which receipts of the old log are missing";
+    let sentence = "the roster names a new log of the relay: mail goes on, and what no addressee is known to have \
+        goes out again by itself; save this desk's folder, which has the old log's receipts, and call the ministry to \
+        compare which are missing";
     alarms::raise(tx, now, "relay-log", sentence)
 }
 

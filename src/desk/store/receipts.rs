@@ -95,7 +95,7 @@ impl Store {
             if !named.is_ok_and(|named| named.kind == OpeningKind::Receipts && named.hash == root) {
                 let sentence = format!(
                     "the relay logged other receipts than this desk signed (frame {number}, position {}); they go out \
-                     again with the next session, mail goes on: tell the ministry to check the relay",
+                     again with the next session, mail goes on: save this desk's folder, and tell the ministry to check the relay",
                     stored_at.position
                 );
                 return alarms::raise(tx, now, "relay-stored", &sentence);

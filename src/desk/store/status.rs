@@ -98,8 +98,8 @@ impl Store {
         dated.sort();
         let mut sentences: Vec<String> = dated.into_iter().map(|(_, sentence)| sentence).collect();
         if tx.own().is_none() && queued > 0 {
-            let why = "no roster that names this desk is held yet: what waits is checked and sealed once one came; \
-                bring the link up or name a roster in the configuration";
+            let why = "no roster that names this desk is held yet: mail waits here, and is checked and sealed once one \
+                came; nothing need be saved; bring the link up, or call the ministry and name its roster in the configuration";
             sentences.push(why.to_owned());
         }
         Ok(sentences)

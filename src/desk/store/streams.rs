@@ -6,6 +6,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{StoreError, Tx, alarms, columns::integer, expired, schema::exists};
 use crate::{
+    alarms::is_whole,
     merkle::Hash,
     roster::PartyNumber,
     seal::{SLIP_VOIDED_MAX, Slip},
@@ -229,7 +230,9 @@ fn suspicious(
 ) -> Result<(), StoreError> {
     notice(tx, arrival.register, what)?;
     let (code, register) = (tx.code(arrival.sender), arrival.register);
-    let sentence = format!("register {register} from {code}: {what}; ask {code} by telephone what it sent");
+    let sentence = format!(
+        "register {register} from {code}: {what}; mail goes on; save this desk's folder, and ask {code} by telephone what it sent"
+    );
     alarms::raise(tx, now, &format!("stream-{kind}-{register}"), &sentence)
 }
 
@@ -275,8 +278,9 @@ pub(super) fn gap_alarms(tx: &Tx<'_>, gaps_max: u32) -> Result<Vec<(i64, String)
         let missing = missing_words(row.get(3)?, row.get(4)?);
         let register: u64 = row.get(5)?;
         let sentence = format!(
-            "{precedence} from {code} before register {register}: {missing}; ask {code} to send again"
+            "{precedence} from {code} before register {register}: {missing}; other mail goes on; nothing need be saved; call {code} to have it sent again"
         );
+        debug_assert!(is_whole(&sentence));
         alarms.push((row.get(0)?, sentence));
     }
     alarms.reverse();

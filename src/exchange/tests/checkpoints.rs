@@ -161,6 +161,18 @@ fn a_witness_that_has_signed_another_one_last_is_asked_from_there_and_one_that_i
     let mys = open(&mut world, MYS);
     assert_eq!(answer(&mut world, mys, &Answer::Conflict(9_000)), [""; 0]);
     assert_eq!(world.notices.last(), Some(&Notice::WitnessAhead { party: MYS.number, size: 9_000 }));
+    // Both cosign the next one: they hold this very log.
+    open(&mut world, PHL);
+    world.wait(11 * SECOND);
+    for (conn, desk) in [(idn, IDN), (mys, MYS), (idn, IDN)] {
+        cosign(&mut world, conn, desk);
+        let agrees = Notice::WitnessAgrees { party: desk.number };
+        assert_eq!(world.notices.iter().filter(|notice| **notice == agrees).count(), 1, "said once");
+        if desk.number == MYS.number {
+            world.submit(idn, &IDN.core(1, &[MYS]));
+            world.wait(11 * SECOND);
+        }
+    }
 }
 
 #[test]

@@ -91,8 +91,9 @@ fn an_alarm_stays_until_it_is_taken_and_comes_back_when_raised_again() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
     let raise = |desk: &mut Desk, at| {
-        let raised = desk.store.write::<_, StoreError>(|tx| alarms::raise(tx, at, "clock", "set the clock"));
-        raised.unwrap();
+        desk.store
+            .raise_alarm("clock", "set the clock; mail goes on, save nothing, tell the ministry", at)
+            .unwrap();
     };
     raise(&mut desk, now());
     raise(&mut desk, after(1));
@@ -110,16 +111,15 @@ fn an_alarm_stays_until_it_is_taken_and_comes_back_when_raised_again() {
 fn an_alarm_is_over_by_a_persons_word_or_with_its_cause_and_the_store_remembers_which() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
-    desk.store
-        .raise_alarm("relay-receipt", "a receipt that proves nothing: tell the ministry", now())
-        .unwrap();
+    let words = "a receipt that proves nothing; mail goes on; save nothing; tell the ministry";
+    desk.store.raise_alarm("relay-receipt", words, now()).unwrap();
     desk.store.relay_defers(true, now()).unwrap();
     desk.store.take_alarm("relay-defers", "Sari", after(1)).unwrap();
     desk.store.relay_defers(true, after(2)).unwrap();
     let mut desk = desk.killed(&bloc);
     let defers = desk.store.alarms().unwrap().remove(0);
     assert_eq!((defers.key.as_str(), defers.taken_by.as_str()), ("relay-defers", "Sari"), "still hers");
-    assert_eq!(desk.status().alarms, ["a receipt that proves nothing: tell the ministry"]);
+    assert_eq!(desk.status().alarms, [words]);
     let closed = desk.store.close_alarm("relay-receipt", "Budi", after(3)).unwrap();
     assert_eq!(closed.closed_by, "Budi");
     assert_eq!(desk.store.close_alarm("relay-receipt", "Sari", after(9)).unwrap(), closed);

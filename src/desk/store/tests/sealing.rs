@@ -273,10 +273,7 @@ fn a_relay_that_lost_what_it_accepted_is_an_alarm() {
         assert_eq!(resumption, Resumption::RelayBehind);
         let alarms = desk.status().alarms;
         assert_eq!(alarms.len(), 1);
-        assert!(
-            alarms[0]
-                .contains("no mail goes out or comes in here until it is mended; telephone the ministry")
-        );
+        assert!(alarms[0].contains("no mail goes out or comes in here until it is mended; save this desk"));
     }
     resent(desk.store.welcome(welcome_facts(1, 0), bloc.sign("IDN"), now()));
     assert!(desk.status().alarms.is_empty(), "the journal is back");
