@@ -13,7 +13,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 11] = [
+const TARGETS: [Target; 12] = [
     ("frame", targets::frame::run),
     ("envelope", targets::envelope::run),
     ("journal", targets::journal::run),
@@ -25,6 +25,7 @@ const TARGETS: [Target; 11] = [
     ("path", targets::log::path),
     ("bundle", targets::log::bundle),
     ("opening", targets::log::opening),
+    ("proof_file", targets::proof_file::run),
 ];
 /// Bytes of all corpora together, so that they stay small.
 const CORPORA_BYTES_MAX: u64 = 300 * 1024;

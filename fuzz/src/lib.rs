@@ -10,6 +10,7 @@ pub mod log;
 pub mod memory;
 #[path = "../../tests/support/peer.rs"]
 pub mod peer;
+pub mod proof_file;
 pub mod roster;
 pub mod session;
 
