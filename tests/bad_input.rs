@@ -12,11 +12,9 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use pouch::{
     desk::view::{InboxFilter, NewDispatch, Step},
-    keys::SigningKey,
     limits::{FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_CONTROL_BYTES_MAX},
     merkle::Hash,
     record::leaf::{Opening, OpeningKind},
-    roster::PartyNumber,
     wire::{
         EnvelopeHash, Position,
         envelope::Core,
@@ -31,7 +29,7 @@ use tokio::{
     time::timeout,
 };
 
-use attacker::{Attacker, party};
+use attacker::{Attacker, keys_of, party};
 use peer::Peer;
 use support::Site;
 
@@ -77,12 +75,6 @@ async fn honest_dispatch(site: &Site) {
     let sent = timeout(TIME_MAX, send).await.expect("the embassy's desk is up");
     let delivered = embassy.wait(&sent.id, Step::Delivered, TIME_MAX).await;
     assert!(delivered.is_ok(), "{delivered:?}\n{}", site.last_words("relay"));
-}
-
-/// Number and sign key of a party of the example.
-fn keys_of(site: &Site, name: &str) -> (PartyNumber, SigningKey) {
-    let key = SigningKey::load(&site.example().folder.join(name).join("sign.key")).expect("sign key");
-    (party(site, name).number, key)
 }
 
 fn repeated(bytes: &[u8], length: usize) -> Vec<u8> {

@@ -14,8 +14,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use pouch::{
     desk::view::{InboxFilter, NewDispatch, Step},
-    keys::SigningKey,
-    roster::PartyNumber,
+    pki,
     wire::{
         EnvelopeHash, Position, codec,
         pb::{self, GoodbyeCode, frame::Kind},
@@ -28,19 +27,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use attacker::{Attacker, party};
+use attacker::{Attacker, keys_of};
 use peer::Peer;
 use support::Site;
 
 const TIME_MAX: Duration = Duration::from_secs(60);
 /// Between two cuts of a frame, in bytes: no divisor of anything in it, so that each field is cut somewhere.
 const STRIDE: usize = 13;
-
-/// A party's number and sign key.
-fn keys_of(site: &Site, name: &str) -> (PartyNumber, SigningKey) {
-    let key = SigningKey::load(&site.example().folder.join(name).join("sign.key")).unwrap();
-    (party(site, name).number, key)
-}
 
 fn wire(frame: Kind) -> BytesMut {
     let mut wire = BytesMut::new();
@@ -71,22 +64,10 @@ async fn come_again(site: &Site, name: &str) -> (Attacker, pb::Welcome) {
     }
 }
 
-async fn relay() -> Site {
-    let mut site = Site::new();
-    site.start("relay");
-    let listens = async {
-        while TcpStream::connect(site.address()).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(TIME_MAX, listens).await.unwrap();
-    site
-}
-
 /// FAULTS 40, 47 and 56, for Hello, Submit and Stored.
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_cut_anywhere_leave_one_record_one_delivery_and_one_receipt() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let roster = &site.example().roster;
     let (number, key) = keys_of(&site, "idn");
     let idn = Peer { roster, number, key: &key };
@@ -161,7 +142,7 @@ async fn sessions_cut_anywhere_leave_one_record_one_delivery_and_one_receipt() {
 /// FAULTS 75, with as many as two budgets of handshakes.
 #[tokio::test(flavor = "multi_thread")]
 async fn half_done_handshakes_time_out_while_a_session_lives_and_then_others_come_in() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let (mut live, _) = come_again(&site, "idn").await;
     let mut half_done = Vec::new();
     for _ in 0..128 {
@@ -184,7 +165,7 @@ async fn half_done_handshakes_time_out_while_a_session_lives_and_then_others_com
 /// FAULTS 76: the flood's party is told why, the others are not touched, and the operator sees the count.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_party_that_connects_again_and_again_is_turned_away_and_the_others_are_not() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let (mut live, _) = come_again(&site, "idn").await;
     let mut turned_away = 0;
     // One connection a second is let in: whatever the machine, more than that are made.

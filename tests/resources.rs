@@ -1,4 +1,4 @@
-//! A relay that is short of descriptors or flooded, and many desks at once (FAULTS 34, 35, 46, 48, 77).
+//! A relay that is short of descriptors or flooded, and many desks at once (FAULTS 34, 35, 46, 48, 77, 79).
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use std::{
 };
 
 use pouch::{
-    keys::SigningKey,
+    pki,
     roster::PartyNumber,
     wire::pb::{self, GoodbyeCode, frame::Kind},
 };
@@ -28,7 +28,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use attacker::{Attacker, party};
+use attacker::{Attacker, keys_of, party};
 use peer::Peer;
 use support::Site;
 
@@ -36,11 +36,9 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 const MISSIONS: [&str; 4] = ["idn", "mys", "phl", "vnm"];
 /// FAULTS 35.
 const MEMORY_KIB_MAX: u64 = 256 * 1024;
-
-fn keys_of(site: &Site, name: &str) -> (PartyNumber, SigningKey) {
-    let key = SigningKey::load(&site.example().folder.join(name).join("sign.key")).unwrap();
-    (party(site, name).number, key)
-}
+/// FAULTS 79: sessions at once, and what each may take in a build that is not optimised.
+const IDLE_SESSIONS: usize = 96;
+const IDLE_SESSION_KIB_MAX: u64 = 64;
 
 /// A session, once the relay is ready and the one before is forgotten.
 async fn open(site: &Site, name: &str) -> (Attacker, pb::Welcome) {
@@ -60,18 +58,6 @@ async fn open(site: &Site, name: &str) -> (Attacker, pb::Welcome) {
     timeout(TIME_MAX, opening).await.expect("a session")
 }
 
-async fn relay() -> Site {
-    let mut site = Site::new();
-    site.start("relay");
-    let listens = async {
-        while TcpStream::connect(site.address()).await.is_err() {
-            sleep(Duration::from_millis(10)).await;
-        }
-    };
-    timeout(TIME_MAX, listens).await.unwrap();
-    site
-}
-
 async fn is_alive(desk: &mut Attacker) {
     desk.send(Kind::Ping(pb::Ping { token: 7 })).await;
     desk.wait_for(|frame| matches!(frame, Kind::Pong(_)).then_some(())).await;
@@ -80,7 +66,7 @@ async fn is_alive(desk: &mut Attacker) {
 /// FAULTS 34: what cannot be accepted waits, and each attempt to is followed by a pause.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_without_descriptors_pauses_keeps_its_sessions_and_recovers() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let (mut live, _) = open(&site, "idn").await;
     let pid = site.pid("relay");
     let open_files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as u64;
@@ -112,10 +98,10 @@ async fn a_relay_without_descriptors_pauses_keeps_its_sessions_and_recovers() {
     assert!((1..=pauses + 1).contains(&attempts), "{attempts} attempts in the time of {pauses} pauses");
 }
 
-/// Peak of a process's memory, in KiB.
-fn memory_kib(pid: u32) -> u64 {
+/// A line of what the kernel says of a process's memory, in KiB: `VmHWM:` is its peak, `VmRSS:` is now.
+fn memory_kib(pid: u32, which: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(which)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
@@ -147,7 +133,7 @@ async fn flood(site: &Site, from: &str, to: PartyNumber, envelopes: u64) {
 /// FAULTS 35, as the peak of the process's memory: a cap needs rights that a test has not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flooded_relay_stays_below_256_mib_and_serves_on() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let (mut live, _) = open(&site, "hub").await;
     let mut idle = Vec::new();
     for _ in 0..48 {
@@ -164,15 +150,38 @@ async fn a_flooded_relay_stays_below_256_mib_and_serves_on() {
         flood(&site, "vnm", idn, 250),
     );
     is_alive(&mut live).await;
-    let peak = memory_kib(site.pid("relay"));
+    let peak = memory_kib(site.pid("relay"), "VmHWM:");
     println!("peak: {peak} KiB");
     assert!(peak < MEMORY_KIB_MAX, "{peak} KiB");
+}
+
+/// FAULTS 79. `pouch bench` has more of them in an optimised build (docs/BENCHMARKS.md).
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_that_say_nothing_take_little_memory_and_those_after_them_no_more() {
+    let parties = pki::example_bloc(IDLE_SESSIONS);
+    let site = Site::with_relay(&parties).await;
+    open(&site, "hub").await;
+    let pid = site.pid("relay");
+    let before = memory_kib(pid, "VmRSS:");
+    let mut grown = Vec::new();
+    for _ in 0..3 {
+        let mut idle = Vec::new();
+        for number in 1..=IDLE_SESSIONS {
+            idle.push(open(&site, &format!("m{number}")).await);
+        }
+        for (desk, _) in &mut idle {
+            is_alive(desk).await;
+        }
+        grown.push(memory_kib(pid, "VmRSS:").saturating_sub(before) / IDLE_SESSIONS as u64);
+    }
+    println!("KiB for each session, one crowd after the other: {grown:?}");
+    assert!(grown.iter().all(|kib| *kib <= IDLE_SESSION_KIB_MAX), "{grown:?} KiB");
 }
 
 /// FAULTS 46: more than the handshakes that may be under way, and every one is answered.
 #[tokio::test(flavor = "multi_thread")]
 async fn desks_that_all_connect_at_once_are_all_answered() {
-    let site = std::sync::Arc::new(relay().await);
+    let site = std::sync::Arc::new(Site::with_relay(&pki::example_parties()).await);
     open(&site, "hub").await;
     let mut desks = JoinSet::new();
     for number in 0..160 {
@@ -200,7 +209,7 @@ async fn desks_that_all_connect_at_once_are_all_answered() {
 /// FAULTS 48: one addressee's socket is full, the other gets everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_stops_reading_does_not_hold_up_another() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let (number, key) = keys_of(&site, "idn");
     let idn = Peer { roster: &site.example().roster, number, key: &key };
     let (mut slow, _) = open(&site, "mys").await;
@@ -221,7 +230,7 @@ async fn a_reader_that_stops_reading_does_not_hold_up_another() {
 /// FAULTS 77: in the handshake.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_handshake_that_stops_after_a_byte_is_closed_and_counted() {
-    let site = relay().await;
+    let site = Site::with_relay(&pki::example_parties()).await;
     let mut stranger = TcpStream::connect(site.address()).await.unwrap();
     stranger.write_all(&[0x16]).await.unwrap();
     let read = timeout(TIME_MAX, stranger.read(&mut [0; 16])).await.expect("it is closed");

@@ -31,6 +31,8 @@ mod liar;
 mod lies;
 #[path = "simulator/log.rs"]
 mod log;
+#[path = "simulator/lossy_line.rs"]
+mod lossy_line;
 #[path = "simulator/ministry.rs"]
 mod ministry;
 #[path = "simulator/network.rs"]

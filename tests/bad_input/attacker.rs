@@ -4,8 +4,9 @@ use std::{net::Shutdown, time::Duration};
 
 use bytes::BytesMut;
 use pouch::{
+    keys::SigningKey,
     limits::FRAME_BYTES_MAX,
-    roster::Party,
+    roster::{Party, PartyNumber},
     tls::{self, Credentials, KeyExchange},
     wire::{
         codec::{self, FrameDecoder},
@@ -20,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use crate::{keys_of, peer::Peer, support::Site};
+use crate::{peer::Peer, support::Site};
 
 /// Long enough for a slow machine; nothing here waits for it but a test that fails.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
@@ -38,7 +39,8 @@ impl Attacker {
     pub async fn connect(site: &Site, party: &str) -> Attacker {
         let folder = site.example().folder.join(party);
         let credentials = Credentials::load(&folder).expect("credentials");
-        let root = tls::read_certificates(&folder.join("root.pem")).expect("root").remove(0);
+        let root =
+            tls::read_certificates(&site.example().folder.join("relay/root.pem")).expect("root").remove(0);
         let domain = &site.example().trust.trust_domain;
         let config = tls::client_config(&credentials, &root, domain, KeyExchange::Hybrid).expect("config");
         let socket = TcpStream::connect(site.address()).await.expect("the relay listens");
@@ -140,6 +142,12 @@ impl Attacker {
             }
         }
     }
+}
+
+/// Number and sign key of a party of the example.
+pub fn keys_of(site: &Site, name: &str) -> (PartyNumber, SigningKey) {
+    let key = SigningKey::load(&site.example().folder.join(name).join("sign.key")).expect("sign key");
+    (party(site, name).number, key)
 }
 
 /// A party of the example by its folder's name.

@@ -307,7 +307,7 @@ impl World {
         }
         let is_first = desk == 1;
         let lasts = self.lasts.take_if(|_| is_first);
-        let on = Line::new(desk, self.thin.filter(|_| is_first), lasts, &mut self.chance);
+        let on = Line::new(desk, self.thin.filter(|_| is_first), self.lost_percent, lasts, &mut self.chance);
         let (exporter, line) = (on.exporter, self.next_line());
         self.lines.insert(line, on);
         let process = self.desks[desk].process.as_mut().expect("its own event");

@@ -23,6 +23,11 @@ pub struct Thin {
     pub latency: Duration,
 }
 
+/// Bytes of one packet.
+const PACKET_BYTES: usize = 1_400;
+/// How long TCP waits before it sends a packet again, at first and at most.
+const SENT_AGAIN_AFTER: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(3_200)];
+
 /// One connection. Bytes on their way stand in the world's queue, in the order of their arrival.
 #[derive(Debug)]
 pub struct Line {
@@ -30,6 +35,8 @@ pub struct Line {
     pub exporter: [u8; 32],
     latency_ms: u64,
     thin: Option<Thin>,
+    /// Packets of a hundred that never arrive, so that TCP sends them again.
+    lost_percent: u64,
     /// When the last byte towards each end leaves a thin line's sender.
     leaves: [Duration; 2],
     /// Bytes that have come through to each end.
@@ -47,13 +54,20 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn new(desk: usize, thin: Option<Thin>, lasts: Option<(End, u64)>, chance: &mut Chance) -> Line {
+    pub fn new(
+        desk: usize,
+        thin: Option<Thin>,
+        lost_percent: u64,
+        lasts: Option<(End, u64)>,
+        chance: &mut Chance,
+    ) -> Line {
         let latency_ms = *chance.pick(&[1, 5, 20, 150]);
         Line {
             desk,
             exporter: chance.bytes(),
             latency_ms,
             thin,
+            lost_percent,
             leaves: [Duration::ZERO; 2],
             passed: [0; 2],
             last: [Duration::ZERO; 2],
@@ -81,10 +95,28 @@ impl Line {
             *leaves = now.max(*leaves) + takes;
             return Some(*leaves + thin.latency);
         }
+        let late = self.sent_again(length, chance);
         let last = &mut self.last[index(end)];
-        let at = (now + chance.between(self.latency_ms, 2 * self.latency_ms)).max(*last);
+        let at = (now + late + chance.between(self.latency_ms, 2 * self.latency_ms)).max(*last);
         *last = at;
         Some(at)
+    }
+
+    /// How much later the last of its packets comes for being lost: what came before it waits for the rest.
+    fn sent_again(&self, length: usize, chance: &mut Chance) -> Duration {
+        if self.lost_percent == 0 {
+            return Duration::ZERO;
+        }
+        let packets = (0..length.div_ceil(PACKET_BYTES).max(1)).map(|_| {
+            let [mut wait, most] = SENT_AGAIN_AFTER;
+            let mut late = Duration::ZERO;
+            while chance.below(100) < self.lost_percent {
+                late += wait;
+                wait = (2 * wait).min(most);
+            }
+            late
+        });
+        packets.max().unwrap_or_default()
     }
 
     /// How long until the sender's kernel has taken all that was sent towards `end`.

@@ -103,6 +103,8 @@ pub struct World {
     next_line: u64,
     /// How the first mission's lines are, where they are no better.
     pub thin: Option<Thin>,
+    /// How many packets of a hundred are lost on every line.
+    pub lost_percent: u64,
     /// How long the first mission's next line lasts.
     pub lasts: Option<(End, u64)>,
     pub limits: Limits,
@@ -153,6 +155,7 @@ impl World {
             published: (0, 0),
             next_line: 0,
             thin: None,
+            lost_percent: 0,
             lasts: None,
             limits,
             journal: SMALL_JOURNAL,

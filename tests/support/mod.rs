@@ -40,6 +40,19 @@ impl Site {
         Site { folder, example, address, running: Vec::new() }
     }
 
+    /// The PKI of these parties, and a relay that listens.
+    #[allow(dead_code, reason = "not every test starts with a relay alone")]
+    pub async fn with_relay(parties: &[Applicant]) -> Site {
+        let mut site = Site::of(parties);
+        site.start("relay");
+        let until = Instant::now() + Duration::from_secs(60);
+        while tokio::net::TcpStream::connect(site.address).await.is_err() {
+            assert!(Instant::now() < until, "it does not listen: {}", site.last_words("relay"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        site
+    }
+
     /// Where the relay listens.
     #[allow(dead_code, reason = "not every test speaks to the relay itself")]
     pub fn address(&self) -> SocketAddr {
