@@ -1,5 +1,4 @@
 //! What a bad network and slow peers do to a running relay (FAULTS 31, 40, 47, 56, 75, 76).
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "shared with tests that do more with it")]
 #[path = "bad_input/attacker.rs"]
