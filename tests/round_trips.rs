@@ -165,7 +165,7 @@ proptest! {
 
     #[test]
     fn a_core_reads_back(core in core()) {
-        prop_assert_eq!(Core::decode(core.encode()), Ok(core));
+        prop_assert_eq!(Core::decode(&core.encode()), Ok(core));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::Input;
 pub fn run(bytes: &[u8]) {
     let mut input = Input(bytes);
     match input.byte() % 9 {
-        0 => core(Bytes::copy_from_slice(input.0)),
+        0 => core(input.0),
         1 => whole(input),
         2 => stored_form(input),
         3 => item(input.0),
@@ -34,9 +34,10 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-fn core(bytes: Bytes) {
+fn core(bytes: &[u8]) {
     if let Ok(core) = Core::decode(bytes) {
-        assert_eq!(Core::decode(core.encode()), Ok(core));
+        assert!(pb::Core::decode(bytes).is_ok(), "what is read in place is protobuf");
+        assert_eq!(Core::decode(&core.encode()), Ok(core));
     }
 }
 
@@ -46,7 +47,7 @@ fn whole(mut input: Input<'_>) {
     let core_bytes = Bytes::copy_from_slice(input.counted());
     let wraps = Bytes::copy_from_slice(input.counted());
     let ciphertext = Bytes::copy_from_slice(input.0);
-    let Ok(core) = Core::decode(core_bytes.clone()) else { return };
+    let Ok(core) = Core::decode(&core_bytes) else { return };
     let split = split_wraps(&wraps);
     let leaves: Vec<_> = core
         .addressees
@@ -107,7 +108,7 @@ fn stored_form(mut input: Input<'_>) {
     let header = Bytes::copy_from_slice(input.counted());
     let stored = Bytes::copy_from_slice(input.0);
     let parsed = parse_header(&header);
-    if let Ok((envelope, core)) = Envelope::from_stored(header, stored.clone()) {
+    if let Ok((envelope, core)) = Envelope::from_stored(header.clone(), stored.clone()) {
         assert_eq!(envelope.stored, stored);
         assert_eq!(parsed.expect("it was parsed just now").0, core);
     }
@@ -163,7 +164,7 @@ fn record(mut input: Input<'_>) {
 }
 
 fn dispatch(mut input: Input<'_>) {
-    let core = Core::decode(Bytes::copy_from_slice(input.counted()));
+    let core = Core::decode(input.counted());
     let wrap = input.counted();
     let ciphertext = Bytes::copy_from_slice(input.0);
     if let Ok(slip) = Slip::decode(wrap) {

@@ -82,7 +82,7 @@ pub struct DeliveredParts {
 /// # Errors
 /// [`Malformed`] names what is wrong.
 pub fn delivered_parts(deliver: &pb::Deliver) -> Result<DeliveredParts, Malformed> {
-    let (core, header) = parse_header(&deliver.header)?;
+    let (core, named) = parse_header(&deliver.header)?;
     let index =
         usize::try_from(deliver.wrap_index).map_err(|_| Malformed::new("wrap index", "is too large"))?;
     let addressee =
@@ -91,12 +91,12 @@ pub fn delivered_parts(deliver: &pb::Deliver) -> Result<DeliveredParts, Malforme
     let (hashes, rest) = deliver.wrap_path.as_chunks::<{ limits::HASH_BYTES }>();
     let path: Vec<Hash> = hashes.iter().copied().map(Hash).collect();
     let root = crate::merkle::root_from_inclusion(leaf, index as u64, core.addressees.len() as u64, &path);
-    let claimed = Hash::try_from(&*header.wraps_root)
+    let claimed = Hash::try_from(named.wraps_root)
         .map_err(|_| Malformed::new("root of the wraps", "is not 32 bytes"))?;
     if !rest.is_empty() || root != Ok(claimed) {
         return Err(Malformed::new("wrap", "does not fit the root of the wraps"));
     }
-    if *crate::merkle::sha256(&deliver.ciphertext).as_bytes() != *header.ciphertext_hash {
+    if *crate::merkle::sha256(&deliver.ciphertext).as_bytes() != *named.ciphertext_hash {
         return Err(Malformed::new("ciphertext", "does not fit its hash"));
     }
     let wrap = Wrap { generation: deliver.wrap_generation, bytes: deliver.wrap.clone() };

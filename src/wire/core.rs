@@ -9,7 +9,11 @@ use crate::{
     line::misleads,
     merkle::Hash,
     roster::PartyNumber,
-    wire::{DispatchId, Malformed, Precedence, Role, SubmissionNumber, pb},
+    wire::{
+        DispatchId, Malformed, Precedence, Role, SubmissionNumber,
+        fields::{Fields, Value},
+        pb,
+    },
 };
 
 /// One addressee of an envelope.
@@ -90,44 +94,46 @@ impl Core {
     ///
     /// # Errors
     /// [`Malformed`] names the first field that breaks its bound.
-    pub fn decode(bytes: Bytes) -> Result<Core, Malformed> {
-        let core = pb::Core::decode(bytes).map_err(|_| Malformed::new("core", "is not protobuf"))?;
-        bounded(&core.trust_domain, limits::TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
-        bounded(&core.topic, limits::TOPIC_BYTES_MAX, "topic")?;
-        bounded(&core.label, limits::TOPIC_BYTES_MAX, "label")?;
-        let precedence_action = precedence(core.precedence_action(), "precedence")?;
-        let precedence_info = precedence(core.precedence_info(), "precedence for info")?;
+    pub fn decode(bytes: &[u8]) -> Result<Core, Malformed> {
+        let core = CoreFields::of(bytes).ok_or(Malformed::new("core", "is not protobuf"))?;
+        bounded(core.trust_domain, limits::TRUST_DOMAIN_BYTES_MAX, "trust domain")?;
+        bounded(core.topic, limits::TOPIC_BYTES_MAX, "topic")?;
+        bounded(core.label, limits::TOPIC_BYTES_MAX, "label")?;
+        let precedence_action = precedence(core.precedence_action, "precedence")?;
+        let precedence_info = precedence(core.precedence_info, "precedence for info")?;
         if precedence_info > precedence_action {
             return Err(Malformed::new("precedence for info", "is above the one for action"));
         }
         if core.submission == 0 {
             return Err(Malformed::new("submission number", "is zero"));
         }
-        let sealing = match core.sealing() {
-            pb::Sealing::Clear => Sealing::Clear,
-            pb::Sealing::Unspecified => return Err(Malformed::new("sealing", "is of an unknown kind")),
+        let sealing = match pb::Sealing::try_from(core.sealing) {
+            Ok(pb::Sealing::Clear) => Sealing::Clear,
+            Ok(pb::Sealing::Unspecified) | Err(_) => {
+                return Err(Malformed::new("sealing", "is of an unknown kind"));
+            }
         };
         Ok(Core {
-            id: dispatch_id(&core.id, "id")?,
+            id: dispatch_id(core.id, "id")?,
             sender: PartyNumber(core.sender),
             submission: SubmissionNumber(core.submission),
             roster_version: core.roster_version,
-            roster_hash: hash(&core.roster_hash, "roster hash")?,
-            addressees: addressees(&core.addressees)?,
+            roster_hash: hash(core.roster_hash, "roster hash")?,
+            addressees: addressees(core.addressees)?,
             precedence_action,
             precedence_info,
             exercise: core.exercise,
             expires_s: core.expires_s,
             size_bucket: core.size_bucket,
-            commitment: optional(&core.commitment, |bytes| hash(bytes, "commitment"))?,
-            attachments: attachments(&core.attachments)?,
-            supersedes: optional(&core.supersedes, |bytes| dispatch_id(bytes, "supersedes"))?,
+            commitment: optional(core.commitment, |bytes| hash(bytes, "commitment"))?,
+            attachments: attachments(core.attachments)?,
+            supersedes: optional(core.supersedes, |bytes| dispatch_id(bytes, "supersedes"))?,
             checkpoint_size: core.checkpoint_size,
-            checkpoint_root: hash(&core.checkpoint_root, "checkpoint root")?,
+            checkpoint_root: hash(core.checkpoint_root, "checkpoint root")?,
             sealing,
-            trust_domain: core.trust_domain,
-            topic: core.topic,
-            label: core.label,
+            trust_domain: core.trust_domain.to_owned(),
+            topic: core.topic.to_owned(),
+            label: core.label.to_owned(),
         })
     }
 
@@ -180,6 +186,77 @@ impl Core {
     }
 }
 
+/// The fields of a core as they were written: what is missing is zero or empty, and of what comes twice the last counts.
+#[derive(Default)]
+struct CoreFields<'a> {
+    trust_domain: &'a str,
+    id: &'a [u8],
+    sender: u32,
+    submission: u64,
+    roster_version: u32,
+    roster_hash: &'a [u8],
+    addressees: &'a [u8],
+    precedence_action: i32,
+    precedence_info: i32,
+    topic: &'a str,
+    label: &'a str,
+    exercise: bool,
+    expires_s: u64,
+    size_bucket: u32,
+    commitment: &'a [u8],
+    attachments: &'a [u8],
+    supersedes: &'a [u8],
+    checkpoint_size: u64,
+    checkpoint_root: &'a [u8],
+    sealing: i32,
+}
+
+impl<'a> CoreFields<'a> {
+    /// Nothing where the bytes are no message, or a field is not of the contract's type.
+    fn of(bytes: &'a [u8]) -> Option<CoreFields<'a>> {
+        let mut core = CoreFields::default();
+        for field in Fields::of(bytes) {
+            let (number, value) = field.ok()?;
+            core.take(number, value)?;
+        }
+        Some(core)
+    }
+
+    fn take(&mut self, number: u64, value: Value<'a>) -> Option<()> {
+        match (number, value) {
+            (1, Value::Bytes(text)) => self.trust_domain = str::from_utf8(text).ok()?,
+            (2, Value::Bytes(bytes)) => self.id = bytes,
+            (3, Value::Number(number)) => self.sender = low(number),
+            (4, Value::Number(number)) => self.submission = number,
+            (5, Value::Number(number)) => self.roster_version = low(number),
+            (6, Value::Bytes(bytes)) => self.roster_hash = bytes,
+            (7, Value::Bytes(bytes)) => self.addressees = bytes,
+            (8, Value::Number(number)) => self.precedence_action = low(number).cast_signed(),
+            (9, Value::Number(number)) => self.precedence_info = low(number).cast_signed(),
+            (10, Value::Bytes(text)) => self.topic = str::from_utf8(text).ok()?,
+            (11, Value::Bytes(text)) => self.label = str::from_utf8(text).ok()?,
+            (12, Value::Number(number)) => self.exercise = number != 0,
+            (13, Value::Number(number)) => self.expires_s = number,
+            (14, Value::Number(number)) => self.size_bucket = low(number),
+            (15, Value::Bytes(bytes)) => self.commitment = bytes,
+            (16, Value::Bytes(bytes)) => self.attachments = bytes,
+            (17, Value::Bytes(bytes)) => self.supersedes = bytes,
+            (18, Value::Number(number)) => self.checkpoint_size = number,
+            (19, Value::Bytes(bytes)) => self.checkpoint_root = bytes,
+            (20, Value::Number(number)) => self.sealing = low(number).cast_signed(),
+            (1..=20, _) => return None,
+            // Of a later version.
+            _ => {}
+        }
+        Some(())
+    }
+}
+
+/// The low half: how protobuf reads a number that is too large for its field.
+fn low(number: u64) -> u32 {
+    u32::try_from(number & u64::from(u32::MAX)).expect("32 bits are left")
+}
+
 fn addressees(bytes: &[u8]) -> Result<Vec<Addressee>, Malformed> {
     if bytes.is_empty() || !bytes.len().is_multiple_of(ADDRESSEE_BYTES) {
         return Err(Malformed::new("addressees", "are not 5 bytes each, at least one"));
@@ -222,7 +299,8 @@ fn bounded(text: &str, bytes_max: usize, what: &'static str) -> Result<(), Malfo
     if text.is_empty() || text.len() > bytes_max {
         return Err(Malformed::new(what, "is empty or too long"));
     }
-    if text.chars().any(misleads) {
+    let is_plain = text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    if !is_plain && text.chars().any(misleads) {
         return Err(Malformed::new(what, "holds control characters or marks of direction"));
     }
     Ok(())
@@ -239,13 +317,13 @@ fn dispatch_id(bytes: &[u8], what: &'static str) -> Result<DispatchId, Malformed
     bytes.try_into().map(DispatchId).map_err(|_| Malformed::new(what, "is not 16 bytes"))
 }
 
-fn precedence(code: pb::Precedence, what: &'static str) -> Result<Precedence, Malformed> {
-    match code {
-        pb::Precedence::Routine => Ok(Precedence::Routine),
-        pb::Precedence::Priority => Ok(Precedence::Priority),
-        pb::Precedence::Immediate => Ok(Precedence::Immediate),
-        pb::Precedence::Flash => Ok(Precedence::Flash),
-        pb::Precedence::Unspecified => Err(Malformed::new(what, "is missing or unknown")),
+fn precedence(code: i32, what: &'static str) -> Result<Precedence, Malformed> {
+    match pb::Precedence::try_from(code) {
+        Ok(pb::Precedence::Routine) => Ok(Precedence::Routine),
+        Ok(pb::Precedence::Priority) => Ok(Precedence::Priority),
+        Ok(pb::Precedence::Immediate) => Ok(Precedence::Immediate),
+        Ok(pb::Precedence::Flash) => Ok(Precedence::Flash),
+        Ok(pb::Precedence::Unspecified) | Err(_) => Err(Malformed::new(what, "is missing or unknown")),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
     wire::{
         EnvelopeHash, Malformed,
         core::{bytes_of, hash},
+        fields::{Fields, Value},
         pb,
     },
 };
@@ -49,10 +50,17 @@ pub struct Envelope {
     /// The stored form.
     pub stored: Bytes,
     places: Places,
-    /// Where each wrap begins in the stored form; none for a single addressee, whose wrap is the first.
-    wrap_starts: Vec<u32>,
-    /// The tree over the wraps' leaves.
-    wrap_tree: Tree,
+    /// Nothing for a single addressee.
+    many_wraps: Option<ManyWraps>,
+}
+
+/// The wraps of several addressees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct ManyWraps {
+    /// Where each begins in the stored form.
+    starts: Vec<u32>,
+    /// The tree over their leaves.
+    tree: Tree,
 }
 
 /// Where the parts lie in a stored form.
@@ -114,14 +122,14 @@ impl Envelope {
 
     /// With the hash that the header names of the ciphertext.
     fn from_parts(header: Bytes, stored: Bytes) -> Result<(Envelope, Core, Hash), Malformed> {
-        let (core, parsed) = parse_header(&header)?;
+        let (core, named) = parse_header(&header)?;
         let places = Places::find(&stored)?;
-        let (wrap_tree, wrap_starts) = wrap_tree(&stored, places.wraps.clone(), &core.addressees)?;
-        if wrap_tree.root() != hash(&parsed.wraps_root, "root of the wraps")? {
+        let (wraps_root, many_wraps) = wraps(&stored, places.wraps.clone(), &core.addressees)?;
+        if wraps_root != hash(named.wraps_root, "root of the wraps")? {
             return Err(Malformed::new("root of the wraps", "does not fit the wraps"));
         }
-        let ciphertext_hash = hash(&parsed.ciphertext_hash, "hash of the ciphertext")?;
-        Ok((Envelope { header, stored, places, wrap_starts, wrap_tree }, core, ciphertext_hash))
+        let ciphertext_hash = hash(named.ciphertext_hash, "hash of the ciphertext")?;
+        Ok((Envelope { header, stored, places, many_wraps }, core, ciphertext_hash))
     }
 
     /// The sealed dispatch.
@@ -143,7 +151,10 @@ impl Envelope {
     /// # Panics
     /// If there is no such addressee.
     pub fn wrap_path(&self, index: usize) -> Vec<Hash> {
-        self.wrap_tree.inclusion_path(index)
+        match &self.many_wraps {
+            Some(wraps) => wraps.tree.inclusion_path(index),
+            None => Vec::new(),
+        }
     }
 
     /// The sender's batch signature over the header, as a frame carries it.
@@ -195,11 +206,12 @@ impl Envelope {
 
     /// Generation and place in the stored form.
     fn wrap_place(&self, index: usize) -> (u32, Range<usize>) {
-        let start = if self.wrap_starts.is_empty() {
-            assert_eq!(index, 0, "there is one addressee");
-            self.places.wraps.start
-        } else {
-            self.wrap_starts[index] as usize
+        let start = match &self.many_wraps {
+            Some(wraps) => wraps.starts[index] as usize,
+            None => {
+                assert_eq!(index, 0, "there is one addressee");
+                self.places.wraps.start
+            }
         };
         let mut wraps = Wraps { bytes: &self.stored[..self.places.wraps.end], at: start };
         wraps.next().and_then(Result::ok).expect("checked when it was read")
@@ -293,14 +305,32 @@ impl VerifiedEnvelope {
     }
 }
 
+/// What a header names beside the core, as it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// SHA-256 of the ciphertext, if it has 32 bytes.
+    pub ciphertext_hash: &'a [u8],
+    /// Root of the tree of wraps, if it has 32 bytes.
+    pub wraps_root: &'a [u8],
+}
+
 /// Parses a header and the core in it.
 ///
 /// # Errors
 /// [`Malformed`] names the first thing that is wrong.
-pub fn parse_header(header: &Bytes) -> Result<(Core, pb::Header), Malformed> {
-    let parsed =
-        pb::Header::decode(header.clone()).map_err(|_| Malformed::new("header", "is not protobuf"))?;
-    Ok((Core::decode(parsed.core.clone())?, parsed))
+pub fn parse_header(header: &[u8]) -> Result<(Core, Named<'_>), Malformed> {
+    let not_protobuf = Malformed::new("header", "is not protobuf");
+    let (mut core, mut named) = (&[][..], Named::default());
+    for field in Fields::of(header) {
+        match field.map_err(|_| not_protobuf)? {
+            (1, Value::Bytes(bytes)) => core = bytes,
+            (2, Value::Bytes(bytes)) => named.ciphertext_hash = bytes,
+            (3, Value::Bytes(bytes)) => named.wraps_root = bytes,
+            (1..=3, _) => return Err(not_protobuf),
+            _ => {}
+        }
+    }
+    Ok((Core::decode(core)?, named))
 }
 
 /// The header bytes to sign for a core and what it comes with.
@@ -350,28 +380,29 @@ impl Iterator for Wraps<'_> {
     }
 }
 
-/// The tree of the wraps at `place` of a stored form, and where each of several begins.
-fn wrap_tree(
+/// The root of the tree of the wraps at `place` of a stored form, and what is kept of several.
+fn wraps(
     stored: &[u8],
     place: Range<usize>,
     addressees: &[Addressee],
-) -> Result<(Tree, Vec<u32>), Malformed> {
-    let (mut leaves, mut starts) = (Vec::with_capacity(addressees.len()), Vec::new());
+) -> Result<(Hash, Option<ManyWraps>), Malformed> {
     let mut wraps = Wraps { bytes: &stored[..place.end], at: place.start };
-    loop {
-        let start = wraps.at;
-        let Some(wrap) = wraps.next() else { break };
-        let (generation, place) = wrap?;
-        let Some(addressee) = addressees.get(leaves.len()) else {
-            return Err(Malformed::new("wraps", "are more than the addressees"));
-        };
-        leaves.push(wrap_leaf(addressee.party, generation, &stored[place]));
-        if addressees.len() > 1 {
-            starts.push(u32::try_from(start).expect("a record is far below 4 GiB"));
-        }
+    let fewer = Malformed::new("wraps", "are fewer than the addressees");
+    let mut next = |addressee: &Addressee| {
+        let start = u32::try_from(wraps.at).expect("a record is far below 4 GiB");
+        let (generation, place) = wraps.next().ok_or(fewer)??;
+        Ok((wrap_leaf(addressee.party, generation, &stored[place]), start))
+    };
+    let (root, many_wraps) = if let [addressee] = addressees {
+        (next(addressee)?.0, None)
+    } else {
+        let (leaves, starts): (Vec<Hash>, Vec<u32>) =
+            addressees.iter().map(next).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+        let tree = Tree::new(&leaves);
+        (tree.root(), Some(ManyWraps { starts, tree }))
+    };
+    if wraps.at < place.end {
+        return Err(Malformed::new("wraps", "are more than the addressees"));
     }
-    if leaves.len() < addressees.len() {
-        return Err(Malformed::new("wraps", "are fewer than the addressees"));
-    }
-    Ok((Tree::new(&leaves), starts))
+    Ok((root, many_wraps))
 }

@@ -9,6 +9,7 @@ pub mod convert;
 pub mod core;
 pub mod direct;
 pub mod envelope;
+mod fields;
 pub mod order;
 #[expect(missing_docs, reason = "generated from proto/, where every field is documented")]
 #[rustfmt::skip]

@@ -212,7 +212,7 @@ fn whole(tx: &Tx<'_>, summary: Incoming) -> Result<IncomingWhole, StoreError> {
         .prepare_cached(sql)?
         .query_row([integer(summary.register)], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let corrupt = |what| move |_| StoreError::Corrupt { what };
-    let (core, _) = parse_header(&header.into()).map_err(corrupt("a header"))?;
+    let (core, _) = parse_header(&header).map_err(corrupt("a header"))?;
     let addressees = core
         .addressees
         .iter()
