@@ -2,10 +2,10 @@
 //!
 //! `cargo bench --bench startup [-- MIB]` writes a journal of so many MiB (1,024 unless told): envelopes of
 //! 1 KiB from eight missions to the hub, and the receipts that settle them. Then it starts a relay
-//! on it twice, in a process of its own, and prints one JSON line each: the time from the start of the process
-//! to its first accepted connection, its processor time and its peak of memory. Nothing that a relay writes
-//! goes through the page cache, so the first start reads from the disk; the second finds in memory what the
-//! first has read.
+//! on it, in a process of its own, until it has written the audit log's files, as one that was running has them. Then it
+//! starts one twice, and prints one JSON line each: the time from the start of the process to its first accepted
+//! connection, its processor time and its peak of memory. Before the first of the two the page cache is told to forget
+//! the journal, so that it is read from the disk; the second finds in memory what the first has read.
 
 use std::{
     fs,
@@ -54,6 +54,8 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let example = example(&folder.path().join("pki"));
     let records = Traffics::new(&example).fill(&folder.path().join("relay"), mib);
+    write_log(folder.path(), &example);
+    forget(&folder.path().join("relay/journal"));
     for start in ["from disk", "from memory"] {
         let Start { seconds, processor_seconds, peak_mib } = start_relay(folder.path(), &example);
         let per_gib = 1024.0 / mib as f64;
@@ -240,17 +242,28 @@ struct Start {
     peak_mib: u64,
 }
 
+/// Runs a relay until it has signed its first checkpoint, before which stand all tiles.
+fn write_log(folder: &Path, example: &Example) {
+    let (mut relay, _) = spawn_relay(folder, example);
+    let signed = folder.join("relay/log.kept/signed");
+    while !signed.exists() {
+        assert!(relay.0.try_wait().expect("our child").is_none(), "the relay did not sign");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Has the page cache forget a folder's files.
+fn forget(folder: &Path) {
+    for entry in fs::read_dir(folder).expect("our folder") {
+        let file = fs::File::open(entry.expect("our folder").path()).expect("our file");
+        file.sync_all().expect("our file");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("a file on a disk");
+    }
+}
+
 fn start_relay(folder: &Path, example: &Example) -> Start {
-    let (config, address) = configure(folder, example);
     let began = Instant::now();
-    let mut relay = Relay(
-        Command::new(env!("CARGO_BIN_EXE_pouch"))
-            .args(["relay", "--example", "--config"])
-            .arg(config)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the program is built"),
-    );
+    let (mut relay, address) = spawn_relay(folder, example);
     while TcpStream::connect(address).is_err() {
         assert!(relay.0.try_wait().expect("our child").is_none(), "the relay did not start");
         thread::sleep(Duration::from_millis(2));
@@ -266,6 +279,17 @@ fn start_relay(folder: &Path, example: &Example) -> Start {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
     let peak_kib: u64 = peak.and_then(|kib| kib.trim().parse().ok()).expect("proc(5)");
     Start { seconds, processor_seconds, peak_mib: peak_kib / 1024 }
+}
+
+fn spawn_relay(folder: &Path, example: &Example) -> (Relay, SocketAddr) {
+    let (config, address) = configure(folder, example);
+    let relay = Command::new(env!("CARGO_BIN_EXE_pouch"))
+        .args(["relay", "--example", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        .spawn()
+        .expect("the program is built");
+    (Relay(relay), address)
 }
 
 fn configure(folder: &Path, example: &Example) -> (PathBuf, SocketAddr) {

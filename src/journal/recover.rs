@@ -27,6 +27,16 @@ pub enum Replayed {
     Record(Position, Record),
 }
 
+impl Replayed {
+    /// Bytes that it holds in memory, within a few hundred.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Replayed::Archived(_, record) | Replayed::Record(_, record) => record.encoded_len(),
+            Replayed::Base(base) => base.len(),
+        }
+    }
+}
+
 /// A journal that was read and not yet touched.
 pub struct Recovered {
     disk: Arc<dyn Disk>,
