@@ -152,6 +152,8 @@ pub const LOG_COMMANDS_MAX: usize = 64;
 pub const LOG_RETRY_EVERY: Duration = Duration::from_secs(1);
 /// Durable leaves that wait at the engine for the audit log's thread, 34 bytes each as a rule. Reached: desks wait.
 pub const LOG_LEAVES_BEHIND_MAX: usize = 1_000_000;
+/// Durable leaves that the audit log's thread is told at once, unless it has to sign before.
+pub const LOG_LEAVES_AT_ONCE: usize = 256;
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.

@@ -167,7 +167,7 @@ impl Engine {
     pub(super) async fn run(
         mut self,
         offered: Option<Bytes>,
-        shutdown: &mut watch::Receiver<bool>,
+        mut shutdown: watch::Receiver<bool>,
         drain_time_max: Duration,
     ) -> Result<(), RelayError> {
         self.keep_roster_notes(0);
@@ -177,7 +177,7 @@ impl Engine {
         }
         self.carry_out()?;
         while !*shutdown.borrow() {
-            self.round(Some(shutdown)).await?;
+            self.round(Some(&mut shutdown)).await?;
         }
         tracing::info!("stopping");
         self.now = now_since(self.started);

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::engine::Message;
 use crate::{
     exchange::ConnId,
-    limits::LOG_LEAVES_BEHIND_MAX,
+    limits::{LOG_LEAVES_AT_ONCE, LOG_LEAVES_BEHIND_MAX},
     merkle::Hash,
     tiles::{self, Command, DiskFolder, Folder, Log, LogError, LogFiles, Served},
 };
@@ -60,11 +60,18 @@ impl Keeper {
         self.waiting.push_back(Command::Publish(note));
     }
 
-    /// Tells the thread as much as it has room for.
+    /// Tells the thread as much as it has room for; of leaves that nothing follows, only many at once, so that it is
+    /// not woken for each.
     ///
     /// # Errors
     /// [`LogError::Stopped`]: why, it has said by itself.
     pub(super) fn carry_out(&mut self) -> Result<(), LogError> {
+        let is_little = |leaves: &Vec<Bytes>| leaves.len() < LOG_LEAVES_AT_ONCE;
+        if let [Command::Leaves(leaves)] = self.waiting.make_contiguous()
+            && is_little(leaves)
+        {
+            return Ok(());
+        }
         while let Some(command) = self.waiting.pop_front() {
             let leaves = if let Command::Leaves(leaves) = &command { leaves.len() } else { 0 };
             if let Some(command) = self.log.tell(command)? {

@@ -181,7 +181,7 @@ struct Shared {
 /// # Errors
 /// [`RelayError`], with the exit code of the process. Nothing that was accepted is lost by any of them.
 pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>) -> Result<(), RelayError> {
-    let Commands { mut stop, reloads } = commands.into();
+    let Commands { stop, reloads } = commands.into();
     let bundle = config::trust_bundle(&config.trust)?;
     let loaded = reload::load(&config, &bundle, Dates::Warned)?;
     let offered = reload::read_roster(&config)?;
@@ -223,7 +223,9 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let administering = tokio::spawn(probes::serve(admin.clone().doors(admin_socket, admin_listener)));
     let feeding = tokio::spawn(probes::feed_watchdog(admin));
     service::ready();
-    let ended = engine.run(offered, &mut stop, DRAIN_TIME_MAX).await;
+    // A task among those of the connections, so that what these hand it needs no other thread to wake up.
+    let ended = tokio::spawn(engine.run(offered, stop, DRAIN_TIME_MAX)).await;
+    let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     accepting.abort();
     showing_log.abort();
     reloading.abort();
