@@ -103,6 +103,8 @@ settings! {
         socket: PathBuf = "/run/pouch/desk.sock".into();
         /// Address and port for /metrics, /livez and /readyz, as "127.0.0.1:9465"; off without it. It has no password: keep it on this machine.
         admin: Option<SocketAddr> = None;
+        /// Address and port on which this desk answers as a witness over plain HTTP (C2SP tlog-witness), as "127.0.0.1:7445"; off without it. The relay needs it not: it asks on the session.
+        witness_listen: Option<SocketAddr> = None;
         /// Whether the desk may use plain X25519 with a relay that lacks post-quantum key exchange. An alarm warns of it.
         allow_x25519: bool = false;
     }

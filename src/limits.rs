@@ -126,6 +126,8 @@ pub const LOG_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// How long one of its connections may take requests; an answer under way may then take [`ADMIN_TIME_MAX`] more. A
 /// reader who is suspended meanwhile reads no longer than that.
 pub const LOG_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
+/// Requests a second that a desk answers as a witness over HTTP, where nobody proves who asks. More: told to come again.
+pub const WITNESS_REQUESTS_PER_S_MAX: u32 = 20;
 /// How long whoever verifies a log over the network waits for one file: at 64 kbit/s a bundle of traffic leaves takes a
 /// second. Reached: the log counts as unreadable.
 pub const REMOTE_FILE_TIME_MAX: Duration = Duration::from_secs(60);

@@ -13,5 +13,6 @@ pub mod ministry;
 mod events;
 pub mod api;
 pub mod probed;
+pub mod witness;
 mod reload;
 pub mod run;

@@ -130,6 +130,7 @@ impl Reloader {
             ("dir", old.dir != new.dir),
             ("relays", old.relays != new.relays),
             ("admin", old.admin != new.admin),
+            ("witness_listen", old.witness_listen != new.witness_listen),
             ("socket", old.socket != new.socket),
             ("clocks", old.clocks != new.clocks),
             ("log", old.log != new.log),

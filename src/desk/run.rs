@@ -29,6 +29,7 @@ use crate::{
         reload::{self, Reloader},
         status::LinkStatus,
         store::{Store, StoreError, StoreThread},
+        witness::WitnessDoor,
     },
     identity::{Kind, SpiffeId},
     keys::{KeyError, SigningKey},
@@ -114,8 +115,10 @@ pub enum DeskRunError {
     /// The API's socket cannot be listened on.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// The address for probes cannot be listened on.
-    #[error("cannot listen on {address}: {source}; set `admin` to an address of this machine that is free")]
+    /// The address for probes, or for the witness, cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; set `admin` or `witness_listen` to an address of this machine that is free"
+    )]
     Listen {
         /// Which.
         address: SocketAddr,
@@ -185,6 +188,10 @@ pub async fn run(
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
     let admin = probes::listen(config.admin).await;
     let admin = admin.map_err(|(address, source)| DeskRunError::Listen { address, source })?;
+    let asked = probes::listen(config.witness_listen).await;
+    let asked = asked.map_err(|(address, source)| DeskRunError::Listen { address, source })?;
+    let door = WitnessDoor::new(id.clone(), witness.clone(), store.clone()).routes();
+    let cosigning = Doors { local: None, open: asked.map(|listener| (listener, door)) };
     let (asks, requests) = mpsc::channel(REQUESTS_MAX);
     let alarms = Alarms::default();
     let reloader = Reloader::new(config.clone(), daemon, trust.clone(), loaded, alarms.clone());
@@ -215,6 +222,7 @@ pub async fn run(
         ended = async { tokio::try_join!(link, api) } => { ended?; }
         never = reloader.run(reloads) => match never {},
         never = probes::serve(doors) => match never {},
+        never = probes::serve(cosigning) => match never {},
         error = look_at_clocks(&store) => return Err(error.into()),
         never = probes::feed_watchdog(probed) => match never {},
         () = store.stopped() => return Err(StoreError::Stopped.into()),

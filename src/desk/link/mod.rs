@@ -20,5 +20,8 @@ pub mod shell;
 mod submissions;
 pub mod verify;
 mod watch;
+
+pub(in crate::desk) use watch::forked;
+
 #[cfg(test)]
 mod tests;

@@ -362,7 +362,8 @@ fn witnessed(answer: &Answer) -> pb::Witnessed {
     pb::Witnessed { status: answer.status().into(), body: answer.body().into() }
 }
 
-fn forked(size: u64) -> String {
+/// The words of the gravest alarm.
+pub(in crate::desk) fn forked(size: u64) -> String {
     format!("two checkpoints of {size} leaves of the audit log differ: the log was forked; {WHAT_NOW}")
 }
 
