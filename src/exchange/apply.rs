@@ -71,28 +71,56 @@ pub enum ReplayError {
     FirstBase(Malformed),
 }
 
+/// A record of the journal, read and checked by itself: what can be done of a replay on another thread than the
+/// exchange's.
+#[derive(Debug)]
+pub struct Past {
+    position: Position,
+    content: Content,
+    leaf: Hash,
+}
+
+impl Past {
+    /// Reads the record at a position.
+    ///
+    /// # Errors
+    /// [`ReplayError::Malformed`].
+    pub fn read(position: Position, record: &Record) -> Result<Past, ReplayError> {
+        let content =
+            Content::from_replay(record).map_err(|source| ReplayError::Malformed { position, source })?;
+        Ok(Past { position, content, leaf: leaf_hash(record) })
+    }
+}
+
 impl Exchange {
-    /// Applies a record of the journal, before any input.
+    /// Reads a record of the journal and applies it, before any input.
     ///
     /// # Errors
     /// [`ReplayError`]; the exchange is of no use after it.
     pub fn replay(&mut self, position: Position, record: &Record) -> Result<(), ReplayError> {
+        self.replay_past(Past::read(position, record)?)
+    }
+
+    /// As [`Exchange::replay`], of a record that was read before.
+    ///
+    /// # Errors
+    /// As [`Exchange::replay`].
+    pub fn replay_past(&mut self, past: Past) -> Result<(), ReplayError> {
+        let Past { position, content, leaf } = past;
         let expected = Position(self.tree.size());
         if position != expected {
             return Err(ReplayError::Order { position, expected });
         }
-        let content =
-            Content::from_replay(record).map_err(|source| ReplayError::Malformed { position, source })?;
-        if let Content::Administrative(AdministrativeRecord { leaf, beside }) = &content {
-            if leaf.previous != self.chain {
+        if let Content::Administrative(AdministrativeRecord { leaf: act, beside }) = &content {
+            if act.previous != self.chain {
                 return Err(ReplayError::Chain(position));
             }
-            if matches!(leaf.act, Act::Roster { .. }) {
+            if matches!(act.act, Act::Roster { .. }) {
                 self.verify_roster(beside)
                     .map_err(|source| ReplayError::Roster { position, source: Box::new(source) })?;
             }
         }
-        self.apply(&content, leaf_hash(record), position);
+        self.apply(&content, leaf, position);
         self.outputs.clear();
         Ok(())
     }

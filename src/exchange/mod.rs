@@ -56,7 +56,7 @@ use crate::{
     wire::{EnvelopeHash, Position, SubmissionNumber, pb::GoodbyeCode},
 };
 
-pub use apply::ReplayError;
+pub use apply::{Past, ReplayError};
 pub use base::base_bytes_max;
 use bodies::Bodies;
 pub use bodies::Body;

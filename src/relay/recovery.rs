@@ -6,10 +6,12 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
+
 use super::{JOURNAL_FOLDER, RelayError};
 use crate::{
     audit::LogTrust,
-    exchange::Exchange,
+    exchange::{Exchange, Past},
     journal::{self, Disk, FileDisk, JournalError, Options, Reader, Recovered, Replayed, Writer},
     keys::SigningKey,
     limits::Limits,
@@ -87,19 +89,29 @@ impl Replay {
             }
             Replayed::Base(base) => Ok(self.exchange.replay_base(&base)?),
             Replayed::Record(position, record) => {
-                self.exchange.replay(position, &record)?;
-                Ok(self.log.take(position, &record.leaf)?)
+                self.take_record(position, Past::read(position, &record)?, &record.leaf)
             }
             Replayed::Archived(position, _) => Err(JournalError::NoRecord(position.0).into()),
         }
     }
+
+    fn take_record(&mut self, position: Position, past: Past, leaf: &Bytes) -> Result<(), RelayError> {
+        self.exchange.replay_past(past)?;
+        Ok(self.log.take(position, leaf)?)
+    }
+}
+
+/// What one thread hands to the other.
+enum HandedOver {
+    Record(Position, Box<Past>, Bytes),
+    Other(Replayed),
 }
 
 /// Bytes of records handed over at once, and how many times as many may wait.
 const HANDED_OVER_BYTES: usize = 256 * 1024;
 const HANDED_OVER_MAX: usize = 8;
 
-/// Reads the journal on this thread and takes its records in on another, so that a start takes as long as the slower of
+/// Reads the journal and its records on this thread and takes them in on another, so that a start takes as long as the slower of
 /// the two. Some 3 MiB wait between them.
 fn recover(
     disk: Arc<dyn Disk>,
@@ -107,10 +119,13 @@ fn recover(
     mut replay: Replay,
 ) -> Result<(Recovered, Replay), RelayError> {
     thread::scope(|scope| {
-        let (hand_over, handed_over) = sync_channel::<Vec<Replayed>>(HANDED_OVER_MAX);
+        let (hand_over, handed_over) = sync_channel::<Vec<HandedOver>>(HANDED_OVER_MAX);
         let take = move || -> Result<Replay, RelayError> {
-            for replayed in handed_over.into_iter().flatten() {
-                replay.take(replayed)?;
+            for handed_over in handed_over.into_iter().flatten() {
+                match handed_over {
+                    HandedOver::Record(position, past, leaf) => replay.take_record(position, *past, &leaf)?,
+                    HandedOver::Other(replayed) => replay.take(replayed)?,
+                }
             }
             Ok(replay)
         };
@@ -120,7 +135,13 @@ fn recover(
         let (mut gathered, mut bytes) = (Vec::new(), 0);
         let recovered = journal::recover(disk, options, &mut |replayed| {
             bytes += replayed.bytes();
-            gathered.push(replayed);
+            gathered.push(match replayed {
+                Replayed::Record(position, record) => {
+                    let past = Past::read(position, &record)?;
+                    HandedOver::Record(position, Box::new(past), record.leaf)
+                }
+                other => HandedOver::Other(other),
+            });
             if bytes < HANDED_OVER_BYTES {
                 return Ok(());
             }
