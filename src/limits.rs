@@ -156,6 +156,20 @@ pub const LOG_RETRY_EVERY: Duration = Duration::from_secs(1);
 pub const LOG_LEAVES_BEHIND_MAX: usize = 1_000_000;
 /// Durable leaves that the audit log's thread is told at once, unless it has to sign before.
 pub const LOG_LEAVES_AT_ONCE: usize = 256;
+/// Tiles of leaf hashes of the audit log that a desk keeps, 8 KiB each: 128 MiB, four million leaves. Older ones go,
+/// and are fetched again where a proof needs them.
+pub const LEAF_TILES_KEPT: u64 = 16_384;
+/// Proofs that a desk cuts in one visit to its store, 0.1 ms each. More wait for their next turn.
+pub const PROOFS_PER_TURN: u32 = 32;
+/// Tiles of the audit log that a desk has fetched for proofs and holds in memory, 8 KiB each. Reached: all go.
+pub const PROOF_TILES_HELD_MAX: usize = 64;
+/// Bytes of a tile. A file that is announced longer where a tile was asked for ends the session.
+pub const LOG_TILE_BYTES_MAX: usize = 256 * HASH_BYTES;
+/// Leaves of the audit log that a desk follows before it keeps how far it is: 512 KiB of hashes in memory.
+pub const LEAVES_PER_STEP: usize = 16_384;
+/// Published checkpoints that come sooner one after the other are counted as one where a desk counts how long a
+/// proof is owed: as often as one is signed at most.
+pub const PUBLISHED_APART: Duration = Duration::from_secs(10);
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.

@@ -10,7 +10,7 @@ use pouch::{
     desk::{
         handle::DeskHandle,
         status::LinkStatus,
-        store::{Store, StoreThread, Verified},
+        store::{Progress, Store, StoreThread, Verified},
         witness::WitnessDoor,
     },
     keys::SigningKey,
@@ -58,7 +58,15 @@ impl World {
             let mut follower = Follower::new();
             (0..leaves).for_each(|index| drop(follower.take(&leaf(index)).unwrap()));
             let note = Bytes::from(world.note(leaves));
-            store.set_verified(&Verified { follower, note: note.clone(), witnessed: note }).unwrap();
+            let (now, ahead) = (jiff::Timestamp::now(), follower.clone());
+            let verified = Verified { follower, note: note.clone(), witnessed: note, ahead: None };
+            let progress = Progress {
+                follower: ahead,
+                leaves: Vec::new(),
+                verified: Some(verified),
+                is_published: false,
+            };
+            store.follow(&progress, now).unwrap();
         }
         let (store, _thread) = StoreThread::start(store).unwrap();
         let link = tokio::sync::watch::channel(LinkStatus::starting(jiff::Timestamp::now())).1;

@@ -26,9 +26,9 @@ use crate::desk::connections::BoundedListener;
 use crate::desk::events;
 use crate::desk::handle::{DeskError, DeskHandle};
 use crate::desk::view::{
-    Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT, LIST_MAX,
-    NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Trust,
-    WAIT_S_DEFAULT, WAIT_S_MAX,
+    Alarm, ApiError, Commit, Cursor, Evidence, InForce, InboxFilter, Incoming, IncomingWhole, LIST_DEFAULT,
+    LIST_MAX, NewDispatch, OutboxFilter, OutboxWait, Outgoing, Progress, ProvenRoster, REQUEST_BYTES_MAX,
+    Status, Trust, WAIT_S_DEFAULT, WAIT_S_MAX,
 };
 use crate::limits::{API_CALL_TIME_MAX, ROSTER_BYTES_MAX};
 
@@ -84,10 +84,12 @@ fn router(api: Api) -> Router {
     Router::new()
         .route("/v1/dispatches", post(send).get(inbox))
         .route("/v1/dispatches/{id}", get(incoming))
+        .route("/v1/dispatches/{id}/evidence", get(evidence))
         .route("/v1/dispatches/{id}/read", post(read))
         .route("/v1/dispatches/{id}/acknowledge", post(acknowledge))
         .route("/v1/outbox", get(outbox))
         .route("/v1/outbox/{id}", get(outgoing))
+        .route("/v1/rosters/{version}", get(proven_roster))
         .route("/v1/cursors/{name}", get(cursor))
         .route("/v1/cursors/{name}/take", post(take_cursor))
         .route("/v1/cursors/{name}/commit", post(commit))
@@ -166,6 +168,16 @@ async fn inbox(State(mut api): State<Api>, query: Asked<InboxFilter>) -> Answer<
 
 async fn incoming(State(api): State<Api>, id: Segment) -> Answer<IncomingWhole> {
     Ok(Json(api.desk.incoming(id?.0).await?))
+}
+
+async fn evidence(State(api): State<Api>, id: Segment) -> Answer<Evidence> {
+    Ok(Json(api.desk.evidence(id?.0).await?))
+}
+
+async fn proven_roster(State(api): State<Api>, version: Segment) -> Answer<ProvenRoster> {
+    let Path(text) = version?;
+    let version = text.parse().map_err(|_| usage(format!("{text} is no roster version: give its number")))?;
+    Ok(Json(api.desk.proven_roster(version).await?))
 }
 
 async fn read(

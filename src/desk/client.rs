@@ -14,8 +14,9 @@ use tokio::net::UnixStream;
 use tokio::time::{Instant, timeout};
 
 use crate::desk::view::{
-    ANSWER_BYTES_MAX, Alarm, ApiError, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Mark,
-    NewDispatch, NewOrder, Outgoing, Progress, REQUEST_BYTES_MAX, Status, Step, TakeCursor, Trust,
+    ANSWER_BYTES_MAX, Alarm, ApiError, Commit, Cursor, Evidence, InForce, InboxFilter, Incoming,
+    IncomingWhole, Mark, NewDispatch, NewOrder, Outgoing, Progress, ProvenRoster, REQUEST_BYTES_MAX, Status,
+    Step, TakeCursor, Trust,
 };
 use crate::limits::Limits;
 
@@ -123,6 +124,16 @@ impl DeskClient {
     /// One dispatch of the inbox with its body, by UUID or short id. Marks nothing.
     pub async fn incoming(&self, id: &str) -> Result<IncomingWhole, ClientError> {
         self.get(&format!("/v1/dispatches/{}", escaped(id)), ANSWER_TIME_MAX).await
+    }
+
+    /// All that the desk can prove of a dispatch, sent or received.
+    pub async fn evidence(&self, id: &str) -> Result<Evidence, ClientError> {
+        self.get(&format!("/v1/dispatches/{}/evidence", escaped(id)), ANSWER_TIME_MAX).await
+    }
+
+    /// A roster version that the desk holds, and that the log has it.
+    pub async fn proven_roster(&self, version: u32) -> Result<ProvenRoster, ClientError> {
+        self.get(&format!("/v1/rosters/{version}"), ANSWER_TIME_MAX).await
     }
 
     /// Marks a dispatch read; its sender gets a signed receipt.

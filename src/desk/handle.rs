@@ -13,8 +13,8 @@ use crate::desk::{
     status::LinkStatus,
     store::StoreThread,
     view::{
-        Alarm, Commit, Cursor, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing, Status,
-        TakeCursor, Trust,
+        Alarm, Commit, Cursor, Evidence, InboxFilter, Incoming, IncomingWhole, Mark, NewDispatch, Outgoing,
+        ProvenRoster, Status, TakeCursor, Trust,
     },
 };
 use crate::roster::TrustBundle;
@@ -102,6 +102,22 @@ impl DeskHandle {
     /// [`DeskError::NotFound`].
     pub async fn incoming(&self, id: String) -> Result<IncomingWhole, DeskError> {
         self.store.ask(move |store| store.incoming(&id)).await
+    }
+
+    /// All that the desk can prove of a dispatch that it sent or received.
+    ///
+    /// # Errors
+    /// [`DeskError::NotFound`], also for what the relay has not accepted.
+    pub async fn evidence(&self, id: String) -> Result<Evidence, DeskError> {
+        self.store.ask(move |store| store.exhibits(&id)).await
+    }
+
+    /// A roster version that the desk holds, and that the log has it.
+    ///
+    /// # Errors
+    /// [`DeskError::NotFound`].
+    pub async fn proven_roster(&self, version: u32) -> Result<ProvenRoster, DeskError> {
+        self.store.ask(move |store| store.proven_roster(version)).await
     }
 
     /// A person has read a dispatch: its sender gets a receipt, once.

@@ -86,12 +86,17 @@ impl Opening {
 
     /// The traffic leaf that commits to this opening under a salt.
     pub fn leaf(&self, salt: &[u8; SALT_BYTES]) -> [u8; TRAFFIC_LEAF_BYTES] {
-        let commitment = merkle::sha256_parts(&[b"pouch-opening/v1\0", salt, &self.encode()]);
-        let mut leaf = [0; TRAFFIC_LEAF_BYTES];
-        leaf[..2].copy_from_slice(&[LEAF_VERSION, TRAFFIC]);
-        leaf[2..].copy_from_slice(commitment.as_bytes());
-        leaf
+        traffic_leaf(salt, &self.encode())
     }
+}
+
+/// The traffic leaf that commits to these bytes, whatever they are: what a relay says are salt and opening.
+pub fn traffic_leaf(salt: &[u8], opening: &[u8]) -> [u8; TRAFFIC_LEAF_BYTES] {
+    let commitment = merkle::sha256_parts(&[b"pouch-opening/v1\0", salt, opening]);
+    let mut leaf = [0; TRAFFIC_LEAF_BYTES];
+    leaf[..2].copy_from_slice(&[LEAF_VERSION, TRAFFIC]);
+    leaf[2..].copy_from_slice(commitment.as_bytes());
+    leaf
 }
 
 /// Whether a leaf is of the traffic kind: a commitment.

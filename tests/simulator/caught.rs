@@ -36,8 +36,7 @@ const DECEITS: [(Deceit, Option<&str>); 16] = [
     (Deceit::Rewinds, Some("audit-log")),
     (Deceit::SignsAnew, Some("audit-log")),
     (Deceit::SignsByAnother, Some("audit-log")),
-    // Nobody notices until desks keep proofs of what they were told.
-    (Deceit::Omits, None),
+    (Deceit::Omits, Some("audit-log")),
     (Deceit::Withholds, Some("audit-log")),
     (Deceit::WithholdsLeaf, Some("audit-log")),
     (Deceit::WrongSize, Some("audit-log")),

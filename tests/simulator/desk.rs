@@ -327,6 +327,7 @@ impl World {
             self.desk_is_alarmed(desk, key, sentence);
         }
         let delivers = matches!(job, StoreJob::Deliver(_));
+        let proves = matches!(job, StoreJob::Prove { .. });
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
         let key = self.desks[desk].sign_key(desk);
@@ -338,6 +339,9 @@ impl World {
                 let words = format!("the store of desk {desk} failed: {error}");
                 return self.checker.broken(Violation::new(Promise::ExactlyOnce, words));
             }
+        }
+        if proves {
+            self.look_for_alarms(desk);
         }
         if delivers {
             self.tamper(desk);
@@ -352,6 +356,22 @@ impl World {
         }
         self.desk_later(desk, 0, 2, DeskEvent::Answer);
         self.look(desk);
+    }
+
+    /// Alarms that a store raised by itself.
+    fn look_for_alarms(&mut self, desk: usize) {
+        let sql = "SELECT key, sentence FROM alarms WHERE closed_at IS NULL";
+        let both = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let found: Vec<(String, String)> = {
+            let mut statement = self.desks[desk].disk.prepare_cached(sql).expect("memory");
+            let rows = statement.query_map([], both).expect("memory");
+            rows.map(|row| row.expect("memory")).collect()
+        };
+        for (key, sentence) in found {
+            if ACCUSATIONS.contains(&key.as_str()) {
+                self.desk_is_alarmed(desk, &key, &sentence);
+            }
+        }
     }
 
     /// A desk raises an alarm that says that the relay lies: of a whole relay none ever does.

@@ -310,7 +310,7 @@ impl Liar {
         let tree = tree_of(&face.held);
         let checkpoint =
             Checkpoint { origin: ORIGIN.to_owned(), size: face.held.len() as u64, root: tree.root() };
-        let line = str::from_utf8(&answer.body).ok()?.trim_end().parse().ok()?;
+        let line = str::from_utf8(&answer.body).ok()?.parse().ok()?;
         let lines = self.lines.entry(checkpoint.to_string()).or_default();
         lines.insert(desk, line);
         if lines.len() != QUORUM {

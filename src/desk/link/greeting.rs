@@ -159,7 +159,9 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
         )));
     }
     let verified = match &known.roster {
-        Some(current) if current.hash() == hash => return Ok(StoreJob::LearnAdministrative(position)),
+        Some(current) if current.hash() == hash => {
+            return Ok(StoreJob::LearnRosterLeaf { position, version: current.version(), leaf });
+        }
         Some(current) => roster::verify_next(&note, current),
         // The log may hold versions from before the trust bundle was made.
         None if hash != known.setup.trust.roster_hash => return Ok(StoreJob::LearnAdministrative(position)),
@@ -173,5 +175,5 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
     })?);
     known.roster = Some(roster.clone());
     Arc::make_mut(&mut known.keys).push(&roster);
-    Ok(StoreJob::LearnRoster { position, roster, note })
+    Ok(StoreJob::LearnRoster { position, roster, note, leaf })
 }

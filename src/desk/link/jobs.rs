@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::{
     desk::store::{
-        Delivery, Facts, ReceivedReceipt, Resend, Resumption, Room, SealedSubmit, Store, StoreError,
-        Verified, WelcomeFacts,
+        Delivery, Facts, FetchedTiles, Progress, Proved, ReceivedReceipt, Resend, Resumption, Room,
+        SealedSubmit, Store, StoreError, WelcomeFacts,
     },
     keys::SigningKey,
     roster::Roster,
@@ -30,6 +31,17 @@ pub enum StoreJob {
         roster: Arc<Roster>,
         /// The signed note that it came in.
         note: Vec<u8>,
+        /// Its administrative leaf.
+        leaf: Bytes,
+    },
+    /// The administrative leaf of a roster that is held already, as from a file.
+    LearnRosterLeaf {
+        /// Of the leaf.
+        position: Position,
+        /// Of the roster.
+        version: u32,
+        /// The leaf.
+        leaf: Bytes,
     },
     /// A verified order and the position of its leaf.
     LearnOrder {
@@ -65,8 +77,15 @@ pub enum StoreJob {
     MakeStored,
     /// Seal what waits, as far as there is room.
     Seal(Room),
-    /// The audit log is verified up to here.
-    Verified(Box<Verified>),
+    /// The audit log is followed up to here.
+    Follow(Box<Progress>),
+    /// Cut proofs that are owed, by position.
+    Prove {
+        /// Tiles that were missing before.
+        fetched: FetchedTiles,
+        /// Those up to here were looked at.
+        after: Option<Position>,
+    },
 }
 
 /// What the store says to a [`StoreJob`].
@@ -95,8 +114,10 @@ pub enum StoreAnswer {
     Delivered,
     /// To [`StoreJob::Receipts`]: all are durable.
     ReceiptsStored,
-    /// To [`StoreJob::Verified`]: it is durable.
-    Verified,
+    /// To [`StoreJob::Follow`]: it is durable.
+    Followed,
+    /// To [`StoreJob::Prove`].
+    Proved(Proved),
     /// To all others.
     Done,
 }
@@ -136,13 +157,21 @@ pub fn run(
         }
         StoreJob::Alarm { key, sentence } => store.raise_alarm(&key, &sentence, now)?,
         StoreJob::Defers(defers) => store.relay_defers(defers, now)?,
-        StoreJob::Verified(verified) => {
-            store.set_verified(&verified)?;
-            return Ok(StoreAnswer::Verified);
+        StoreJob::Follow(progress) => {
+            store.follow(&progress, now)?;
+            return Ok(StoreAnswer::Followed);
+        }
+        StoreJob::Prove { fetched, after } => {
+            return Ok(StoreAnswer::Proved(store.prove(&fetched, after, now)?));
         }
         StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
-        StoreJob::LearnRoster { position, roster, note } => {
+        StoreJob::LearnRoster { position, roster, note, leaf } => {
+            let version = roster.version();
             store.learn_roster(Some(position), roster, &note)?;
+            store.learn_roster_leaf(version, position, &leaf, now)?;
+        }
+        StoreJob::LearnRosterLeaf { position, version, leaf } => {
+            store.learn_roster_leaf(version, position, &leaf, now)?;
         }
         StoreJob::LearnOrder { position, order } => store.learn_order(position, &order)?,
         StoreJob::LearnAdministrative(position) => store.learn_administrative(position)?,

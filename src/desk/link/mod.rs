@@ -20,6 +20,7 @@ pub mod shell;
 mod submissions;
 pub mod verify;
 mod watch;
+mod watching;
 
 pub(in crate::desk) use watch::forked;
 

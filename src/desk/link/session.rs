@@ -21,7 +21,7 @@ use crate::{
             rosters::Assembly,
             submissions::{Deferral, Submissions},
             verify,
-            watch::Watching,
+            watching::Watching,
         },
         store::Resend,
     },
@@ -139,7 +139,7 @@ impl Session {
             _ => None,
         });
         self.confirm(known);
-        self.watching.look_at_time(&frame, known, now);
+        self.watching.saw(&frame, known, now);
         match (self.phase, frame) {
             (_, Kind::Goodbye(goodbye)) => Err(LinkEnd::Goodbye(goodbye.into())),
             (_, Kind::Ping(ping)) => {
@@ -239,6 +239,7 @@ impl Session {
     /// # Errors
     /// [`LinkEnd::Restored`], [`LinkEnd::NewLog`], [`LinkEnd::RelayBehind`].
     pub(super) fn answer(&mut self, answer: StoreAnswer, known: &mut Known, now: Now) -> Result<(), LinkEnd> {
+        self.watching.answered(&answer, known, now);
         match answer {
             StoreAnswer::Facts(facts) => {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
@@ -270,8 +271,7 @@ impl Session {
                 self.seal |= more;
                 self.submissions.add(submits);
             }
-            StoreAnswer::Verified => self.watching.kept(known, now),
-            StoreAnswer::Done => {}
+            StoreAnswer::Followed | StoreAnswer::Proved(_) | StoreAnswer::Done => {}
         }
         Ok(())
     }

@@ -5,20 +5,18 @@
 //! checkpoint that does not fit is never forgotten silently: it is an alarm, the desk refuses to cosign it, and mail
 //! goes on.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{collections::BTreeSet, mem};
 
 use bytes::{Bytes, BytesMut};
 
 use crate::{
     audit::{
         AddCheckpoint, Answer, AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogTrust,
-        TILE_HASHES, witness_name,
+        TILE_HASHES, TilePath,
     },
-    desk::{
-        link::{greeting::CLOCK_DIFFERENCE_MAX, jobs::StoreJob, known::Known, machine::Now, verify},
-        store::Verified,
-    },
-    limits::{CHECKPOINT_BYTES_MAX, LOG_BUNDLE_BYTES_MAX},
+    desk::store::{LOG_WHAT_NOW, Progress, Verified},
+    limits::{CHECKPOINT_BYTES_MAX, LEAVES_PER_STEP, LOG_BUNDLE_BYTES_MAX, LOG_TILE_BYTES_MAX},
+    merkle::{self, Hash},
     record::administrative::Act,
     roster::Roster,
     wire::{Malformed, pb, pb::frame::Kind},
@@ -31,80 +29,13 @@ pub(super) enum Step {
     /// Send this.
     Send(Kind),
     /// Make this durable.
-    Keep(Box<Verified>),
+    Keep(Box<Progress>),
     /// Cosign this checkpoint's text and send that as the answer.
     Cosign(String),
+    /// A tile that was wanted for proofs, or that the relay has none.
+    Tile(TilePath, Option<Bytes>),
     /// Tell a person.
     Alarm(String),
-}
-
-/// The watch of one session, and how it is carried out.
-#[derive(Debug, Default)]
-pub(super) struct Watching {
-    watch: Watch,
-    /// What was verified and is not on its way to the disk yet.
-    verified: Option<Box<Verified>>,
-    /// Whether log time was found to be ahead in this session: it is said once.
-    log_time_is_ahead: bool,
-}
-
-impl Watching {
-    /// Goes on from what the store holds.
-    pub(super) fn new(verified: Verified) -> Watching {
-        Watching { watch: Watch::new(verified), ..Watching::default() }
-    }
-
-    /// Takes a frame that is about the audit log.
-    ///
-    /// # Errors
-    /// [`Malformed`]: the relay breaks the protocol.
-    pub(super) fn frame(&mut self, frame: &Kind, known: &mut Known, now: Now) -> Result<(), Malformed> {
-        let Some(roster) = known.roster.clone() else { return Ok(()) };
-        let steps = match frame {
-            Kind::AddCheckpoint(request) => self.watch.add_checkpoint(request, &roster),
-            Kind::Checkpoint(checkpoint) => self.watch.published(checkpoint, &roster),
-            Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,
-            _ => Vec::new(),
-        };
-        self.carry_out(steps, known, now);
-        Ok(())
-    }
-
-    /// Holds the time of a record that a frame tells of against this machine's clock.
-    pub(super) fn look_at_time(&mut self, frame: &Kind, known: &mut Known, now: Now) {
-        let ahead_us = verify::log_time_us(frame).map_or(0, |time_us| time_us.saturating_sub(now.wall_us));
-        let ahead = Duration::from_micros(ahead_us);
-        if ahead > CLOCK_DIFFERENCE_MAX && !mem::replace(&mut self.log_time_is_ahead, true) {
-            known.alarm("log-time", verify::log_time_is_ahead(ahead));
-        }
-    }
-
-    /// What was verified is durable.
-    pub(super) fn kept(&mut self, known: &mut Known, now: Now) {
-        let steps = self.watch.kept();
-        self.carry_out(steps, known, now);
-    }
-
-    /// What the store has to keep.
-    pub(super) fn job(&mut self) -> Option<StoreJob> {
-        self.verified.take().map(StoreJob::Verified)
-    }
-
-    fn carry_out(&mut self, steps: Vec<Step>, known: &mut Known, now: Now) {
-        for step in steps {
-            match step {
-                Step::Send(frame) => known.send(frame),
-                Step::Keep(verified) => self.verified = Some(verified),
-                Step::Alarm(sentence) => known.alarm("audit-log", sentence),
-                Step::Cosign(text) => {
-                    let name = witness_name(&known.setup.id);
-                    let line = known.setup.witness.cosign(&name, now.wall_us / 1_000_000, &text);
-                    let line = line.expect("a SPIFFE ID names a witness").to_string();
-                    known.send(Kind::Witnessed(witnessed(&Answer::Cosigned(line))));
-                }
-            }
-        }
-    }
 }
 
 /// A checkpoint that the leaves are being fetched for.
@@ -122,8 +53,25 @@ struct Target {
 /// A file of the log on its way.
 #[derive(Debug)]
 struct Fetching {
-    path: BundlePath,
+    file: File,
     bytes: BytesMut,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    /// Leaves to follow.
+    Bundle(BundlePath),
+    /// Hashes for proofs.
+    Tile(TilePath),
+}
+
+/// What is on its way to the disk.
+#[derive(Debug)]
+enum Keeping {
+    /// How far the log was followed, on the way to a target.
+    Step,
+    /// That this was verified.
+    Target(Target),
 }
 
 /// What one session watches.
@@ -132,6 +80,8 @@ pub(super) struct Watch {
     verified: Verified,
     /// Ahead of what is verified while a target is followed.
     follower: Follower,
+    /// Hashes of the leaves that it took last, which the store has not kept yet.
+    leaves: Vec<Hash>,
     target: Option<Target>,
     /// The newest that came meanwhile: the one that the relay waits for, and the one that was published. Neither
     /// takes the other's place, or the relay would wait for its answer as long as the session lasts.
@@ -139,14 +89,27 @@ pub(super) struct Watch {
     next_published: Option<Target>,
     fetching: Option<Fetching>,
     requests: u64,
-    /// The target whose verification is on its way to the disk.
-    keeping: Option<Target>,
+    keeping: Option<Keeping>,
+    /// Tiles to be fetched for proofs: each goes before the next bundle, so that neither waits for all of the other.
+    wanted: BTreeSet<TilePath>,
 }
 
 impl Watch {
     /// Goes on from what the store holds.
     pub(super) fn new(verified: Verified) -> Watch {
-        Watch { follower: verified.follower.clone(), verified, ..Watch::default() }
+        let follower = verified.ahead.as_ref().unwrap_or(&verified.follower).clone();
+        Watch { follower, verified, ..Watch::default() }
+    }
+
+    /// Asks for tiles that proofs need, as soon as no other file is on its way.
+    pub(super) fn want(&mut self, tiles: BTreeSet<TilePath>) -> Vec<Step> {
+        self.wanted = tiles;
+        self.go_on()
+    }
+
+    /// How large a log a quorum has witnessed, as far as this desk has verified it.
+    pub(super) fn witnessed_size(&self) -> u64 {
+        checkpoint_of(&self.verified.witnessed).map_or(0, |checkpoint| checkpoint.size)
     }
 
     /// The relay asks for a cosignature.
@@ -183,7 +146,7 @@ impl Watch {
             Ok(signed) => signed,
             Err(error) => {
                 return vec![Step::Alarm(format!(
-                    "the relay published a checkpoint of the audit log that is not one ({error}); {WHAT_NOW}"
+                    "the relay published a checkpoint of the audit log that is not one ({error}); {LOG_WHAT_NOW}"
                 ))];
             }
         };
@@ -194,20 +157,21 @@ impl Watch {
         let note = signed.bare().into();
         let target =
             Target { checkpoint: signed.checkpoint, note, witnessed: frame.note.clone(), is_asked: false };
-        match self.last() {
-            Some(last) if last.origin == target.checkpoint.origin && last.size == target.checkpoint.size => {
-                if last.root != target.checkpoint.root {
-                    return vec![Step::Alarm(forked(last.size))];
-                }
+        let last = self.last().filter(|last| last.origin == target.checkpoint.origin);
+        let size = target.checkpoint.size;
+        if let Some(last) = last.filter(|last| last.size == size) {
+            if last.root != target.checkpoint.root {
+                return vec![Step::Alarm(forked(last.size))];
+            }
+            if self.keeping.is_none() {
                 let verified = Verified { witnessed: target.witnessed.clone(), ..self.verified.clone() };
-                self.keep(target, verified)
+                return self.keep(target, verified, Vec::new());
             }
+        } else if size < self.follower.size() && !self.is_new_log(&target) {
             // What it covers was followed before; a later one tells more.
-            Some(last) if last.origin == target.checkpoint.origin && last.size > target.checkpoint.size => {
-                Vec::new()
-            }
-            _ => self.aim(target),
+            return Vec::new();
         }
+        self.aim(target)
     }
 
     /// A chunk of the file that was asked for.
@@ -219,8 +183,12 @@ impl Watch {
         let fetching = self.fetching.as_mut().filter(|_| frame.request == self.requests);
         let fetching = fetching.ok_or(wrong("was not asked for"))?;
         let total_bytes = usize::try_from(frame.total_bytes).unwrap_or(usize::MAX);
-        if total_bytes > LOG_BUNDLE_BYTES_MAX {
-            return Err(wrong("is longer than any bundle"));
+        let bytes_max = match fetching.file {
+            File::Bundle(_) => LOG_BUNDLE_BYTES_MAX,
+            File::Tile(_) => LOG_TILE_BYTES_MAX,
+        };
+        if total_bytes > bytes_max {
+            return Err(wrong("is longer than any of its kind"));
         }
         let follows = usize::try_from(frame.offset) == Ok(fetching.bytes.len())
             && frame.chunk.len() <= total_bytes - fetching.bytes.len()
@@ -232,30 +200,43 @@ impl Watch {
         if fetching.bytes.len() < total_bytes {
             return Ok(Vec::new());
         }
-        let Fetching { path, bytes } = self.fetching.take().expect("looked at above");
-        let taken =
-            if frame.found { self.take(path, &bytes.freeze(), roster) } else { Err(AuditError::Bundle) };
-        Ok(match taken {
-            Ok(()) => self.go_on(),
-            Err(error) => self.give_up(&error),
+        let Fetching { file, bytes } = self.fetching.take().expect("looked at above");
+        let bytes = frame.found.then(|| bytes.freeze());
+        Ok(match file {
+            File::Tile(path) => {
+                let mut steps = vec![Step::Tile(path, bytes)];
+                steps.extend(self.go_on());
+                steps
+            }
+            File::Bundle(path) => {
+                let taken = bytes.ok_or(AuditError::Bundle).and_then(|bytes| self.take(path, &bytes, roster));
+                match taken {
+                    Ok(()) => self.go_on(),
+                    Err(error) => self.give_up(&error),
+                }
+            }
         })
     }
 
     /// What was to be made durable is.
     pub(super) fn kept(&mut self) -> Vec<Step> {
-        let Some(target) = self.keeping.take() else { return Vec::new() };
         let mut steps = Vec::new();
-        if target.is_asked {
+        if let Some(Keeping::Target(target)) = self.keeping.take()
+            && target.is_asked
+        {
             steps.push(Step::Cosign(target.checkpoint.to_string()));
         }
-        steps.extend(self.go_to_next());
+        steps.extend(if self.target.is_some() { self.go_on() } else { self.go_to_next() });
         steps
     }
 
     fn last(&self) -> Option<Checkpoint> {
-        let text = str::from_utf8(&self.verified.note).ok()?;
-        let (text, _) = text.rsplit_once("\n\n")?;
-        format!("{text}\n").parse().ok()
+        checkpoint_of(&self.verified.note)
+    }
+
+    /// Whether a target is of another log than was verified.
+    fn is_new_log(&self, target: &Target) -> bool {
+        self.last().is_some_and(|last| last.origin != target.checkpoint.origin)
     }
 
     /// Follows the log to a checkpoint, once what is under way is done.
@@ -265,11 +246,13 @@ impl Watch {
             *next = Some(target);
             return Vec::new();
         }
-        let is_new_log = self.last().is_some_and(|last| last.origin != target.checkpoint.origin);
+        let is_new_log = self.is_new_log(&target);
         if is_new_log {
             // A log that begins anew under another name, which the roster gave it.
             self.verified = Verified::default();
-            self.follower = Follower::new();
+        }
+        if is_new_log || self.follower.size() > target.checkpoint.size {
+            self.restart();
         }
         self.target = Some(target);
         self.go_on()
@@ -284,15 +267,24 @@ impl Watch {
         next.map(|next| self.aim(next)).unwrap_or_default()
     }
 
-    /// Asks for the next bundle, or holds the checkpoint against the leaves.
+    /// Asks for the next file, or holds the checkpoint against the leaves.
     fn go_on(&mut self) -> Vec<Step> {
-        let Some(target) = &self.target else { return Vec::new() };
+        if self.fetching.is_some() {
+            return Vec::new();
+        }
+        if let Some(tile) = self.wanted.pop_first() {
+            return self.fetch(File::Tile(tile), tile.to_string());
+        }
+        let Some(target) = self.target.as_ref().filter(|_| self.keeping.is_none()) else { return Vec::new() };
         let (at, size) = (self.follower.size(), target.checkpoint.size);
+        if self.leaves.len() >= LEAVES_PER_STEP && at < size {
+            self.keeping = Some(Keeping::Step);
+            let (follower, leaves) = (self.follower.clone(), mem::take(&mut self.leaves));
+            let progress = Progress { follower, leaves, verified: None, is_published: false };
+            return vec![Step::Keep(Box::new(progress))];
+        }
         if let Some(path) = (at < size).then(|| BundlePath::in_log(at / TILE_HASHES, size)).flatten() {
-            self.requests += 1;
-            self.fetching = Some(Fetching { path, bytes: BytesMut::new() });
-            let fetch = pb::Fetch { request: self.requests, name: path.to_string() };
-            return vec![Step::Send(Kind::Fetch(fetch))];
+            return self.fetch(File::Bundle(path), path.to_string());
         }
         if let Err(error) = self.follower.check(&target.checkpoint) {
             return self.give_up(&error);
@@ -301,14 +293,29 @@ impl Watch {
         let witnessed =
             if target.witnessed.is_empty() { &self.verified.witnessed } else { &target.witnessed };
         let (follower, note) = (self.follower.clone(), target.note.clone());
-        let verified = Verified { follower, note, witnessed: witnessed.clone() };
-        self.keep(target, verified)
+        let verified = Verified { follower, note, witnessed: witnessed.clone(), ahead: None };
+        let leaves = mem::take(&mut self.leaves);
+        self.keep(target, verified, leaves)
     }
 
-    fn keep(&mut self, target: Target, verified: Verified) -> Vec<Step> {
+    fn fetch(&mut self, file: File, name: String) -> Vec<Step> {
+        self.requests += 1;
+        self.fetching = Some(Fetching { file, bytes: BytesMut::new() });
+        vec![Step::Send(Kind::Fetch(pb::Fetch { request: self.requests, name }))]
+    }
+
+    fn keep(&mut self, target: Target, verified: Verified, leaves: Vec<Hash>) -> Vec<Step> {
         self.verified = verified.clone();
-        self.keeping = Some(target);
-        vec![Step::Keep(Box::new(verified))]
+        let is_published = !target.witnessed.is_empty();
+        self.keeping = Some(Keeping::Target(target));
+        let follower = verified.follower.clone();
+        vec![Step::Keep(Box::new(Progress { follower, leaves, verified: Some(verified), is_published }))]
+    }
+
+    /// Goes back to what is verified.
+    fn restart(&mut self) {
+        self.follower = self.verified.follower.clone();
+        self.leaves.clear();
     }
 
     fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<(), AuditError> {
@@ -329,6 +336,7 @@ impl Watch {
                 // The relay sends each roster before a checkpoint covers it.
                 return Err(AuditError::RosterUntold { index, version });
             }
+            self.leaves.push(merkle::leaf_hash(entry));
         }
         Ok(())
     }
@@ -336,9 +344,9 @@ impl Watch {
     /// The log does not fit what it claims: the desk stays with what it has verified.
     fn give_up(&mut self, error: &AuditError) -> Vec<Step> {
         let target = self.target.take().expect("a target is followed");
-        self.follower = self.verified.follower.clone();
+        self.restart();
         let mut steps = vec![Step::Alarm(format!(
-            "the audit log does not fit its checkpoint of {} leaves ({error}); {WHAT_NOW}",
+            "the audit log does not fit its checkpoint of {} leaves ({error}); {LOG_WHAT_NOW}",
             target.checkpoint.size
         ))];
         if target.is_asked {
@@ -349,28 +357,31 @@ impl Watch {
     }
 }
 
-/// What every alarm about the log ends with.
-const WHAT_NOW: &str = "mail goes on: save this desk's folder, do not restart anything, and telephone the \
-                        ministry's watch officer and one other mission";
+/// The checkpoint in a note that was verified before it was kept.
+fn checkpoint_of(note: &Bytes) -> Option<Checkpoint> {
+    let text = str::from_utf8(note).ok()?;
+    let (text, _) = text.rsplit_once("\n\n")?;
+    format!("{text}\n").parse().ok()
+}
 
 fn answer(answer: &Answer) -> Step {
     Step::Send(Kind::Witnessed(witnessed(answer)))
 }
 
 /// An answer as a frame.
-fn witnessed(answer: &Answer) -> pb::Witnessed {
+pub(super) fn witnessed(answer: &Answer) -> pb::Witnessed {
     pb::Witnessed { status: answer.status().into(), body: answer.body().into() }
 }
 
 /// The words of the gravest alarm.
 pub(in crate::desk) fn forked(size: u64) -> String {
-    format!("two checkpoints of {size} leaves of the audit log differ: the log was forked; {WHAT_NOW}")
+    format!("two checkpoints of {size} leaves of the audit log differ: the log was forked; {LOG_WHAT_NOW}")
 }
 
 fn set_back(size: u64) -> String {
     format!(
         "the relay asks this desk to cosign an audit log of fewer leaves than the {size} that it has verified: the log was \
-         set back; it was refused; {WHAT_NOW}"
+         set back; it was refused; {LOG_WHAT_NOW}"
     )
 }
 
@@ -384,7 +395,7 @@ fn refusal_alarm(refusal: &Answer) -> Option<String> {
         Answer::Cosigned(_) | Answer::Malformed | Answer::Conflict(_) => return None,
     };
     Some(format!(
-        "a checkpoint that the relay asks this desk to cosign {problem}; it was refused; {WHAT_NOW}"
+        "a checkpoint that the relay asks this desk to cosign {problem}; it was refused; {LOG_WHAT_NOW}"
     ))
 }
 

@@ -20,6 +20,13 @@ const ALARMS_MAX: u32 = 200;
 /// Key of the alarm that the relay puts everything off.
 pub(super) const RELAY_DEFERS: &str = "relay-defers";
 
+/// Key of the alarm that the audit log does not fit.
+pub(in crate::desk) const AUDIT_LOG: &str = "audit-log";
+
+/// What every alarm about a log that does not fit ends with.
+pub(in crate::desk) const LOG_WHAT_NOW: &str = "mail goes on: save this desk's folder, do not restart anything, and \
+    telephone the ministry's watch officer and one other mission";
+
 const COLUMNS: &str = "key, at, sentence, taken_at, taken_by, closed_at, closed_by";
 
 impl Store {

@@ -8,7 +8,7 @@ use super::{
     columns::{integer, micros},
     logs,
     naming::new_id,
-    raise_incarnation, receipts,
+    owing, raise_incarnation, receipts,
     sealing::{self, SealedSubmit, give_back},
     streams,
 };
@@ -230,6 +230,7 @@ fn accept(tx: &Tx<'_>, accepted: &pb::Accepted, now: Timestamp) -> Result<(), St
     tx.db.prepare_cached(sql)?.execute(params![number, position, salt, opening])?;
     let sql = "UPDATE outbox SET state = 2, position = ?2, accepted_at = ?3, hash = ?4 WHERE seq = ?1";
     tx.db.prepare_cached(sql)?.execute(params![known.dispatch, position, micros(now), known.hash])?;
+    owing::owe(tx, position, owing::leaf_of(salt, opening), now)?;
     clocks::accepted(tx.db, known.dispatch, micros(now))
 }
 

@@ -10,6 +10,7 @@ use super::{
     clocks::{self, Arrived},
     columns::{integer, micros},
     naming::take_short,
+    owing,
     receipts::{self, Due},
     streams::{self, Arrival},
 };
@@ -64,6 +65,8 @@ fn take(tx: &Tx<'_>, delivery: &Delivery, now: Timestamp) -> Result<(), StoreErr
     if let Some(reason) = known(tx, hash)? {
         return receipt(tx, delivery, reason, now);
     }
+    let leaf = owing::leaf_of(&delivery.frame.salt, &delivery.frame.opening);
+    owing::owe(tx, *position, leaf, now)?;
     let (slip, dispatch) = open(delivery);
     let first = first_copy(tx, core, dispatch.is_ok())?;
     let register = match first {

@@ -8,7 +8,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     Store, StoreError, Tx, alarms, clocks,
     columns::{integer, micros},
-    expired,
+    expired, owing,
 };
 use crate::{
     batch::Proof,
@@ -45,7 +45,7 @@ impl Store {
     pub fn receipts(&mut self, receipts: Vec<ReceivedReceipt>, now: Timestamp) -> Result<(), StoreError> {
         self.write(|tx| {
             for receipt in &receipts {
-                if keep(tx, receipt)? {
+                if keep(tx, receipt, now)? {
                     apply(tx, &receipt.part, now)?;
                 }
             }
@@ -59,19 +59,24 @@ impl Store {
 }
 
 /// Keeps a receipt; false where it was kept before.
-fn keep(tx: &Tx<'_>, receipt: &ReceivedReceipt) -> Result<bool, StoreError> {
+fn keep(tx: &Tx<'_>, receipt: &ReceivedReceipt, now: Timestamp) -> Result<bool, StoreError> {
     let sql = "INSERT OR IGNORE INTO receipts_in (position, hash, item, proof, details, salt, opening)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
-    let part = &receipt.part;
+    let (part, position) = (&receipt.part, receipt.position);
+    let hash = merkle::sha256(&part.bytes);
     let kept = tx.db.prepare_cached(sql)?.execute(params![
-        receipt.position,
-        merkle::sha256(&part.bytes),
+        position,
+        hash,
         &part.bytes[..],
         proof_frame(&receipt.proof).encode_to_vec(),
         &part.details[..],
         &receipt.salt[..],
         &receipt.opening[..]
     ])?;
+    if kept == 1 {
+        owing::index_receipt(tx.db, position, hash, &part.item)?;
+        owing::owe(tx, position, owing::leaf_of(&receipt.salt, &receipt.opening), now)?;
+    }
     Ok(kept == 1)
 }
 

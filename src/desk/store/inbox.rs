@@ -188,7 +188,7 @@ fn with_notices(tx: &Tx<'_>, row: Incoming) -> Result<Incoming, StoreError> {
     Ok(Incoming { notices: streams::notices(tx, row.register)?, ..row })
 }
 
-fn find(tx: &Tx<'_>, id: &str) -> Result<Incoming, DeskError> {
+pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Incoming, DeskError> {
     let found = match typed_id(id) {
         TypedId::Short(short) => {
             let sql = format!("SELECT {COLUMNS} FROM {FROM} WHERE short = ?1");

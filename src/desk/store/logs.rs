@@ -7,8 +7,9 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     StoreError, Tx, alarms,
     columns::integer,
-    receipts,
+    owing, receipts,
     sealing::{self, Room, SealedSubmit},
+    tiles,
 };
 use crate::{keys::SigningKey, limits, wire::receipt::ReceiptKind};
 
@@ -35,6 +36,9 @@ pub(super) fn begin(tx: &Tx<'_>, last_accepted: u64, now: Timestamp) -> Result<(
         tx.db.execute(sql, [integer(first)])?;
     }
     receipts::take_back(tx)?;
+    owing::forget(tx)?;
+    tiles::clear(tx)?;
+    tx.db.execute("UPDATE log SET ahead = NULL", [])?;
     let settling = [ReceiptKind::Delivered, ReceiptKind::SetAside].map(ReceiptKind::code);
     tx.db.execute("DELETE FROM receipts_due WHERE kind IN (?1, ?2)", settling)?;
     let sql = "INSERT INTO stored_earlier (log, number, receipts, position, salt, opening, frame)

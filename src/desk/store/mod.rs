@@ -15,28 +15,36 @@ mod columns;
 mod cursors;
 mod draft;
 mod evidence;
+mod exhibits;
 mod expired;
 mod inbox;
 mod logs;
 mod naming;
 mod orders;
 mod outbox;
+mod owing;
+mod proofs;
 mod receipts;
 mod schema;
 mod sealing;
 mod status;
 mod streams;
+mod tables;
 mod thread;
+mod tiles;
+mod upgrades;
 mod verified;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::desk) use alarms::{AUDIT_LOG, LOG_WHAT_NOW};
 pub use answers::{Resend, Resumption, WelcomeFacts};
 pub use arrivals::Delivery;
 pub use evidence::ReceivedReceipt;
+pub use proofs::{FetchedTiles, Proved};
 pub use sealing::{Room, SealedSubmit};
 pub use thread::StoreThread;
-pub use verified::Verified;
+pub use verified::{Progress, Verified};
 
 use std::{
     fs::File,
@@ -45,12 +53,14 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use crate::{
     config::ClocksConfig,
     identity::{Kind, SpiffeId},
+    merkle,
     roster::{Party, Roster, RosterError, SignKeys, TrustBundle, verify_first, verify_next},
     wire::Position,
 };
@@ -260,6 +270,27 @@ impl Store {
         Arc::make_mut(&mut self.keys).push(&roster);
         self.roster = Some(roster);
         self.write(clocks::recount)
+    }
+
+    /// Keeps the administrative leaf of a roster version that is held. A proof is owed for it: it is part of every
+    /// proof file.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn learn_roster_leaf(
+        &mut self,
+        version: u32,
+        position: Position,
+        leaf: &[u8],
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let sql = "UPDATE rosters SET position = ?2, leaf = ?3 WHERE version = ?1 AND leaf IS NULL";
+            if tx.db.prepare_cached(sql)?.execute(params![version, position, leaf])? == 1 {
+                owing::owe(tx, position, merkle::leaf_hash(leaf), now)?;
+            }
+            learned(tx, position)
+        })
     }
 
     /// Notes that the administrative leaf at `position` was seen.

@@ -83,7 +83,7 @@ fn earlier(tx: &Tx<'_>, draft: &Draft) -> Result<Option<i64>, StoreError> {
     Ok(found)
 }
 
-fn find(tx: &Tx<'_>, id: &str) -> Result<Option<i64>, StoreError> {
+pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Option<i64>, StoreError> {
     let first = |row: &Row<'_>| row.get(0);
     let found = match typed_id(id) {
         TypedId::Short(short) => {

@@ -9,6 +9,7 @@ use super::{
     Store, StoreError, Tx, alarms,
     columns::{integer, micros},
     naming::random,
+    owing,
 };
 use crate::{
     batch::{Tag, item_leaf},
@@ -104,7 +105,7 @@ impl Store {
             let (salt, opening) = (&stored_at.salt[..], &stored_at.opening[..]);
             let position = Position(stored_at.position);
             tx.db.prepare_cached(sql)?.execute(params![number, position, salt, opening])?;
-            Ok(())
+            owing::owe(tx, position, owing::leaf_of(salt, opening), now)
         })
     }
 }
@@ -168,12 +169,15 @@ pub(super) fn take_back(tx: &Tx<'_>) -> Result<(), StoreError> {
             }
         }
     }
+    let sql = "DELETE FROM stored_of WHERE log = (SELECT log FROM desk)
+        AND number IN (SELECT number FROM stored WHERE position IS NULL)";
+    tx.db.execute(sql, [])?;
     tx.db.execute("DELETE FROM stored WHERE position IS NULL", [])?;
     Ok(())
 }
 
 /// The items of a frame that this desk keeps.
-fn parts(frame: &pb::Stored) -> Result<Vec<ReceiptPart>, StoreError> {
+pub(super) fn parts(frame: &pb::Stored) -> Result<Vec<ReceiptPart>, StoreError> {
     let corrupt = StoreError::Corrupt { what: "a receipt frame" };
     let Ok(count) = usize::try_from(frame.count) else { return Err(corrupt) };
     split_parts(frame.items.clone(), count).map_err(|_| corrupt)
@@ -183,7 +187,7 @@ fn leaves(parts: &[ReceiptPart]) -> Vec<Hash> {
     parts.iter().map(|part| item_leaf(Tag::Receipt, &part.bytes)).collect()
 }
 
-fn decoded(frame: Vec<u8>) -> Result<pb::Stored, StoreError> {
+pub(super) fn decoded(frame: Vec<u8>) -> Result<pb::Stored, StoreError> {
     pb::Stored::decode(Bytes::from(frame)).map_err(|_| StoreError::Corrupt { what: "a receipt frame" })
 }
 
@@ -269,6 +273,9 @@ fn sign_groups(
         integer(receipts as u64),
         frame.encode_to_vec()
     ])?;
+    let log = tx.db.prepare_cached("SELECT log FROM desk")?.query_row([], |row| row.get(0))?;
+    let envelopes = parts.iter().flat_map(|part| &part.item.envelopes);
+    owing::index_stored(tx.db, log, integer(number), envelopes)?;
     Ok(frame)
 }
 

@@ -1,10 +1,11 @@
-//! How far this desk has verified the audit log: what it will hold against the relay for ever.
+//! How far this desk has followed and verified the audit log: what it will hold against the relay for ever.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use rusqlite::params;
 
-use super::{Store, StoreError};
-use crate::audit::Follower;
+use super::{Store, StoreError, Tx, columns::micros, proofs, tiles};
+use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash};
 
 /// How far this desk has verified the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,20 +16,42 @@ pub struct Verified {
     pub note: Bytes,
     /// The newest checkpoint that a quorum cosigned, as it was published; empty before the first.
     pub witnessed: Bytes,
+    /// As followed beyond that, on the way to a checkpoint that is not verified yet.
+    pub ahead: Option<Follower>,
+}
+
+/// A step further.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Every leaf was looked at up to here.
+    pub follower: Follower,
+    /// Hashes of the newest of them, in order.
+    pub leaves: Vec<Hash>,
+    /// What they have turned out to make: no more than a claim before.
+    pub verified: Option<Verified>,
+    /// Whether it is verified by a checkpoint that was published just now.
+    pub is_published: bool,
 }
 
 impl Store {
-    /// Keeps how far the log is verified: durable before anything is cosigned.
+    /// Keeps how far the log is followed, and verified: durable before anything is cosigned.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn set_verified(&mut self, verified: &Verified) -> Result<(), StoreError> {
+    pub fn follow(&mut self, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
         self.write(|tx| {
-            let sql = "INSERT OR REPLACE INTO log (one, followed, note, witnessed) VALUES (1, ?1, ?2, ?3)";
-            let followed = verified.follower.encode();
-            let row = params![followed, &*verified.note, &*verified.witnessed];
+            tiles::append(tx, progress.follower.size() - progress.leaves.len() as u64, &progress.leaves)?;
+            let sql = "INSERT OR IGNORE INTO log (one, followed, note, witnessed) VALUES (1, ?1, x'', x'')";
+            tx.db.prepare_cached(sql)?.execute([Follower::new().encode()])?;
+            let Some(verified) = &progress.verified else {
+                let sql = "UPDATE log SET ahead = ?1";
+                tx.db.prepare_cached(sql)?.execute([progress.follower.encode()])?;
+                return Ok(());
+            };
+            let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = NULL";
+            let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed];
             tx.db.prepare_cached(sql)?.execute(row)?;
-            Ok(())
+            if progress.is_published { count(tx, now) } else { Ok(()) }
         })
     }
 
@@ -37,13 +60,33 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn verified(&self) -> Result<Verified, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT followed, note, witnessed FROM log")?;
+        let corrupt = |_| StoreError::Corrupt { what: "the state of the audit log" };
+        let mut statement =
+            self.connection.prepare_cached("SELECT followed, note, witnessed, ahead FROM log")?;
         let mut rows = statement.query([])?;
         let Some(row) = rows.next()? else { return Ok(Verified::default()) };
-        let followed: Vec<u8> = row.get(0)?;
-        let follower = Follower::decode(&followed);
-        let follower = follower.map_err(|_| StoreError::Corrupt { what: "the state of the audit log" })?;
+        let follower = Follower::decode(row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?);
+        let ahead: Option<Vec<u8>> = row.get(3)?;
+        let ahead = ahead.map(|ahead| Follower::decode(&ahead)).transpose();
         let (note, witnessed): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(2)?);
-        Ok(Verified { follower, note: note.into(), witnessed: witnessed.into() })
+        Ok(Verified {
+            follower: follower.map_err(corrupt)?,
+            note: note.into(),
+            witnessed: witnessed.into(),
+            ahead: ahead.map_err(corrupt)?,
+        })
+    }
+}
+
+/// A checkpoint was published: one more has come by which owed proofs should have been paid. Published again soon
+/// after, with more cosignatures, it is the same.
+fn count(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let apart = i64::try_from(PUBLISHED_APART.as_micros()).expect("seconds");
+    let sql =
+        "UPDATE log SET published = published + 1, published_at = ?1 WHERE abs(?1 - published_at) >= ?2";
+    tx.db.prepare_cached(sql)?.execute([micros(now), apart])?;
+    match proofs::witnessed(tx)? {
+        Some(signed) => proofs::improve(tx, &signed),
+        None => Ok(()),
     }
 }

@@ -149,11 +149,13 @@ fn the_first_roster_comes_in_chunks_before_welcome_and_is_held_against_the_trust
     bench.connect_with(None);
     let note = bench.world.note.clone();
     let mut outputs = Vec::new();
-    for chunk in bench.world.administrative(0, &note) {
+    let chunks = bench.world.administrative(0, &note);
+    let leaf = chunks[0].leaf.clone();
+    for chunk in chunks {
         outputs.extend(bench.frame(Kind::Administrative(chunk)));
     }
     let roster = bench.world.roster.clone();
-    assert_eq!(outputs, [Output::Ask(StoreJob::LearnRoster { position: Position(0), roster, note })]);
+    assert_eq!(outputs, [Output::Ask(StoreJob::LearnRoster { position: Position(0), roster, note, leaf })]);
     let welcome = bench.signed_welcome(EXPORTER, RELAY, 8, 1 << 16);
     let outputs = bench.frame(Kind::Welcome(welcome));
     assert!(matches!(*outputs, [Output::Send(Kind::Credit(_)), Output::Status(LinkState::InContact, None)]));

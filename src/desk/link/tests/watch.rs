@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::{world::MYS, *};
 use crate::{
-    audit::{AddCheckpoint, BundlePath, Checkpoint, LogTrust, bundles_between},
+    audit::{AddCheckpoint, BundlePath, Checkpoint, LogTrust, TilePath, bundles_between},
     desk::{
         link::watch::{Step, Watch},
         store::Verified,
@@ -156,7 +156,10 @@ fn a_log_that_grows_is_followed_leaf_by_leaf_and_cosigned_once_it_is_kept() {
     let fetch = pb::Fetch { request: 4, name: "tile/entries/002.p/88".into() };
     assert_eq!(steps, [Step::Send(Kind::Fetch(fetch.clone()))]);
     let steps = watch.fetched(&relay.fetched(&fetch), &world.roster).unwrap();
-    let [Step::Keep(verified)] = &steps[..] else { panic!("kept before it is cosigned: {steps:?}") };
+    let [Step::Keep(progress)] = &steps[..] else { panic!("kept before it is cosigned: {steps:?}") };
+    let hashes: Vec<Hash> = relay.leaves[300..].iter().map(|leaf| leaf_hash(leaf)).collect();
+    assert_eq!(progress.leaves, hashes, "what proofs are cut from");
+    let verified = progress.verified.as_ref().unwrap();
     assert_eq!((verified.follower.size(), verified.follower.root()), (600, relay.tree().root()));
     assert_eq!(verified.note, relay.checkpoint().to_bytes());
     assert_eq!(watch.kept(), [Step::Cosign(relay.checkpoint().text().to_owned())]);
@@ -351,7 +354,8 @@ fn a_published_checkpoint_counts_once_a_quorum_signed_it_and_is_followed_by_who_
         let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { break steps };
         steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap();
     };
-    let [Step::Keep(verified)] = &kept[..] else { panic!("{kept:?}") };
+    let [Step::Keep(progress)] = &kept[..] else { panic!("{kept:?}") };
+    let verified = progress.verified.as_ref().unwrap();
     assert_eq!((verified.follower.size(), &verified.witnessed), (300, &both.note));
     assert_eq!(verified.note, relay.checkpoint().to_bytes());
     assert_eq!(watch.kept(), []);
@@ -434,6 +438,96 @@ fn files_that_were_not_asked_for_or_come_out_of_order_end_the_session() {
     let mut watch = Watch::new(Verified::default());
     let absent = pb::Fetched { found: false, total_bytes: 0, chunk: Bytes::new(), ..good(&mut watch) };
     refused(&watch.fetched(&absent, &world.roster).unwrap(), 422);
+}
+
+#[test]
+fn a_long_log_is_kept_step_by_step_and_a_new_session_goes_on_from_there() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    relay.grow(20_000);
+    let mut watch = Watch::new(Verified::default());
+    let mut steps = watch.add_checkpoint(&relay.ask(0), &world.roster);
+    let step = loop {
+        match &steps[..] {
+            [Step::Send(Kind::Fetch(fetch))] => {
+                steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap()
+            }
+            [Step::Keep(progress)] => break progress.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((step.follower.size(), step.leaves.len(), step.verified.as_ref()), (16_384, 16_384, None));
+    // Nothing is asked for before that is durable.
+    let [Step::Send(Kind::Fetch(fetch))] = &watch.kept()[..] else { panic!("it goes on") };
+    assert_eq!(fetch.name, "tile/entries/064");
+    // Another session goes on from there, and holds the whole against the checkpoint.
+    let ahead = Verified { ahead: Some(step.follower.clone()), ..Verified::default() };
+    let mut watch = Watch::new(ahead.clone());
+    let [Step::Send(Kind::Fetch(fetch))] = &watch.add_checkpoint(&relay.ask(0), &world.roster)[..] else {
+        panic!("it goes on")
+    };
+    assert_eq!(fetch.name, "tile/entries/064");
+    let steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap();
+    assert_eq!(relay.serve(&mut watch, steps), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    // What was published before it came so far tells it nothing, and what it is asked to sign counts.
+    let mut earlier = Relay::new(&world);
+    earlier.grow(300);
+    let mut watch = Watch::new(ahead);
+    let published = pb::Checkpoint { note: cosigned(&world, earlier.checkpoint(), &[IDN, MYS]) };
+    assert_eq!(watch.published(&published, &world.roster), []);
+    assert_eq!(earlier.asks(&mut watch, 0), [Step::Cosign(earlier.checkpoint().text().to_owned())]);
+}
+
+#[test]
+fn tiles_for_proofs_are_asked_for_one_by_one_between_bundles() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    let tile = |index| TilePath::in_tree(0, index, 300).unwrap();
+    let steps = watch.want([tile(0), tile(1)].into());
+    let [Step::Send(Kind::Fetch(first))] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!(first.name, "tile/0/000");
+    // A request to cosign waits for the file under way, and no longer.
+    relay.grow(310);
+    assert_eq!(watch.add_checkpoint(&relay.ask(300), &world.roster), []);
+    let chunk = Bytes::from(vec![7; 8192]);
+    let whole = pb::Fetched { request: first.request, found: true, total_bytes: 8192, offset: 0, chunk };
+    let long = pb::Fetched { total_bytes: 8193, ..whole.clone() };
+    assert!(watch.fetched(&long, &world.roster).is_err());
+    let steps = watch.fetched(&whole, &world.roster).unwrap();
+    let [Step::Tile(path, Some(bytes)), Step::Send(Kind::Fetch(second))] = &steps[..] else {
+        panic!("{steps:?}")
+    };
+    assert_eq!((*path, bytes.len(), second.name.as_str()), (tile(0), 8192, "tile/0/001.p/44"));
+    let absent = pb::Fetched { request: second.request, ..pb::Fetched::default() };
+    let steps = watch.fetched(&absent, &world.roster).unwrap();
+    let [Step::Tile(path, None), bundle] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!(*path, tile(1));
+    let said = relay.serve(&mut watch, vec![Step::Send(as_fetch(bundle))]);
+    assert_eq!(said, [Step::Cosign(relay.checkpoint().text().to_owned())]);
+}
+
+fn as_fetch(step: &Step) -> Kind {
+    match step {
+        Step::Send(Kind::Fetch(fetch)) => Kind::Fetch(fetch.clone()),
+        other => panic!("no fetch: {other:?}"),
+    }
+}
+
+#[test]
+fn nothing_is_cosigned_before_it_is_durable_itself() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    let published = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
+    assert!(matches!(watch.published(&published, &world.roster)[..], [Step::Keep(_)]));
+    // While that is on its way to the disk, the next is followed no further than to its last leaf.
+    relay.grow(301);
+    assert_eq!(watch.add_checkpoint(&relay.ask(300), &world.roster), []);
+    let steps = watch.kept();
+    let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { panic!("{steps:?}") };
+    assert!(matches!(watch.fetched(&relay.fetched(fetch), &world.roster).unwrap()[..], [Step::Keep(_)]));
+    assert_eq!(watch.kept(), [Step::Cosign(relay.checkpoint().text().to_owned())]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod logs;
 mod opening;
 mod orders;
 mod outbox;
+mod proofs;
 mod receipts;
 mod restored;
 mod rotation;
@@ -27,7 +28,7 @@ use crate::{
     desk::view::NewDispatch,
     keys::SigningKey,
     merkle::{Hash, sha256},
-    note::{Note, Vkey},
+    note::Note,
     record::leaf::{Opening, OpeningKind},
     roster::{
         BundleFormat, LabelPolicy, Party, PartyNumber, RosterDraft, RosterKeys, Topic, verify_first,
@@ -58,6 +59,8 @@ fn after(seconds: i64) -> Timestamp {
 struct Bloc {
     roster_key: SigningKey,
     signs: BTreeMap<&'static str, SigningKey>,
+    witnesses: BTreeMap<&'static str, SigningKey>,
+    log: SigningKey,
     roster: Arc<Roster>,
     note: Vec<u8>,
     bundle: TrustBundle,
@@ -70,16 +73,20 @@ impl Bloc {
         let classifications = vec!["BLOC UNCLASSIFIED".to_owned(), "BLOC RESTRICTED".to_owned()];
         let labels = LabelPolicy { policy: "BLOC".to_owned(), classifications };
         let mut draft = RosterDraft::init(DOMAIN, keys.clone(), "bloc.example/log", labels);
-        draft.log.keys = vec![log_key()];
+        let log = SigningKey::generate().unwrap();
+        draft.log.keys = vec![log.vkey("bloc.example/log").unwrap()];
         draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
         for id in ["maritime", "cyber"] {
             draft.topics.push(Topic { id: id.to_owned(), name: id.to_owned() });
         }
-        let mut signs = BTreeMap::new();
+        let (mut signs, mut witnesses) = (BTreeMap::new(), BTreeMap::new());
         for (path, code) in PARTIES {
-            let sign = SigningKey::generate().unwrap();
-            draft.add(party(draft.next_number(), path, code, sign.public()));
+            let (sign, witness) = (SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+            let mut party = party(draft.next_number(), path, code, sign.public());
+            party.witness = party.witness.map(|_| witness.public());
+            draft.add(party);
             signs.insert(code, sign);
+            witnesses.insert(code, witness);
         }
         let note = signed(&roster_key, &draft);
         let bundle = TrustBundle {
@@ -93,7 +100,7 @@ impl Bloc {
             roster_keys: keys.keys,
         };
         let roster = Arc::new(verify_first(&note, &bundle).unwrap());
-        Bloc { roster_key, signs, roster, note, bundle }
+        Bloc { roster_key, signs, witnesses, log, roster, note, bundle }
     }
 
     /// The next version of the roster, with its note.
@@ -226,10 +233,6 @@ fn party(number: PartyNumber, path: &str, code: &str, sign: PublicKey) -> Party 
         party.clearance = "BLOC RESTRICTED".to_owned();
     }
     party
-}
-
-fn log_key() -> Vkey {
-    SigningKey::generate().unwrap().vkey("bloc.example/log").unwrap()
 }
 
 fn signed(key: &SigningKey, draft: &RosterDraft) -> Vec<u8> {

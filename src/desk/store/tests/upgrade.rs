@@ -4,7 +4,14 @@ use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 
+use prost::Message;
+
 use super::*;
+use crate::{
+    merkle::leaf_hash,
+    record::leaf::traffic_leaf,
+    wire::receipt::{ReceiptItem, ReceiptKind, ReceiptPart, join_parts},
+};
 
 /// What a store of version 2 held: one dispatch that expired at MYS and was delivered to MOD, one alarm, one
 /// receipt at position 40.
@@ -24,9 +31,13 @@ INSERT INTO receipts_in VALUES (40, x'00', x'00', x'00', x'', x'', x'');
 ";
 
 fn made(version: i64, rows: &str) -> TempDir {
+    made_by(include_str!("version_2.sql"), version, rows)
+}
+
+fn made_by(tables: &str, version: i64, rows: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
     let connection = Connection::open(folder.path().join("desk.sqlite")).unwrap();
-    connection.execute_batch(include_str!("version_2.sql")).unwrap();
+    connection.execute_batch(tables).unwrap();
     connection.execute_batch(rows).unwrap();
     connection.pragma_update(None, "user_version", version).unwrap();
     folder
@@ -42,7 +53,7 @@ fn shape(store: &Store) -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn a_store_of_the_version_before_is_brought_up_and_loses_nothing() {
+fn a_store_of_an_earlier_version_is_brought_up_and_loses_nothing() {
     let bloc = Bloc::new();
     let folder = made(2, ROWS);
     for _ in 0..2 {
@@ -63,15 +74,50 @@ fn a_store_of_the_version_before_is_brought_up_and_loses_nothing() {
 }
 
 #[test]
+fn a_store_that_knew_no_proofs_owes_one_for_each_leaf_and_finds_its_receipts() {
+    let bloc = Bloc::new();
+    let tables = include_str!("version_3.sql");
+    let rows = ROWS.replace("x'00', x'00', x'', x'', x'')", "x'00', x'00', x'', x'01', x'02')");
+    let folder = made_by(tables, 3, &rows);
+    let connection = Connection::open(folder.path().join("desk.sqlite")).unwrap();
+    let (envelope, position) = (crate::wire::EnvelopeHash(Hash([5; 32])), Position(40));
+    let (from, to) = (bloc.number("MOD"), bloc.number("IDN"));
+    let item = ReceiptItem::own(ReceiptKind::Delivered, from, to, 1, 1, vec![(envelope, Position(9))]);
+    let (hash, bytes) = (sha256(&item.encode()), item.encode());
+    let sql = "INSERT INTO receipts_in VALUES (?1, ?2, ?3, x'00', x'', x'01', x'03')";
+    connection.execute(sql, rusqlite::params![position, hash, &bytes[..]]).unwrap();
+    let part = ReceiptPart { bytes, details: Bytes::new(), item };
+    let items = join_parts(std::slice::from_ref(&part));
+    let frame = pb::Stored { number: 4, count: 1, items, signature: vec![0; 64].into() };
+    let sql = "INSERT INTO stored (number, receipts, position, salt, opening, frame) VALUES (4, 1, 41, x'01', x'04', ?1)";
+    connection.execute(sql, [frame.encode_to_vec()]).unwrap();
+    drop(connection);
+    let store = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap();
+    assert_eq!(shape(&store), shape(&bloc.desk("IDN").store), "as if it had been made by this version");
+    let mut statement =
+        store.connection.prepare("SELECT position, leaf FROM proofs ORDER BY position, leaf").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let owed: BTreeSet<(u64, Hash)> = rows.map(Result::unwrap).collect();
+    let leaf = |opening| leaf_hash(&traffic_leaf(&[1], &[opening]));
+    assert_eq!(owed, BTreeSet::from([(40, leaf(2)), (40, leaf(3)), (41, leaf(4))]));
+    let sql = "SELECT position, hash FROM receipts_of WHERE envelope = ?1";
+    let of = store.connection.query_row(sql, [envelope], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(of, (position, hash));
+    let sql = "SELECT log, number FROM stored_of WHERE envelope = ?1";
+    let of = store.connection.query_row(sql, [envelope], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    assert_eq!(of, (1, 4));
+}
+
+#[test]
 fn a_store_of_any_other_version_is_refused_with_what_to_do_and_stays_as_it_is() {
     let bloc = Bloc::new();
-    for version in [1, 5] {
+    for version in [1, 6] {
         let folder = made(version, ROWS);
         let before = std::fs::read(folder.path().join("desk.sqlite")).unwrap();
         let error = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap_err();
         assert_eq!(error.exit_code(), 78);
         assert!(
-            error.to_string().contains(&format!("has version {version}, this pouch knows 4; run the pouch"))
+            error.to_string().contains(&format!("has version {version}, this pouch knows 5; run the pouch"))
         );
         let connection = Connection::open(folder.path().join("desk.sqlite")).unwrap();
         let kept: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();

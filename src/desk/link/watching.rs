@@ -1,0 +1,187 @@
+//! A session's part in the audit log, carried out: what the watch says is sent, kept or cosigned, and proofs that are
+//! owed are cut, a few at a time and only when nothing else is due.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    audit::{TilePath, witness_name},
+    desk::{
+        link::{
+            greeting::CLOCK_DIFFERENCE_MAX,
+            jobs::{StoreAnswer, StoreJob},
+            known::Known,
+            machine::Now,
+            verify,
+            watch::{Step, Watch, witnessed},
+        },
+        store::{AUDIT_LOG, FetchedTiles, Proved, Verified},
+    },
+    limits::PROOF_TILES_HELD_MAX,
+    wire::{Malformed, Position, pb::frame::Kind},
+};
+
+/// The watch of one session, and how it is carried out.
+#[derive(Debug, Default)]
+pub(super) struct Watching {
+    watch: Watch,
+    /// What the store has to keep.
+    jobs: VecDeque<StoreJob>,
+    proving: Proving,
+    /// Whether log time was found to be ahead in this session: it is said once.
+    log_time_is_ahead: bool,
+}
+
+/// What is known of the proofs that are owed.
+#[derive(Debug, Default)]
+struct Proving {
+    /// Whether some may be cut.
+    is_due: bool,
+    /// Whether the store is about to be told of a leaf that is witnessed already.
+    is_late: bool,
+    /// Where the next turn goes on.
+    after: Option<Position>,
+    /// What was missing, and is here; nothing in it is verified.
+    fetched: FetchedTiles,
+    /// What the relay has not, or what does not fit: not asked for again in this session.
+    absent: BTreeSet<TilePath>,
+}
+
+impl Watching {
+    /// Goes on from what the store holds.
+    pub(super) fn new(verified: Verified) -> Watching {
+        Watching { watch: Watch::new(verified), ..Watching::default() }
+    }
+
+    /// Takes a frame that is about the audit log.
+    ///
+    /// # Errors
+    /// [`Malformed`]: the relay breaks the protocol.
+    pub(super) fn frame(&mut self, frame: &Kind, known: &mut Known, now: Now) -> Result<(), Malformed> {
+        let Some(roster) = known.roster.clone() else { return Ok(()) };
+        let steps = match frame {
+            Kind::AddCheckpoint(request) => self.watch.add_checkpoint(request, &roster),
+            Kind::Checkpoint(checkpoint) => self.watch.published(checkpoint, &roster),
+            Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,
+            _ => Vec::new(),
+        };
+        self.carry_out(steps, known, now);
+        Ok(())
+    }
+
+    /// Holds the time of a record that a frame tells of against this machine's clock.
+    fn look_at_time(&mut self, frame: &Kind, known: &mut Known, now: Now) {
+        let ahead_us = verify::log_time_us(frame).map_or(0, |time_us| time_us.saturating_sub(now.wall_us));
+        let ahead = Duration::from_micros(ahead_us);
+        if ahead > CLOCK_DIFFERENCE_MAX && !mem::replace(&mut self.log_time_is_ahead, true) {
+            known.alarm("log-time", verify::log_time_is_ahead(ahead));
+        }
+    }
+
+    /// Notes a frame that tells of a leaf. One that is witnessed already, because it was told of late, may be proven
+    /// at once; all others wait for their checkpoint.
+    pub(super) fn saw(&mut self, frame: &Kind, known: &mut Known, now: Now) {
+        self.look_at_time(frame, known, now);
+        let position = match frame {
+            Kind::Accepted(accepted) => accepted.position,
+            Kind::Deliver(deliver) => deliver.position,
+            Kind::Receipt(receipt) => receipt.position,
+            Kind::StoredAt(stored_at) => stored_at.position,
+            _ => return,
+        };
+        self.proving.is_late |= position < self.watch.witnessed_size();
+    }
+
+    /// Takes what the store said to a job, where the log is concerned.
+    pub(super) fn answered(&mut self, answer: &StoreAnswer, known: &mut Known, now: Now) {
+        let steps = match answer {
+            StoreAnswer::Followed => {
+                self.proving.begin();
+                self.watch.kept()
+            }
+            StoreAnswer::Proved(proved) => match self.proving.proved(proved) {
+                wanted if wanted.is_empty() => return,
+                wanted => self.watch.want(wanted),
+            },
+            StoreAnswer::Delivered | StoreAnswer::ReceiptsStored | StoreAnswer::Done => {
+                // It may hold now what was told of late.
+                if mem::take(&mut self.proving.is_late) {
+                    self.proving.begin();
+                }
+                return;
+            }
+            _ => return,
+        };
+        self.carry_out(steps, known, now);
+    }
+
+    /// What the store has to keep, or may prove.
+    pub(super) fn job(&mut self) -> Option<StoreJob> {
+        self.jobs.pop_front().or_else(|| self.proving.job())
+    }
+
+    fn carry_out(&mut self, steps: Vec<Step>, known: &mut Known, now: Now) {
+        for step in steps {
+            match step {
+                Step::Send(frame) => known.send(frame),
+                Step::Keep(progress) => self.jobs.push_back(StoreJob::Follow(progress)),
+                Step::Tile(path, bytes) => self.proving.fetched(path, bytes),
+                Step::Alarm(sentence) => known.alarm(AUDIT_LOG, sentence),
+                Step::Cosign(text) => {
+                    let name = witness_name(&known.setup.id);
+                    let line = known.setup.witness.cosign(&name, now.wall_us / 1_000_000, &text);
+                    let line = line.expect("a SPIFFE ID names a witness").to_string();
+                    known.send(Kind::Witnessed(witnessed(&crate::audit::Answer::Cosigned(line))));
+                }
+            }
+        }
+    }
+}
+
+impl Proving {
+    /// Looks at all that is owed, from the start.
+    fn begin(&mut self) {
+        (self.is_due, self.after) = (true, None);
+    }
+
+    fn job(&mut self) -> Option<StoreJob> {
+        mem::take(&mut self.is_due)
+            .then(|| StoreJob::Prove { fetched: self.fetched.clone(), after: self.after })
+    }
+
+    /// Takes what became of a turn; gives the tiles to be fetched.
+    fn proved(&mut self, proved: &Proved) -> BTreeSet<TilePath> {
+        // A leaf that was told of meanwhile has the next sweep begin at once.
+        let is_next = proved.next.is_some();
+        self.after = proved.next;
+        self.is_due |= is_next;
+        for &path in &proved.damaged {
+            self.fetched.remove(&(path.level, path.index));
+            self.give_up(path);
+        }
+        if self.absent.len() >= PROOF_TILES_HELD_MAX {
+            return BTreeSet::new();
+        }
+        proved.missing.difference(&self.absent).copied().take(PROOF_TILES_HELD_MAX).collect()
+    }
+
+    fn fetched(&mut self, path: TilePath, bytes: Option<Bytes>) {
+        let Some(bytes) = bytes else { return self.give_up(path) };
+        if self.fetched.len() >= PROOF_TILES_HELD_MAX {
+            self.fetched.clear();
+        }
+        self.fetched.insert((path.level, path.index), bytes);
+        self.begin();
+    }
+
+    fn give_up(&mut self, path: TilePath) {
+        if self.absent.len() < PROOF_TILES_HELD_MAX {
+            self.absent.insert(path);
+        }
+    }
+}
