@@ -11,8 +11,9 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use pouch::desk::view::{
-    AddresseeState, ApiError, Awaited, Commit, Cursor, InForce, InboxFilter, Incoming, IncomingWhole, Named,
-    NewDispatch, NewOrder, OutboxWait, Outgoing, Overdue, Refusal, Status, Waiting,
+    AddresseeState, ApiError, Awaited, BatchShare, Commit, Cursor, Evidence, InForce, InboxFilter, Incoming,
+    IncomingWhole, Named, NewDispatch, NewOrder, OutboxWait, Outgoing, Overdue, ProvenEnvelope, ProvenLeaf,
+    Refusal, Status, Waiting,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -33,6 +34,7 @@ impl Desk {
         let routes = Router::new()
             .route("/v1/dispatches", post(send).get(inbox))
             .route("/v1/dispatches/{id}", get(async || Json(whole())))
+            .route("/v1/dispatches/{id}/evidence", get(async || Json(evidence())))
             .route("/v1/dispatches/{id}/read", post(async || Json(incoming())))
             .route("/v1/dispatches/{id}/acknowledge", post(async || Json(incoming())))
             .route("/v1/outbox", get(async || Json(vec![outgoing("K7QF"), outgoing("T0PC")])))
@@ -75,6 +77,25 @@ async fn send(Json(new): Json<NewDispatch>) -> Result<Json<Outgoing>, (StatusCod
         "BIG" => refused(StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
         "ERR" => refused(StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         _ => Ok(Json(outgoing(&new.subject))),
+    }
+}
+
+/// What the log has not been proven to hold yet.
+fn evidence() -> Evidence {
+    let signature = BatchShare { count: 1, index: 0, path: String::new(), signature: String::new() };
+    let envelope = ProvenEnvelope {
+        header: String::new(),
+        ciphertext: String::new(),
+        signature,
+        leaf: ProvenLeaf::default(),
+    };
+    Evidence {
+        id: "id".into(),
+        trust_domain: "bloc.example".into(),
+        log_origin: "relay.bloc.example/log".into(),
+        envelope,
+        receipts: Vec::new(),
+        rosters: vec![1],
     }
 }
 
@@ -502,4 +523,19 @@ fn a_second_watch_on_one_cursor_is_told_so_and_gives_4() {
     let output = desk.pouch(&["watch", "--once", "--cursor", "busy", "--exec", "true"]);
     assert_eq!((exit(&output), out(&output)), (4, ""));
     assert!(err(&output).contains("another reader has the cursor busy"), "{}", err(&output));
+}
+
+#[test]
+fn a_dispatch_whose_leaf_is_not_proven_yet_gives_no_file_and_exits_9() {
+    let desk = Desk::start();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("proof");
+    let output = desk.pouch(&["audit", "prove", "K7QF", "--out", out.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(9));
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        words.starts_with("pouch: K7QF: the desk has no proof yet") && words.contains("try again"),
+        "{words}"
+    );
+    assert!(!out.exists());
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::{audit_check, audit_trust, paint, safe_text, time};
+use crate::cli::{at_desk, audit_check, audit_prove, audit_trust, paint, safe_text, time};
 use crate::config;
 use crate::pki::PkiError;
 use crate::relay::log::describe_act;
@@ -25,6 +25,7 @@ pub enum AuditCommand {
     Verify(VerifyArgs),
     /// Print a log's leaves: administrative ones in clear, of all others that they are there
     Show(ShowArgs),
+    Prove(audit_prove::ProveArgs),
     Check(audit_check::CheckArgs),
     /// The trust bundle: what everything else is verified from
     #[command(subcommand)]
@@ -86,6 +87,9 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::Verify(args) => verify(args, &mut Screen::new(&mut out, args.json, paint())),
         AuditCommand::Show(args) => show(args, &mut Screen::new(&mut out, args.json, paint())),
+        AuditCommand::Prove(args) => {
+            at_desk(&args.desk, async |desk, screen| audit_prove::run(args, desk, screen).await)
+        }
         AuditCommand::Check(args) => audit_check::run(args, &mut Screen::new(&mut out, args.json, paint())),
         AuditCommand::Trust(command) => audit_trust::run(command),
     }

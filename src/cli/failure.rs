@@ -132,6 +132,17 @@ pub enum Failure {
         /// What went wrong, or what was answered.
         source: std::io::Error,
     },
+    /// The log's proof of a dispatch is not there yet.
+    #[error(
+        "{id}: the desk has no proof yet that the log holds it: it comes with the next checkpoints, try again in a minute (`pouch status`)"
+    )]
+    ProofOwed {
+        /// As typed.
+        id: String,
+    },
+    /// The desk's answer has not the form that this version knows.
+    #[error("the desk's answer {0}: use the same version of pouch as the desk")]
+    Answer(&'static str),
     /// A text is no proof file.
     #[error("not a proof file: {0}")]
     ProofFile(#[from] ProofFileError),
@@ -189,9 +200,10 @@ impl Failure {
             Failure::Daemon { exit_code, .. } => *exit_code,
             Failure::Log(LogError::Journal(JournalError::Configuration { .. })) => code::USAGE,
             Failure::Relay { .. } | Failure::Remote { .. } => code::UNREACHABLE,
-            Failure::Audit(Fault::NoCheckpoint) | Failure::NothingProven { .. } | Failure::NoTrust => {
-                code::NOTHING_PROVEN
-            }
+            Failure::Audit(Fault::NoCheckpoint)
+            | Failure::NothingProven { .. }
+            | Failure::NoTrust
+            | Failure::ProofOwed { .. } => code::NOTHING_PROVEN,
             Failure::Proof(fault) if fault.is_lack() => code::NOTHING_PROVEN,
             Failure::ProofFile(_) | Failure::Proof(_) => code::INTEGRITY,
             Failure::Audit(Fault::Log(_)) => code::USAGE,
@@ -200,7 +212,7 @@ impl Failure {
             Failure::Pki(error) => pki::exit_code(error),
             Failure::Bench(BenchError::Unreachable { .. }) => code::UNREACHABLE,
             Failure::Bench(_) => code::OTHER,
-            Failure::CommandFailed { .. } => code::OTHER,
+            Failure::CommandFailed { .. } | Failure::Answer(_) => code::OTHER,
             Failure::Output(_) | Failure::Json(_) | Failure::System(_) => code::OTHER,
         }
     }

@@ -11,6 +11,7 @@ mod ack;
 mod alarms;
 mod audit;
 mod audit_check;
+mod audit_prove;
 mod audit_trust;
 mod bench;
 mod config;

@@ -45,6 +45,11 @@ impl<'a> Screen<'a> {
         }
     }
 
+    /// Writes what a person must know to standard error, where standard output is a file's text.
+    pub fn beside(&mut self, sentence: &str) -> Result<(), Failure> {
+        Ok(writeln!(std::io::stderr(), "note: {sentence}")?)
+    }
+
     /// Writes the command that a person probably types next.
     pub fn next(&mut self, command: &str) -> Result<(), Failure> {
         let line = match (self.demo, command.split_once(' ')) {
