@@ -84,8 +84,12 @@ const SEEDS: Range<u64> = 0..1000;
 const SEEDS_PER_LIE: u64 = 100;
 
 /// What a hundred seeds come to at least once, or nothing is shown of it.
-const COMES_UP: [&str; 17] = [
+const COMES_UP: [&str; 21] = [
     "checkpoint",
+    "death between signature and publication",
+    "death between sync and tree",
+    "death between tiles and signature",
+    "death while tiles are written",
     "deferred",
     "disk failure",
     "expired by a clock that was ahead",
@@ -229,7 +233,7 @@ fn caught(lie: Lie) -> (u64, Violation) {
 }
 
 /// Each planted bug, and the promises by which it may be noticed.
-const LIES: [(Lie, &[Promise]); 23] = [
+const LIES: [(Lie, &[Promise]); 26] = [
     (Lie::DurableAfterFailure, &[Promise::FailedDisk, Promise::Log]),
     (Lie::LogTimeGoesBack, &[Promise::LogTime]),
     (Lie::BaseNotReplayed, &[Promise::Corruption, Promise::Accepted, Promise::Log]),
@@ -247,6 +251,9 @@ const LIES: [(Lie, &[Promise]); 23] = [
     (Lie::CheckpointBeforeDurable, &[Promise::Log]),
     (Lie::LeafChanged, &[Promise::Log]),
     (Lie::CheckpointForked, &[Promise::Log]),
+    (Lie::LeafLost, &[Promise::Log]),
+    (Lie::TilesNotWritten, &[Promise::Log]),
+    (Lie::PublishedUnwitnessed, &[Promise::Log]),
     (Lie::StoredBeforeCommit, &[Promise::Receipts]),
     (Lie::WindowOffByOne, &[Promise::Bounds]),
     (Lie::CreditIgnored, &[Promise::Bounds]),

@@ -9,10 +9,11 @@ use std::{
 
 use data_encoding::BASE64;
 use pouch::{
+    audit::witness_name,
     identity::PartyId,
     keys::SigningKey,
     merkle::{self, Hash},
-    note::Note,
+    note::{KeyKind, Note, Vkey},
     roster::{
         BundleFormat, LabelPolicy, Party, Roster, RosterDraft, RosterKeys, Status, Topic, TrustBundle,
         verify_next,
@@ -27,6 +28,8 @@ const ROSTER_KEY: &str = "bloc.example/roster-1";
 pub const DESKS: [&str; 4] = ["MOD", "IDN", "MYS", "PHL"];
 const PATHS: [&str; 5] = ["relay/a", "hub", "mission/idn", "mission/mys", "mission/phl"];
 pub const RELAY_SERIAL: &str = "0a";
+/// Cosignatures that a checkpoint needs: of three witnesses, none of whom lies, `floor((3 + 0) / 2) + 1`; of two as many.
+pub const QUORUM: usize = 2;
 /// Sign keys that a desk may have one after the other.
 pub const KEYS_OF_A_DESK: usize = 3;
 
@@ -122,6 +125,17 @@ impl Bloc {
         let note = signed(&self.roster_key, &draft);
         let next = verify_next(&note, roster).expect("signed and numbered as it must be");
         (note, next)
+    }
+
+    /// How many of the witnesses have cosigned a checkpoint.
+    pub fn cosigned_by(&self, note: &[u8]) -> usize {
+        let note = Note::parse(note).expect("a note of the relay's");
+        let keys = self.ids.iter().zip(&self.witnesses).map(|(id, key)| {
+            let key = Vkey::new(&witness_name(id.spiffe()), KeyKind::Cosignature, key.public().0);
+            key.expect("a SPIFFE ID names a witness")
+        });
+        let keys: Vec<Vkey> = keys.collect();
+        note.verify(&keys).map_or(0, |signers| signers.len())
     }
 
     /// Whether a roster says what the ministry wants.

@@ -21,7 +21,7 @@ use pouch::{
 };
 
 use super::{
-    bloc::{BLOC, DESKS, ORIGIN},
+    bloc::{BLOC, DESKS, ORIGIN, QUORUM},
     checker::roster_version,
     ministry::HUB,
     network::End,
@@ -334,9 +334,6 @@ impl Liar {
         self.lied.is_some_and(|lied| lied <= time)
     }
 }
-
-/// Of three witnesses none of whom lies: `floor((3 + 0) / 2) + 1`.
-const QUORUM: usize = 2;
 
 impl World {
     /// A desk answers a lying relay's request: what a quorum has cosigned is published among its victims.

@@ -43,6 +43,12 @@ pub enum Lie {
     LeafChanged,
     /// Desks are asked to cosign a checkpoint of another history.
     CheckpointForked,
+    /// A durable record's leaf does not get into the audit log's tree.
+    LeafLost,
+    /// A checkpoint is signed over tiles that were not written.
+    TilesNotWritten,
+    /// A checkpoint is published before witnesses have cosigned it.
+    PublishedUnwitnessed,
     /// The relay's answer names the position of another record.
     AcceptedElsewhere,
 }

@@ -7,6 +7,7 @@ use pouch::{
     audit::{Checkpoint, LogTrust},
     exchange::{ConnId, Exchange, Input, Notice},
     merkle::{Hash, sha256},
+    note::Note,
     record::Ticket,
     tiles::{
         self, CHECKPOINT_FILE, Folder, LogError, LogFiles, Opening, SIGNED_FILE, Served, View, signed_note,
@@ -15,7 +16,7 @@ use pouch::{
 };
 
 use super::{
-    bloc::{BLOC, ORIGIN},
+    bloc::{BLOC, ORIGIN, QUORUM},
     checker::{Promise, Violation},
     lies::Lie,
     relay::RelayEvent,
@@ -57,7 +58,9 @@ impl World {
         for (ticket, position) in durable {
             let Some(relay) = &mut self.relay else { return };
             let leaf = relay.leaves.pop_front().expect("it was appended");
-            relay.view.take(leaf).expect("few tiles are full");
+            if self.lie != Some(Lie::LeafLost) || position.0 % 7 != 6 {
+                relay.view.take(leaf).expect("few tiles are full");
+            }
             self.relay_hears(Input::Durable { ticket: *ticket, position: *position });
         }
         self.relay_carries_out();
@@ -79,17 +82,22 @@ impl World {
         let dies_at = (self.troubled && self.chance.one_in(25)).then(|| self.chance.index(6));
         self.log.served.fail_after(dies_at);
         let Some(relay) = &mut self.relay else { return };
-        if relay.view.write().is_err() {
+        if self.lie != Some(Lie::TilesNotWritten) && relay.view.write().is_err() {
+            self.checker.came("death while tiles are written");
             let power_cut = self.chance.one_in(2);
             return self.kill_relay(power_cut);
         }
         self.log.served.fail_after(None);
         let note = signed_note(&BLOC.log_key, &checkpoint);
         if self.troubled && self.chance.one_in(40) {
+            self.checker.came("death between tiles and signature");
             return self.kill_relay(true);
         }
         self.log.kept.put(&[(SIGNED_FILE.to_owned(), note.to_vec())]).expect("memory");
         self.checker.checkpoint(&note);
+        if self.lie == Some(Lie::PublishedUnwitnessed) {
+            self.publish_checkpoint(&note);
+        }
         self.relay_later(1, 40, RelayEvent::Log(Input::Signed { note }));
     }
 
@@ -131,6 +139,26 @@ impl World {
         let Some(relay) = &self.relay else { return };
         relay.view.publish(note).expect("memory");
         self.checker.checkpoint(note);
+        let cosigned = BLOC.cosigned_by(note);
+        self.checker.must(cosigned >= QUORUM, Promise::Log, || {
+            format!("a checkpoint is published that {cosigned} witnesses have cosigned")
+        });
+    }
+
+    /// Notes at which seam of the log's work a relay dies.
+    pub fn log_dies(&mut self) {
+        let Some(relay) = &self.relay else { return };
+        if self.checker.leaves().len() as u64 > relay.exchange.tree().size() {
+            self.checker.came("death between sync and tree");
+        }
+        let text = |folder: &Shelf, file: &str| {
+            let note = folder.read(file).expect("memory")?;
+            Some(Note::parse(&note).expect("its own note").text().to_owned())
+        };
+        let signed = text(&self.log.kept, SIGNED_FILE);
+        if signed.is_some() && signed != text(&self.log.served, CHECKPOINT_FILE) {
+            self.checker.came("death between signature and publication");
+        }
     }
 
     /// What the relay's operator hears: of an honest world nothing about its witnesses, except that they are away.

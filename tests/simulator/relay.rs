@@ -137,6 +137,7 @@ impl World {
     /// Ends the process; its lines break, or fall silent with the power.
     pub fn kill_relay(&mut self, power_cut: bool) {
         self.trace.note(self.now, || format!("the relay dies, power cut: {power_cut}"));
+        self.log_dies();
         self.relay = None;
         self.relay_generation += 1;
         self.checker.relay_died(self.disk.operations_after_failure());
