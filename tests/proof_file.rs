@@ -188,6 +188,11 @@ fn revoke_idn(draft: &mut RosterDraft) {
     draft.parties.iter_mut().find(|party| party.number == IDN).unwrap().status = Status::Revoked;
 }
 
+fn new_log(draft: &mut RosterDraft) {
+    draft.log.origin = "relay.bloc.example/log-2".into();
+    draft.log.keys = vec![bloc::key().vkey(&draft.log.origin).unwrap()];
+}
+
 fn suspend_mod(draft: &mut RosterDraft) {
     draft.parties.iter_mut().find(|party| party.number == MOD).unwrap().status = Status::Suspended;
 }
@@ -226,6 +231,14 @@ fn rosters_are_followed_forwards_by_signatures_and_backwards_by_hashes() {
     late.rosters.drain(..2);
     let fault = check(&late, Some(&bundle(&world, 4)), None).unwrap_err();
     assert!(fault.is_lack(), "{fault}");
+}
+
+#[test]
+fn a_dispatch_of_a_log_that_ended_stays_proven_by_the_rosters_that_named_it() {
+    let later: Vec<Change> = vec![(false, new_log), (false, unchanged)];
+    let world = World::new(Plan { later, ..Plan::default() });
+    let proven = check(&world.file(), Some(&world.bloc.trust), None).unwrap();
+    assert_eq!((proven.newest_roster, proven.leaf.witnesses), (3, 3));
 }
 
 #[test]
@@ -289,6 +302,9 @@ fn a_whole_log_shows_what_a_file_alone_cannot() {
     other.leaves.insert(PLACE, sha256(b"another leaf"));
     let fault = check(&file, Some(&world.bloc.trust), Some(&other)).unwrap_err();
     assert_eq!(fault, ProofFault::OtherLeaf { part: Part::Envelope, index: PLACE });
+    let renamed = pouch::audit::LogFacts { origin: "another.example/log".into(), ..facts.clone() };
+    let fault = check(&file, Some(&world.bloc.trust), Some(&renamed)).unwrap_err();
+    assert!(matches!(fault, ProofFault::OtherLog { part: Part::Roster(1) }) && fault.is_lack(), "{fault}");
     let mut older = facts;
     older.leaves.remove(&PLACE);
     let fault = check(&file, Some(&world.bloc.trust), Some(&older)).unwrap_err();

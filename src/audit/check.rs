@@ -139,6 +139,9 @@ impl Check<'_> {
             return Err(ProofFault::Leaf { part, source });
         }
         if let Some(log) = self.log {
+            if log.origin != signed.checkpoint.origin {
+                return Err(ProofFault::OtherLog { part });
+            }
             let index = proof.index;
             match log.leaves.get(&index) {
                 None => return Err(ProofFault::LogTooShort { part, index, size: log.size }),
@@ -272,7 +275,8 @@ impl Check<'_> {
                 && receipt.item.roster_version == opening
         };
         let sign = |version| Some(self.rosters.version(version)?.party(core.sender)?.sign);
-        let in_force = self.rosters.in_force_at(leaf.position);
+        let log = self.rosters.version(opening).map_or("", |roster| &roster.content().log.origin);
+        let in_force = self.rosters.in_force_at(log, leaf.position);
         let kept =
             in_force.filter(|newer| sign(*newer) == sign(opening) && self.is_active(core.sender, *newer));
         if let Some(version) = kept.filter(|_| self.log.is_some()) {

@@ -100,6 +100,8 @@ pub enum Standing {
 /// What a whole log says that was verified from the same bundle, and that a quorum has witnessed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogFacts {
+    /// The log's name.
+    pub origin: String,
     /// Leaves.
     pub size: u64,
     /// Hashes of the leaves that the file names, as far as the log holds them.
@@ -156,6 +158,12 @@ pub enum ProofFault {
         found: usize,
         /// How many it takes.
         quorum: usize,
+    },
+    /// The log at hand is another one: the ministry began a new log since, or before.
+    #[error("{part}: it stands in another log than the one at hand: give that one, or none")]
+    OtherLog {
+        /// What.
+        part: Part,
     },
     /// The log at hand is too old.
     #[error("{part}: the log ends at {size} leaves, before leaf {index}: get a newer copy")]
@@ -223,6 +231,7 @@ impl ProofFault {
             | ProofFault::NoRoster { .. }
             | ProofFault::Unlisted { .. }
             | ProofFault::Unwitnessed { .. }
+            | ProofFault::OtherLog { .. }
             | ProofFault::LogTooShort { .. } => true,
             ProofFault::Roster { .. }
             | ProofFault::OtherLeaf { .. }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AuditError, LogTrust, Part, ProofFault, SignedCheckpoint};
+use super::{AuditError, Checkpoint, LogTrust, Part, ProofFault, SignedCheckpoint};
 use crate::{
     merkle::sha256,
     note::Note,
@@ -65,9 +65,11 @@ impl Rosters {
         self.positions.get(&version).copied()
     }
 
-    /// The newest version that the log holds below a position.
-    pub fn in_force_at(&self, position: u64) -> Option<u32> {
-        let before = |(version, at): (&u32, &u64)| (*at < position).then_some(*version);
+    /// The newest version of those that name this log which stands below a position.
+    pub fn in_force_at(&self, origin: &str, position: u64) -> Option<u32> {
+        let names_it =
+            |version| self.version(version).is_some_and(|roster| roster.content().log.origin == origin);
+        let before = |(version, at): (&u32, &u64)| (*at < position && names_it(*version)).then_some(*version);
         self.positions.iter().filter_map(before).next_back()
     }
 
@@ -94,12 +96,12 @@ impl Rosters {
             return Ok(signed.clone());
         }
         let wrong = |source| ProofFault::Leaf { part, source };
-        let size = Note::parse(note.as_bytes())
+        let checkpoint = Note::parse(note.as_bytes())
             .map_err(AuditError::from)
-            .and_then(|note| note.text().parse::<super::Checkpoint>())
-            .map_err(wrong)?
-            .size;
-        let covered = self.in_force_at(size).ok_or(ProofFault::Unlisted { part })?;
+            .and_then(|note| note.text().parse::<Checkpoint>())
+            .map_err(wrong)?;
+        let covered = self.in_force_at(&checkpoint.origin, checkpoint.size);
+        let covered = covered.ok_or(ProofFault::Unlisted { part })?;
         let before = covered.checked_sub(1).and_then(|before| self.version(before));
         let candidates = self.version(covered).into_iter().chain(before);
         let opened: Vec<_> = candidates.map(|roster| LogTrust::of(roster).open(note.as_bytes())).collect();

@@ -137,7 +137,8 @@ pub fn facts(
     indices: impl Iterator<Item = u64>,
 ) -> Result<LogFacts, Fault> {
     let size = found.checkpoint.size;
-    let mut facts = LogFacts { size, rosters: found.roster_positions.clone(), ..LogFacts::default() };
+    let (origin, rosters) = (found.checkpoint.origin.clone(), found.roster_positions.clone());
+    let mut facts = LogFacts { origin, size, rosters, ..LogFacts::default() };
     for index in indices.filter(|index| *index < size) {
         let path =
             BundlePath::in_log(index / TILE_HASHES, size).expect("a leaf below the size has its bundle");
