@@ -21,7 +21,7 @@ use crate::{
     record::administrative::{Act, AdministrativeLeaf},
     roster::{self, PartyNumber},
     session::hello::{self, Binding, End, PROTOCOL, SOFTWARE},
-    wire::{Position, convert, pb},
+    wire::{Position, convert, order::SignedOrder, pb},
 };
 
 /// A clock that differs by more from the relay's, or from the log's time, is named to a person.
@@ -105,17 +105,19 @@ pub(super) struct Doubt {
     pub(super) sentence: String,
 }
 
+/// Whether the hub of the roster held has signed an order.
+pub(super) fn is_of_hub(order: &SignedOrder, known: &Known) -> bool {
+    let Some(roster) = &known.roster else { return false };
+    let hub = roster.parties().find(|party| party.kind == Kind::Hub);
+    hub.is_some_and(|hub| order.verify(roster.trust_domain(), &hub.sign).is_ok())
+}
+
 /// What to do about a leaf with nothing beside it: an order is obeyed, clones are an alarm, and what this
 /// version does not know changes nothing.
 fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<StoreJob, Doubt> {
     match AdministrativeLeaf::decode(leaf).map(|leaf| leaf.act) {
         Ok(Act::Order(order)) => {
-            let hub = known.roster.as_ref().and_then(|roster| {
-                let hub = roster.parties().find(|party| party.kind == Kind::Hub)?;
-                Some((roster.trust_domain().to_owned(), hub.sign))
-            });
-            let verified = hub.is_some_and(|(domain, key)| order.verify(&domain, &key).is_ok());
-            if !verified {
+            if !is_of_hub(&order, known) {
                 let sentence = format!(
                     "the log's order at position {position} is not signed by the hub's key in this desk's roster; it \
                      is not obeyed; mail goes on; save this desk's folder, and tell the ministry"

@@ -19,7 +19,7 @@ use crate::{
     merkle::{self, Hash},
     record::administrative::Act,
     roster::Roster,
-    wire::{Malformed, pb, pb::frame::Kind},
+    wire::{Malformed, Position, order::SignedOrder, pb, pb::frame::Kind},
 };
 
 /// What is to be done after a frame or an answer of the store.
@@ -32,6 +32,8 @@ pub(super) enum Step {
     Keep(Box<Progress>),
     /// Cosign this checkpoint's text and send that as the answer.
     Cosign(String),
+    /// An order that the log holds, and the relay may not have told of.
+    Order(Position, Box<SignedOrder>),
     /// A tile that was wanted for proofs, or that the relay has none.
     Tile(TilePath, Option<Bytes>),
     /// Tell a person.
@@ -211,7 +213,10 @@ impl Watch {
             File::Bundle(path) => {
                 let taken = bytes.ok_or(AuditError::Bundle).and_then(|bytes| self.take(path, &bytes, roster));
                 match taken {
-                    Ok(()) => self.go_on(),
+                    Ok(mut steps) => {
+                        steps.extend(self.go_on());
+                        steps
+                    }
                     Err(error) => self.give_up(&error),
                 }
             }
@@ -318,7 +323,9 @@ impl Watch {
         self.leaves.clear();
     }
 
-    fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<(), AuditError> {
+    /// Follows the leaves of a bundle; gives the orders among them.
+    fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<Vec<Step>, AuditError> {
+        let mut orders = Vec::new();
         let bundle = Bundle::parse(bytes, path.width)?;
         let known = self.follower.size() - path.index * TILE_HASHES;
         let known = usize::try_from(known).expect("below the width of a bundle");
@@ -329,16 +336,23 @@ impl Watch {
             if !before.insert(entry) {
                 return Err(AuditError::Repeated { index });
             }
-            if let Followed::Administrative(leaf) = self.follower.take(entry)?
-                && let Act::Roster { version, hash, .. } = leaf.act
-                && (version > roster.version() || (version == roster.version() && hash != roster.hash()))
-            {
+            match self.follower.take(entry)? {
                 // The relay sends each roster before a checkpoint covers it.
-                return Err(AuditError::RosterUntold { index, version });
+                Followed::Administrative(leaf) => match leaf.act {
+                    Act::Roster { version, hash, .. }
+                        if version > roster.version()
+                            || (version == roster.version() && hash != roster.hash()) =>
+                    {
+                        return Err(AuditError::RosterUntold { index, version });
+                    }
+                    Act::Order(order) => orders.push(Step::Order(Position(index), order)),
+                    _ => {}
+                },
+                Followed::Traffic => {}
             }
             self.leaves.push(merkle::leaf_hash(entry));
         }
-        Ok(())
+        Ok(orders)
     }
 
     /// The log does not fit what it claims: the desk stays with what it has verified.

@@ -13,7 +13,7 @@ use crate::{
     audit::{TilePath, witness_name},
     desk::{
         link::{
-            greeting::CLOCK_DIFFERENCE_MAX,
+            greeting::{self, CLOCK_DIFFERENCE_MAX},
             jobs::{StoreAnswer, StoreJob},
             known::Known,
             machine::Now,
@@ -35,6 +35,9 @@ pub(super) struct Watching {
     proving: Proving,
     /// Whether log time was found to be ahead in this session: it is said once.
     log_time_is_ahead: bool,
+    /// The highest number of an order that the log was seen to hold: numbers rise, so that a relay cannot make this
+    /// desk keep one again and again.
+    last_order: u32,
 }
 
 /// What is known of the proofs that are owed.
@@ -131,6 +134,12 @@ impl Watching {
                 Step::Send(frame) => known.send(frame),
                 Step::Keep(progress) => self.jobs.push_back(StoreJob::Follow(progress)),
                 Step::Tile(path, bytes) => self.proving.fetched(path, bytes),
+                Step::Order(position, order) => {
+                    if order.order.number > self.last_order && greeting::is_of_hub(&order, known) {
+                        self.last_order = order.order.number;
+                        self.jobs.push_back(StoreJob::LearnOrder { position, order });
+                    }
+                }
                 Step::Alarm(sentence) => known.alarm(AUDIT_LOG, sentence),
                 Step::Cosign(text) => {
                     let name = witness_name(&known.setup.id);

@@ -44,7 +44,7 @@ fn leaf(position: u64, act: Act) -> Kind {
     Kind::Administrative(pb::Administrative { position, leaf, ..pb::Administrative::default() })
 }
 
-fn signed(bench: &Bench, by: crate::roster::PartyNumber) -> Box<SignedOrder> {
+pub(super) fn signed(bench: &Bench, by: crate::roster::PartyNumber) -> Box<SignedOrder> {
     let proof = bench.world.key(by).sign_batch(DOMAIN, Tag::Order, &[order().leaf()]).remove(0);
     Box::new(SignedOrder { order: order(), proof })
 }

@@ -552,3 +552,26 @@ fn a_log_of_a_new_origin_is_followed_from_its_start() {
     let checkpoint: Checkpoint = relay.checkpoint().text().parse().unwrap();
     assert_eq!(bundles_between(0, checkpoint.size).len(), 2);
 }
+
+#[test]
+fn an_order_that_the_relay_did_not_tell_of_is_obeyed_once_it_is_found_in_the_log() {
+    let mut bench = Bench::open();
+    let (order, forged) = (requests::signed(&bench, world::MOD), requests::signed(&bench, world::IDN));
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    relay.acts(Act::Order(forged));
+    relay.acts(Act::Order(order.clone()));
+    relay.acts(Act::Order(order.clone()));
+    relay.world = &bench.world;
+    let (ask, leaves, chain) = (relay.ask(0), relay.leaves, relay.chain);
+    let outputs = bench.frame(Kind::AddCheckpoint(ask));
+    let [Output::Send(Kind::Fetch(fetch))] = &outputs[..] else { panic!("{outputs:?}") };
+    let fetched = Relay { world: &world, leaves, chain }.fetched(fetch);
+    let outputs = bench.frame(Kind::Fetched(fetched));
+    assert_eq!(outputs, [Output::Ask(StoreJob::LearnOrder { position: Position(2), order })]);
+    let outputs = bench.answer(StoreAnswer::Done);
+    assert!(
+        matches!(outputs[..], [Output::Ask(StoreJob::Follow(_))]),
+        "once, and not the forged one: {outputs:?}"
+    );
+}
