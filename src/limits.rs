@@ -170,6 +170,8 @@ pub const LEAVES_PER_STEP: usize = 16_384;
 /// Published checkpoints that come sooner one after the other are counted as one where a desk counts how long a
 /// proof is owed: as often as one is signed at most.
 pub const PUBLISHED_APART: Duration = Duration::from_secs(10);
+/// Checkpoints that may come before a proof is paid (FORMATS 9). More: an alarm.
+pub const CHECKPOINTS_OWED_MAX: u32 = 2;
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.

@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use pouch::desk::view::{
     AddresseeState, ApiError, Awaited, BatchShare, Commit, Cursor, Evidence, InForce, InboxFilter, Incoming,
     IncomingWhole, Named, NewDispatch, NewOrder, OutboxWait, Outgoing, Overdue, ProvenEnvelope, ProvenLeaf,
-    Refusal, Status, Waiting,
+    Refusal, Status, Waiting, Witnessed,
 };
 
 /// A fake desk on a socket in a folder of its own.
@@ -160,6 +160,7 @@ fn outgoing(short: &str) -> Outgoing {
         accepted_at: (state == "accepted").then(time).flatten(),
         position: (state == "accepted").then_some(42),
         envelope_hash: None,
+        witnessed: (short == "K7QF").then_some(Witnessed { by: 7, of: 11 }),
         refusal: (state == "refused").then(refusal),
         info_precedence: "flash".into(),
         label: "BLOC RESTRICTED".into(),
@@ -183,6 +184,7 @@ fn outgoing(short: &str) -> Outgoing {
             acknowledged_at: None,
             remark: None,
             answered_at: None,
+            witnessed: None,
             awaited: (short == "K7QF").then(|| awaited("acknowledgement")),
         }],
         duplicate: false,
@@ -214,6 +216,7 @@ fn incoming() -> Incoming {
         acknowledged_at: None,
         set_aside: None,
         awaited: Some(awaited("answer")),
+        witnessed: None,
         notices: Vec::new(),
         position: 41,
         envelope_hash: String::new(),
@@ -257,6 +260,7 @@ fn status() -> Status {
         set_aside: 0,
         overdue: Overdue { addressees: 2, answers_owed: 1, ..Overdue::default() },
         receipts_waiting: 0,
+        proofs_owed: 0,
         orders: Vec::new(),
         alarms: Vec::new(),
         version: "0.1.0".into(),

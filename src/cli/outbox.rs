@@ -10,7 +10,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::{Paint, table};
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
-use crate::desk::view::{AddresseeState, Named, Outgoing, Progress, Step};
+use crate::desk::view::{AddresseeState, Named, Outgoing, Progress, Step, Witnessed};
 
 /// List what was sent from here, or show how far one dispatch came
 #[derive(Args)]
@@ -205,8 +205,9 @@ fn detail(outgoing: &Outgoing, paint: Paint) -> String {
         }
     }
     text.extend(left_out(outgoing));
-    let position =
-        outgoing.position.map(|position| format!(", position {position} in the log")).unwrap_or_default();
+    let witnessed = Witnessed::words(outgoing.witnessed);
+    let position = outgoing.position.map(|position| format!(", position {position} in the log, {witnessed}"));
+    let position = position.unwrap_or_default();
     let since = outgoing.accepted_at.as_ref().unwrap_or(&outgoing.queued_at);
     let state = safe_text::line(&outgoing.state);
     text.push_str(&format!("state     {state} since {}{position}\n", time::dtg(since)));

@@ -7,7 +7,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::Paint;
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
-use crate::desk::view::{IncomingWhole, Mark};
+use crate::desk::view::{IncomingWhole, Mark, Witnessed};
 
 /// Print one dispatch and mark it read; its sender gets a signed receipt
 #[derive(Args)]
@@ -89,11 +89,12 @@ fn signal(whole: &IncomingWhole, paint: Paint) -> String {
 fn register(whole: &IncomingWhole, paint: Paint) -> String {
     let summary = &whole.summary;
     let mut text = format!(
-        "register {}, id {}, received {}, position {} in the log\n",
+        "register {}, id {}, received {}, position {} in the log, {}\n",
         summary.register,
         summary.short,
         time::dtg(&summary.received_at),
         summary.position,
+        Witnessed::words(summary.witnessed),
     );
     for (word, at) in [("read", &summary.read_at), ("acknowledged", &summary.acknowledged_at)] {
         if let Some(at) = at {
@@ -134,6 +135,7 @@ pub(super) mod tests {
                 acknowledged_at: None,
                 set_aside: None,
                 awaited: None,
+                witnessed: None,
                 notices: vec!["one dispatch before this one has not come".into()],
                 position: 42,
                 envelope_hash: String::new(),
@@ -175,7 +177,7 @@ Two miles east.
 ␛]0;title␇No lights.
 
 ----
-register 17, id K7QF, received 241016ZNOV26, position 42 in the log
+register 17, id K7QF, received 241016ZNOV26, position 42 in the log, not yet witnessed
 notice: one dispatch before this one has not come
 ";
         assert_eq!(signal(&whole(), Paint::Plain), expected);

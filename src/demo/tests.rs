@@ -31,6 +31,7 @@ fn good() -> Observed {
             acknowledged_at: at(3).filter(|_| scripted.acknowledge && role == "to"),
             remark: None,
             answered_at: None,
+            witnessed: None,
             awaited: None,
         });
         let outgoing = Outgoing {
@@ -47,6 +48,7 @@ fn good() -> Observed {
             accepted_at: at(0),
             position: u64::try_from(place).ok(),
             envelope_hash: Some(id.clone()),
+            witnessed: None,
             refusal: None,
             info_precedence: scripted.precedence.clone(),
             label: String::new(),
@@ -92,6 +94,7 @@ fn incoming(
         acknowledged_at: None,
         set_aside: None,
         awaited: None,
+        witnessed: None,
         notices: Vec::new(),
         position: sent.position.unwrap(),
         envelope_hash: sent.id.clone(),
@@ -132,6 +135,7 @@ fn status(code: &str) -> Status {
         set_aside: 0,
         overdue: Overdue::default(),
         receipts_waiting: 0,
+        proofs_owed: 0,
         orders: Vec::new(),
         alarms: Vec::new(),
         version: String::new(),

@@ -152,6 +152,7 @@ fn store(status: &Status, text: &mut Exposition) {
         ("unread_dispatches", "Of those, unread.", status.unread),
         ("unacknowledged_dispatches", "Of those, with an acknowledgement owed.", status.unacknowledged),
         ("set_aside_dispatches", "Of those, set aside instead of opened.", status.set_aside),
+        ("proofs_owed", "Records that are not proven to be in the audit log yet.", status.proofs_owed),
         ("receipts_waiting", "Receipts that the relay has not logged yet.", status.receipts_waiting),
         ("roster_version", "Version of the roster held.", status.roster_version.into()),
         ("open_alarms", "Alarms that nobody has taken or closed.", status.alarms.len() as u64),

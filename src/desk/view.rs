@@ -118,6 +118,9 @@ pub struct Outgoing {
     pub accepted_at: Option<String>,
     /// Its record's position in the log.
     pub position: Option<u64>,
+    /// Who has witnessed that the log holds it; absent until that is proven.
+    #[serde(default)]
+    pub witnessed: Option<Witnessed>,
     /// Its name in the log.
     pub envelope_hash: Option<String>,
     /// Where refused: code and sentence.
@@ -185,6 +188,26 @@ impl Outgoing {
     }
 }
 
+/// How many witnesses have cosigned the checkpoint under which something is proven to be in the audit log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witnessed {
+    /// Witnesses that have.
+    pub by: u32,
+    /// Witnesses in the roster then; 0 where it had none yet.
+    pub of: u32,
+}
+
+impl Witnessed {
+    /// In words, for what may be witnessed or not.
+    pub fn words(witnessed: Option<Witnessed>) -> String {
+        match witnessed {
+            None => "not yet witnessed".to_owned(),
+            Some(Witnessed { of: 0, .. }) => "no witness yet".to_owned(),
+            Some(Witnessed { by, of }) => format!("witnessed by {by} of {of}"),
+        }
+    }
+}
+
 /// One code that the writer of a dispatch named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Named {
@@ -208,6 +231,9 @@ pub struct AddresseeState {
     /// The last step that is known: `waiting` (not accepted yet), `accepted`, `delivered`, `read`, `acknowledged`, `answered`;
     /// or how it ended without: `set aside`, `expired`.
     pub state: String,
+    /// Who has witnessed the receipt of that step, or Accepted; absent until that is proven.
+    #[serde(default)]
+    pub witnessed: Option<Witnessed>,
     /// When the relay's Accepted came.
     pub accepted_at: Option<String>,
     /// Times from the addressee's own signed receipts.
@@ -302,6 +328,9 @@ pub struct Incoming {
     pub notices: Vec<String>,
     /// Its record's position in the log.
     pub position: u64,
+    /// Who has witnessed that the log holds it; absent until that is proven.
+    #[serde(default)]
+    pub witnessed: Option<Witnessed>,
     /// Its name in the log.
     pub envelope_hash: String,
 }
@@ -491,6 +520,9 @@ pub struct Status {
     pub set_aside: u64,
     /// What is overdue.
     pub overdue: Overdue,
+    /// Records that the relay told of and that are not proven to be in the audit log yet.
+    #[serde(default)]
+    pub proofs_owed: u64,
     /// Receipts made here that the relay has not yet logged.
     pub receipts_waiting: u64,
     /// Orders that stand, in words: MINIMIZE, suspended parties.

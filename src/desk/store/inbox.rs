@@ -12,7 +12,7 @@ use super::{
     naming::{TypedId, id_text, typed_id},
     outbox::role_name,
     receipts::{self, Due},
-    streams,
+    standing, streams,
 };
 use crate::{
     desk::{
@@ -179,13 +179,17 @@ fn incoming(row: &Row<'_>) -> rusqlite::Result<Incoming> {
         set_aside: set_aside.map(|code| SetAsideReason::words(code).to_owned()),
         awaited: awaited.or(answer.map(|clock| clock.awaits("answer"))),
         notices: Vec::new(),
+        witnessed: None,
         position: row.get::<_, Position>(18)?.0,
         envelope_hash: row.get::<_, EnvelopeHash>(19)?.to_string(),
     })
 }
 
 fn with_notices(tx: &Tx<'_>, row: Incoming) -> Result<Incoming, StoreError> {
-    Ok(Incoming { notices: streams::notices(tx, row.register)?, ..row })
+    let hash = row.envelope_hash.parse().map(EnvelopeHash);
+    let hash = hash.map_err(|_| StoreError::Corrupt { what: "an envelope's name" })?;
+    let witnessed = standing::of_received(tx, hash)?;
+    Ok(Incoming { notices: streams::notices(tx, row.register)?, witnessed, ..row })
 }
 
 pub(super) fn find(tx: &Tx<'_>, id: &str) -> Result<Incoming, DeskError> {

@@ -27,6 +27,7 @@ mod proofs;
 mod receipts;
 mod schema;
 mod sealing;
+mod standing;
 mod status;
 mod streams;
 mod tables;

@@ -11,6 +11,7 @@ use super::{
     draft::Draft,
     naming::{TypedId, id_text, new_id, next_dtg, next_reference, random, take_short, typed_id},
     schema::exists,
+    standing,
 };
 use crate::{
     desk::{
@@ -19,7 +20,8 @@ use crate::{
     },
     limits,
     merkle::Hash,
-    wire::{DispatchId, Precedence, Role},
+    roster::PartyNumber,
+    wire::{DispatchId, EnvelopeHash, Precedence, Role, receipt::ReceiptKind},
 };
 
 impl Store {
@@ -199,10 +201,10 @@ fn answered(tx: &Tx<'_>, id: &str, exercise: bool) -> Result<DispatchId, DeskErr
 fn view(tx: &Tx<'_>, seq: i64) -> Result<Outgoing, StoreError> {
     let sql = "SELECT id, short, reference, dtg, subject, topic, precedence, exercise, state, queued_at,
         accepted_at, position, hash, refusal_code, refusal, info_precedence, label FROM outbox WHERE seq = ?1";
-    let outgoing = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
+    let (outgoing, hash) = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
         let hash: Option<Hash> = row.get(12)?;
         let refusal: Option<String> = row.get(13)?;
-        Ok(Outgoing {
+        let outgoing = Outgoing {
             id: id_text(&row.get::<_, DispatchId>(0)?.0),
             short: row.get(1)?,
             reference: row.get(2)?,
@@ -222,12 +224,27 @@ fn view(tx: &Tx<'_>, seq: i64) -> Result<Outgoing, StoreError> {
             },
             info_precedence: row.get::<_, Precedence>(15)?.name().to_owned(),
             label: row.get(16)?,
+            witnessed: None,
             named: Vec::new(),
             addressees: Vec::new(),
             duplicate: false,
-        })
+        };
+        Ok((outgoing, hash.map(EnvelopeHash)))
     })?;
-    Ok(Outgoing { named: named(tx, seq)?, addressees: addressees(tx, seq)?, ..outgoing })
+    let mut addressees = addressees(tx, seq)?;
+    let mut witnessed = None;
+    if let Some(hash) = hash {
+        witnessed = standing::of_sent(tx, hash)?;
+        let receipts = standing::of_receipts(tx, hash)?;
+        for (party, addressee) in &mut addressees {
+            addressee.witnessed = match last_kind(&addressee.state) {
+                Some(kind) => receipts.get(&(*party, kind)).copied(),
+                None => witnessed,
+            };
+        }
+    }
+    let addressees = addressees.into_iter().map(|(_, addressee)| addressee).collect();
+    Ok(Outgoing { named: named(tx, seq)?, addressees, witnessed, ..outgoing })
 }
 
 /// What was addressed, as written, and what it became.
@@ -246,11 +263,11 @@ fn named(tx: &Tx<'_>, seq: i64) -> Result<Vec<Named>, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> {
+fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<(PartyNumber, AddresseeState)>, StoreError> {
     let sql =
         "SELECT code, role, delivered_at, set_aside_at, set_aside_reason, read_at, acknowledged_at, remark,
-        expired_at, accepted_at, answered_at, service.due_at, service.overdue_at, answer.due_at, answer.overdue_at
-        FROM addressees JOIN outbox ON dispatch = seq
+        expired_at, accepted_at, answered_at, service.due_at, service.overdue_at, answer.due_at, answer.overdue_at,
+        addressees.party FROM addressees JOIN outbox ON dispatch = seq
         LEFT JOIN clocks AS service ON service.kind = 1 AND service.item = dispatch
             AND service.party = addressees.party AND service.ended_at IS NULL
         LEFT JOIN clocks AS answer ON answer.kind = 2 AND answer.item = dispatch
@@ -272,13 +289,14 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<AddresseeState>, StoreError> 
             accepted_at: optional_time(row, 9)?,
             answered_at: optional_time(row, 10)?,
             state: String::new(),
+            witnessed: None,
             awaited: None,
         };
         addressee.state = last_step(&addressee).to_owned();
         let step = if addressee.delivered_at.is_none() { "delivery" } else { "acknowledgement" };
         addressee.awaited =
             service.map(|clock| clock.awaits(step)).or(answer.map(|clock| clock.awaits("answer")));
-        Ok(addressee)
+        Ok((row.get(15)?, addressee))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -295,6 +313,18 @@ fn last_step(addressee: &AddresseeState) -> &'static str {
         ("accepted", &addressee.accepted_at),
     ];
     steps.into_iter().find(|(_, at)| at.is_some()).map_or("waiting", |(step, _)| step)
+}
+
+/// The receipt that says this last step; `None` where none is there yet.
+fn last_kind(step: &str) -> Option<ReceiptKind> {
+    let kinds = [
+        ReceiptKind::Acknowledged,
+        ReceiptKind::Read,
+        ReceiptKind::Delivered,
+        ReceiptKind::SetAside,
+        ReceiptKind::Expired,
+    ];
+    kinds.into_iter().find(|kind| kind.name() == step)
 }
 
 /// A dispatch's state as the API writes it.

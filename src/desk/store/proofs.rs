@@ -13,7 +13,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, Tx, alarms, columns::integer, tiles};
+use super::{Store, StoreError, Tx, alarms, columns::integer, standing, tiles};
 use crate::{
     audit::{AuditError, LeafProof, LogTrust, SignedCheckpoint, TilePath, TileTree},
     limits::{HASH_BYTES, PROOFS_PER_TURN},
@@ -130,6 +130,9 @@ fn prove(
             Cut::Missing(path) => drop(proved.missing.insert(path)),
             Cut::Damaged(paths) => proved.damaged.extend(paths),
         }
+    }
+    if proved.next.is_none() {
+        standing::hold_overdue(tx, now)?;
     }
     Ok(proved)
 }

@@ -55,6 +55,7 @@ impl Store {
             set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
             overdue: clocks::overdue(&tx)?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
+            proofs_owed: count("SELECT count(*) FROM proofs WHERE checkpoint IS NULL")?,
             orders: orders::standing(&tx, now)?,
             alarms: self.open_alarms(queued)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),

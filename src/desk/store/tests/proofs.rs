@@ -372,3 +372,46 @@ fn a_roster_that_the_log_holds_is_proven_as_well() {
     proof.verify(leaf_hash(&leaf), &watched.trust()).unwrap();
     assert_eq!(watched.idn.store.proven_roster(9).unwrap_err().code(), "not-found");
 }
+
+#[test]
+fn what_was_sent_is_shown_as_not_yet_witnessed_and_then_by_how_many() {
+    use crate::desk::view::Witnessed;
+    let mut watched = Watched::new();
+    let (short, ..) = watched.send();
+    let shown = |watched: &Watched| {
+        let outgoing = watched.idn.store.outgoing(&short).unwrap();
+        (outgoing.witnessed, outgoing.addressees[0].witnessed, watched.idn.status().proofs_owed)
+    };
+    assert_eq!(shown(&watched), (None, None, 1));
+    watched.publish(&["IDN", "MYS"], after(10));
+    watched.prove();
+    let by_all = Some(Witnessed { by: 2, of: 2 });
+    assert_eq!(shown(&watched), (by_all, by_all, 0));
+    assert_eq!(Witnessed::words(by_all), "witnessed by 2 of 2");
+    assert_eq!(Witnessed::words(None), "not yet witnessed");
+    assert_eq!(Witnessed::words(Some(Witnessed { by: 0, of: 0 })), "no witness yet");
+}
+
+#[test]
+fn a_proof_that_two_checkpoints_did_not_pay_is_an_alarm_until_it_is_paid() {
+    let mut watched = Watched::new();
+    watched.grow(5);
+    watched.publish(&["IDN", "MYS"], after(10));
+    // Told of, and left out of the checkpoints that follow.
+    let (_, position, leaf) = watched.send();
+    let hidden = watched.leaves.pop().unwrap();
+    let prove = |watched: &mut Watched, at: i64| {
+        watched.publish(&["IDN", "MYS"], after(at));
+        watched.idn.store.prove(&FetchedTiles::new(), None, after(at)).unwrap();
+        watched.idn.status().alarms
+    };
+    assert!(prove(&mut watched, 12).is_empty(), "the same, published again with more cosignatures");
+    assert!(prove(&mut watched, 21).is_empty());
+    let alarms = prove(&mut watched, 32);
+    for words in ["1 records", "position 5", "mail goes on", "save this desk's folder", "telephone"] {
+        assert!(alarms[0].contains(words), "{alarms:?}");
+    }
+    watched.leaves.push(hidden);
+    assert_eq!(prove(&mut watched, 42), Vec::<String>::new(), "it ends by itself");
+    assert!(watched.proof(position, leaf).is_some());
+}

@@ -1,0 +1,91 @@
+//! How what was sent and received stands in the log: proven, and witnessed by how many.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::{StoreError, Tx, alarms, columns::micros, owing::leaf_of};
+use crate::{
+    desk::view::Witnessed,
+    limits::{CHECKPOINTS_OWED_MAX, PUBLISHED_APART},
+    roster::PartyNumber,
+    wire::{
+        EnvelopeHash, Position,
+        receipt::{ReceiptItem, ReceiptKind},
+    },
+};
+
+/// Who has witnessed the leaf that salt and opening make at a position; `None` while its proof is owed.
+pub(super) fn of_leaf(
+    tx: &Tx<'_>,
+    position: Position,
+    salt: &[u8],
+    opening: &[u8],
+) -> Result<Option<Witnessed>, StoreError> {
+    let sql = "SELECT witnesses, of FROM proofs JOIN checkpoints ON checkpoint = id
+        WHERE position = ?1 AND leaf = ?2 AND found IS NULL";
+    let key = params![position, leaf_of(salt, opening)];
+    let found =
+        tx.db.prepare_cached(sql)?.query_row(key, |row| Ok(Witnessed { by: row.get(0)?, of: row.get(1)? }));
+    Ok(found.optional()?)
+}
+
+/// Who has witnessed an accepted envelope of this desk.
+pub(super) fn of_sent(tx: &Tx<'_>, envelope: EnvelopeHash) -> Result<Option<Witnessed>, StoreError> {
+    let sql = "SELECT position, salt, opening FROM submissions WHERE hash = ?1 AND state = 1";
+    leaf_in(tx, sql, envelope)
+}
+
+/// Who has witnessed an envelope of the inbox.
+pub(super) fn of_received(tx: &Tx<'_>, envelope: EnvelopeHash) -> Result<Option<Witnessed>, StoreError> {
+    leaf_in(tx, "SELECT position, salt, opening FROM inbox WHERE hash = ?1", envelope)
+}
+
+fn leaf_in(tx: &Tx<'_>, sql: &str, envelope: EnvelopeHash) -> Result<Option<Witnessed>, StoreError> {
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let mut rows = statement.query([envelope])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let (salt, opening): (Vec<u8>, Vec<u8>) = (row.get(1)?, row.get(2)?);
+    of_leaf(tx, row.get(0)?, &salt, &opening)
+}
+
+/// Who has witnessed the receipts that came for an envelope, by addressee and kind.
+pub(super) fn of_receipts(
+    tx: &Tx<'_>,
+    envelope: EnvelopeHash,
+) -> Result<BTreeMap<(PartyNumber, ReceiptKind), Witnessed>, StoreError> {
+    let sql = "SELECT item, position, salt, opening FROM receipts_of JOIN receipts_in USING (position, hash)
+        WHERE envelope = ?1";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    let mut rows = statement.query([envelope])?;
+    let mut found = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let bytes: Vec<u8> = row.get(0)?;
+        let item = ReceiptItem::decode(&bytes).map_err(|_| StoreError::Corrupt { what: "a receipt" })?;
+        let (salt, opening): (Vec<u8>, Vec<u8>) = (row.get(2)?, row.get(3)?);
+        if let Some(witnessed) = of_leaf(tx, row.get(1)?, &salt, &opening)? {
+            found.insert((item.addressee, item.kind), witnessed);
+        }
+    }
+    Ok(found)
+}
+
+/// Raises or ends the alarm that proofs are overdue: owed for longer than so many checkpoints, all of them published
+/// after the relay told of the leaf, and for longer than it takes to publish them.
+pub(super) fn hold_overdue(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "SELECT count(*), min(position) FROM proofs, log WHERE checkpoint IS NULL
+        AND published - owed_count >= ?1 AND abs(?2 - owed_at) >= ?3";
+    let least = i64::try_from((PUBLISHED_APART * CHECKPOINTS_OWED_MAX).as_micros()).expect("seconds");
+    let row = params![CHECKPOINTS_OWED_MAX, micros(now), least];
+    let (count, first): (u64, Option<i64>) =
+        tx.db.prepare_cached(sql)?.query_row(row, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let sentence = first.map(|first| {
+        format!(
+            "{count} records that the relay told this desk of are not proven to be in the audit log, though two \
+             checkpoints have come since (the first at position {first}); {}",
+            alarms::LOG_WHAT_NOW
+        )
+    });
+    alarms::hold(tx, now, "proof-overdue", sentence.as_deref())
+}
