@@ -37,6 +37,8 @@ pub enum AlarmKind {
     Witness,
     /// The disk has no room for the audit log's files: no checkpoint is signed.
     LogRoom,
+    /// Openings that are past their time are not all erased: an archive is damaged.
+    Erasure,
     /// The configuration allows plain X25519.
     X25519Allowed,
     /// A session came about by plain X25519.
@@ -45,7 +47,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 13] = [
+    pub const ALL: [AlarmKind; 14] = [
         AlarmKind::Certificate,
         AlarmKind::Crl,
         AlarmKind::Reload,
@@ -57,6 +59,7 @@ impl AlarmKind {
         AlarmKind::Unwitnessed,
         AlarmKind::Witness,
         AlarmKind::LogRoom,
+        AlarmKind::Erasure,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
     ];
@@ -75,6 +78,7 @@ impl AlarmKind {
             AlarmKind::Unwitnessed => "unwitnessed",
             AlarmKind::Witness => "witness",
             AlarmKind::LogRoom => "log-room",
+            AlarmKind::Erasure => "erasure",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
         }
@@ -111,6 +115,9 @@ impl AlarmKind {
             }
             AlarmKind::Witness => {
                 "mail goes on; save the relay's folder before anything is changed; telephone the desk that is named"
+            }
+            AlarmKind::Erasure => {
+                "mail goes on; save a copy of the relay's folder; call whoever looks after the disk"
             }
             AlarmKind::LogRoom => {
                 "mail goes on for now; save nothing by deleting; call whoever looks after the disk"

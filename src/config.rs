@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -16,10 +17,12 @@ use toml::de::{DeTable, DeValue};
 use tracing_subscriber::EnvFilter;
 
 pub use clocks::ClocksConfig;
+pub use error::{ConfigError, TrustError};
 pub use manual::{example, show};
 pub use span::Span;
 
-use crate::roster::{RosterError, TrustBundle};
+use crate::limits::OPENINGS_KEEP_DAYS_MIN;
+use crate::roster::TrustBundle;
 
 /// Declares a configuration, and keeps the doc comments of its keys as text for `pouch config example`.
 macro_rules! settings {
@@ -48,6 +51,7 @@ macro_rules! settings {
 
 // Below the macro, which they use.
 mod clocks;
+mod error;
 mod manual;
 mod span;
 
@@ -77,6 +81,9 @@ settings! {
         log_listen: Option<SocketAddr> = None;
         /// Bytes of journal kept at most; at least 256 MiB. Reached: desks wait until old mail is settled.
         journal_bytes_max: u64 = 8 * 1024 * 1024 * 1024;
+        /// Days by log time after which salts, openings and headers of envelopes and receipts are erased at the relay; at
+        /// least 90. The audit log's own files stay whole.
+        openings_keep_days: u32 = 400;
     }
     [log]: LogConfig
 }
@@ -134,17 +141,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// What is wrong with a trust bundle's file.
-#[derive(Debug, thiserror::Error)]
-pub enum TrustError {
-    /// It is absent or not readable.
-    #[error(transparent)]
-    Unreadable(#[from] std::io::Error),
-    /// It holds no trust bundle.
-    #[error(transparent)]
-    Malformed(#[from] RosterError),
-}
-
 /// Where a daemon looks for its configuration.
 pub const FILE_DEFAULT: &str = "/etc/pouch/pouch.toml";
 
@@ -200,7 +196,21 @@ impl Settings for RelayConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        if self.openings_keep_days < OPENINGS_KEEP_DAYS_MIN {
+            let problem = format!(
+                "is {}: write {OPENINGS_KEEP_DAYS_MIN} or more, longer than an envelope lives",
+                self.openings_keep_days
+            );
+            return Err(ConfigError::Value { key: "openings_keep_days", problem });
+        }
         self.log.check()
+    }
+}
+
+impl RelayConfig {
+    /// How long openings are kept.
+    pub fn openings_keep(&self) -> Duration {
+        Duration::from_secs(u64::from(self.openings_keep_days) * 24 * 3600)
     }
 }
 
@@ -254,81 +264,6 @@ impl LogConfig {
             }
         }
     }
-}
-
-/// What the operator set wrong. A daemon exits with 78.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file is absent or not readable.
-    #[error("{}: {source}: `pouch config example {daemon}` prints a file to begin with", file.display())]
-    Unreadable {
-        /// The file.
-        file: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-        /// For which daemon it was read.
-        daemon: &'static str,
-    },
-    /// The folder of drop-ins is there and not readable.
-    #[error("{}: {source}: make it readable for the user that runs pouch, or take it away", folder.display())]
-    DropIns {
-        /// The folder.
-        folder: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// The file is no TOML, or a value is of the wrong kind.
-    #[error("{}:{line}:{column}: {message}: correct it and try `pouch config check {daemon}`", file.display())]
-    Malformed {
-        /// The file.
-        file: PathBuf,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-        /// What the parser says.
-        message: String,
-        /// For which daemon it was read.
-        daemon: &'static str,
-    },
-    /// A key that does not exist.
-    #[error("{}:{line}:{column}: unknown key `{key}`: {hint}", file.display())]
-    UnknownKey {
-        /// The file.
-        file: PathBuf,
-        /// From 1.
-        line: usize,
-        /// From 1, in characters.
-        column: usize,
-        /// The key as written.
-        key: String,
-        /// The nearest key that exists, or where to find them all.
-        hint: String,
-    },
-    /// A variable or a `--set` that does not fit its key.
-    #[error("{origin}: {problem}")]
-    Override {
-        /// `POUCH_LISTEN` or `--set listen`.
-        origin: String,
-        /// What is wrong.
-        problem: String,
-    },
-    /// The trust bundle cannot be used.
-    #[error("{}: {source}: get it from the ministry, and set `trust` to where it lies", path.display())]
-    Trust {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: TrustError,
-    },
-    /// A value that no desk or relay can run with.
-    #[error("`{key}` {problem}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What is wrong and what to write.
-        problem: String,
-    },
 }
 
 /// Reads the trust bundle of a configuration.

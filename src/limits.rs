@@ -142,6 +142,12 @@ pub const SYNC_STUCK_AFTER: Duration = Duration::from_secs(10);
 pub const MAILBOX_MARKS_MAX: usize = 100_000;
 /// The same in all mailboxes together. Reached: the party that has most of them loses half of its own.
 pub const MARKS_IN_ALL_MAX: usize = 131_072;
+/// Days by log time whose beginnings in the log the relay remembers, until they are erased: more than eleven years.
+/// Reached: what is older is erased with the day after it.
+pub const ERASURE_MARKS_MAX: usize = 4_096;
+/// Days that openings are kept at least, by configuration: longer than an envelope lives ([`EXPIRY_MAX`]), so that what
+/// is erased has been settled or has expired.
+pub const OPENINGS_KEEP_DAYS_MIN: u32 = 90;
 /// Versions of the roster in one log. Reached: the next is declined, and a new log is due.
 pub const ROSTER_VERSIONS_MAX: usize = 4_096;
 /// Parties that an order to suspend or to lift names. Reached: an order about another one is declined.
@@ -194,6 +200,7 @@ pub const CLOCKS_LOOKED_AT_EVERY: Duration = Duration::from_secs(10);
 const _: () = assert!(CLOCK_DAYS_MAX as u64 * 24 * 3600 >= CLOCK_TIME_MAX.as_secs());
 const _: () = assert!(ENGINE_ANSWER_TIME_MAX.as_secs() < ADMIN_TIME_MAX.as_secs());
 const _: () = assert!(API_CALL_TIME_MAX.as_secs() < API_IDLE_TIME_MAX.as_secs());
+const _: () = assert!(OPENINGS_KEEP_DAYS_MIN as u64 * 24 * 3600 > EXPIRY_MAX.as_secs());
 const _: () = assert!(DISPATCH_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(FRAME_BEFORE_WELCOME_BYTES_MAX <= FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);
@@ -272,6 +279,10 @@ pub struct Limits {
     pub checkpoint_idle_every: Duration,
     /// A signed checkpoint that no quorum witnesses for this long is an alarm (FORMATS 9).
     pub unwitnessed_time_max: Duration,
+    /// How old by log time openings and headers become before they are erased (FORMATS 8).
+    pub openings_keep: Duration,
+    /// They are erased by whole days; this long is a day.
+    pub erasure_every: Duration,
     /// Log time follows a wall clock that runs ahead by at most this share of elapsed time (FORMATS 8).
     pub log_time_catch_up_per_minute: Duration,
 }
@@ -309,6 +320,8 @@ impl Limits {
         checkpoint_every: Duration::from_secs(10),
         checkpoint_idle_every: Duration::from_secs(60),
         unwitnessed_time_max: Duration::from_secs(600),
+        openings_keep: Duration::from_secs(400 * 24 * 3600),
+        erasure_every: Duration::from_secs(24 * 3600),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };
 }

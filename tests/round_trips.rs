@@ -143,6 +143,7 @@ fn act() -> impl Strategy<Value = Act> {
             refused
         }),
         any::<u64>().prop_map(|wall_us| Act::ClockAccepted { wall_us }),
+        any::<u64>().prop_map(|through| Act::Erasures { through: Position(through) }),
     ]
 }
 

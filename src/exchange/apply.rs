@@ -176,6 +176,7 @@ impl Exchange {
         self.tree.append(leaf);
         self.last_record_us = content.log_time_us();
         self.clock.replay(content.log_time_us());
+        self.erasures.note(content.log_time_us(), position, &self.limits);
         match content {
             Content::Envelope(accepted) => self.router.accept(accepted, position),
             Content::Receipts(receipts) => {
@@ -199,7 +200,7 @@ impl Exchange {
 
     fn apply_administrative(&mut self, administrative: &AdministrativeRecord, position: Position) {
         let AdministrativeRecord { leaf, beside } = administrative;
-        let AdministrativeLeaf { act, .. } = leaf;
+        let AdministrativeLeaf { act, log_time_us, .. } = leaf;
         self.chain = leaf.head_at(position);
         let leaf = leaf.encode();
         match act {
@@ -229,7 +230,11 @@ impl Exchange {
                 }
             }
             Act::Cloned { party, .. } => self.send_to_concerned(*party, position, &leaf),
-            Act::ClockAccepted { wall_us } => self.clock.accept(*wall_us),
+            Act::ClockAccepted { wall_us } => {
+                self.clock.accept(*wall_us);
+                self.erasures.jumped(wall_us.saturating_sub(*log_time_us));
+            }
+            Act::Erasures { through } => self.erased(*through, position),
             Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {}
         }
     }

@@ -1,15 +1,15 @@
 //! The base of a segment: what replay would have built up before it, as bytes (DESIGN 8). A start begins with
 //! the oldest one that is kept, and compares the others.
 //!
-//! Layout, big endian: `u8 4 || administrative head: u64 position, hash[32] || u64 log time_us of the last
+//! Layout, big endian: `u8 5 || administrative head: u64 position, hash[32] || u64 log time_us of the last
 //! record || tree: u64 size, u8 n, n x hash[32] || u32 rosters`, and for each version that came into force
 //! `u64 position || u16 length || its leaf || hash of its note[32]`; then the router
 //! ([`crate::router`]'s base), `u64` wall clock accepted last, and the orders that stand
-//! ([`crate::router::orders`]). Last comes what no record says: what desks have confirmed of their receipts, and the receipts that they have not.
+//! ([`crate::router::orders`]), and what was erased ([`super::erasure`]). Last comes what no record says: what desks have confirmed of their receipts, and the receipts that they have not.
 
 use bytes::{Buf, BufMut, Bytes, TryGetError};
 
-use super::{Exchange, ReplayError};
+use super::{Exchange, ReplayError, erasure::Erasures};
 use crate::{
     limits::{self, HASH_BYTES, Limits},
     merkle::{self, Frontier, Hash},
@@ -18,7 +18,9 @@ use crate::{
     wire::{Malformed, Position},
 };
 
-const VERSION: u8 = 4;
+const VERSION: u8 = 5;
+/// The one before, which says nothing of erasures: from such a base on, days are noted anew.
+const VERSION_BEFORE: u8 = 4;
 /// A roster's position, leaf and hash of its note.
 const ROSTER_BYTES: usize = 8 + 2 + ROSTER_LEAF_BYTES + HASH_BYTES;
 const ROSTER_LEAF_BYTES: usize = 51 + 4 + HASH_BYTES + 4;
@@ -31,13 +33,14 @@ pub const fn base_bytes_max(limits: &Limits) -> usize {
         + limits::ROSTER_VERSIONS_MAX * ROSTER_BYTES
         + router::base::bytes_max(limits)
         + Orders::BYTES_MAX
+        + Erasures::BYTES_MAX
 }
 
 impl Exchange {
     /// All lasting state, at most [`base_bytes_max`] of it, for a segment that begins here: until that is
     /// durable, no later record may be.
     pub fn base(&mut self) -> Vec<u8> {
-        let mut out = self.base_of_records();
+        let mut out = self.base_of_records(VERSION);
         self.router.encode_receipts(&mut out);
         self.router.base_made();
         out
@@ -79,6 +82,7 @@ impl Exchange {
         self.clock.replay(parts.last_record_us);
         self.router = parts.router;
         self.orders = parts.orders;
+        self.erasures = parts.erasures;
         self.router.take_receipts(Router::decode_receipts(&mut fields).map_err(first_base)?);
         if fields.is_empty() { Ok(()) } else { Err(first_base(Malformed::new("the base", "is too long"))) }
     }
@@ -90,19 +94,23 @@ impl Exchange {
     pub fn replay_base(&mut self, base: &[u8]) -> Result<(), ReplayError> {
         self.check_version(base)?;
         let differs = || ReplayError::Base(Position(self.tree.size()));
-        let mut receipts = base.strip_prefix(self.base_of_records().as_slice()).ok_or_else(differs)?;
+        let version = base.first().copied().unwrap_or(VERSION);
+        let mut receipts = base.strip_prefix(self.base_of_records(version).as_slice()).ok_or_else(differs)?;
         let taken = Router::decode_receipts(&mut receipts).map_err(|_| differs())?;
         if !receipts.is_empty() {
             return Err(differs());
         }
         self.router.take_receipts(taken);
+        if version == VERSION_BEFORE {
+            self.erasures = Erasures::default();
+        }
         Ok(())
     }
 
     /// A base without any bytes is of no version, but cut short.
     fn check_version(&self, base: &[u8]) -> Result<(), ReplayError> {
         match base.first() {
-            Some(version) if *version != VERSION => {
+            Some(version) if ![VERSION, VERSION_BEFORE].contains(version) => {
                 Err(ReplayError::BaseVersion(*version, Position(self.tree.size())))
             }
             _ => Ok(()),
@@ -119,8 +127,8 @@ impl Exchange {
         Ok(())
     }
 
-    pub(super) fn base_of_records(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+    pub(super) fn base_of_records(&self, version: u8) -> Vec<u8> {
+        let mut out = vec![version];
         out.put_u64(self.chain.position.0);
         out.put_slice(self.chain.hash.as_bytes());
         out.put_u64(self.last_record_us);
@@ -140,6 +148,9 @@ impl Exchange {
         self.router.encode(&mut out);
         out.put_u64(self.clock.accepted_us());
         self.orders.encode(&mut out);
+        if version == VERSION {
+            self.erasures.encode(&mut out);
+        }
         out
     }
 }
@@ -155,12 +166,13 @@ struct Parts {
     router: Router,
     clock_accepted_us: u64,
     orders: Orders,
+    erasures: Erasures,
 }
 
 impl Parts {
     fn decode(fields: &mut &[u8]) -> Result<Parts, Malformed> {
         let short = |_: TryGetError| CUT_SHORT;
-        fields.try_get_u8().map_err(short)?; // the version, which is known
+        let version = fields.try_get_u8().map_err(short)?;
         let position = Position(fields.try_get_u64().map_err(short)?);
         let chain = ChainHead { position, hash: hash(fields)? };
         let last_record_us = fields.try_get_u64().map_err(short)?;
@@ -176,7 +188,8 @@ impl Parts {
         let router = Router::decode(fields)?;
         let clock_accepted_us = fields.try_get_u64().map_err(short)?;
         let orders = Orders::decode(fields)?;
-        Ok(Parts { chain, last_record_us, tree, rosters, router, clock_accepted_us, orders })
+        let erasures = if version == VERSION { Erasures::decode(fields)? } else { Erasures::default() };
+        Ok(Parts { chain, last_record_us, tree, rosters, router, clock_accepted_us, orders, erasures })
     }
 }
 

@@ -14,6 +14,7 @@ mod bodies;
 mod checkpoint;
 mod clock;
 mod deliver;
+mod erasure;
 mod expiry;
 mod io;
 mod notice;
@@ -160,6 +161,7 @@ pub struct Exchange {
     tree: Frontier,
     last_record_us: u64,
     clock: LogClock,
+    erasures: erasure::Erasures,
     checkpoints: checkpoint::Checkpoints,
     // Of this process.
     sessions: BTreeMap<ConnId, Session>,
@@ -208,6 +210,7 @@ impl Exchange {
             tree: Frontier::new(),
             last_record_us: 0,
             clock: LogClock::new(0),
+            erasures: erasure::Erasures::default(),
             checkpoints: checkpoint::Checkpoints::default(),
             sessions: BTreeMap::new(),
             by_party: BTreeMap::new(),
@@ -278,6 +281,7 @@ impl Exchange {
         self.administer_past_counts();
         self.watch_clock(now);
         self.expire(now);
+        self.erase();
         self.time_checkpoint(now);
         self.watch_witnesses(now);
     }

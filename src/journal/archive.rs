@@ -5,9 +5,12 @@
 //!
 //! ```text
 //!  0  "POUCHARC"              16  u64 first position
-//!  8  u32 version 1           24  u64 end: the position after the last
-//! 12  u32 zero                32  entries
+//!  8  u32 version 2           24  u64 end: the position after the last
+//! 12  u32 zero                32  u64 below which traffic records have neither salt nor opening: they are erased
+//!                             40  entries
 //! ```
+//!
+//! An archive of version 1 lacks the field at 32, and nothing in it is erased.
 //!
 //! An entry is `u16 length of the leaf || u8 length of the salt || u16 length of the opening || leaf || salt
 //! || opening`; behind the last one stands the SHA-256 of all before. The body of an administrative record
@@ -23,7 +26,10 @@ use super::reader::OpenSegment;
 use super::recover::SegmentReader;
 use super::segment::Head;
 use super::{Disk, JournalError, SegmentFile};
-use crate::record::{Record, leaf::is_administrative};
+use crate::record::{
+    Record,
+    leaf::{is_administrative, is_traffic},
+};
 use crate::wire::Position;
 
 const ARCHIVE_PREFIX: &str = "archive-";
@@ -31,8 +37,10 @@ const NOTE_PREFIX: &str = "note-";
 /// Names of files that are not whole yet; a start removes them.
 pub(super) const PREPARING_PREFIX: &str = "preparing-";
 const MAGIC: [u8; 8] = *b"POUCHARC";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Of version 1, and what version 2 begins with.
 const HEAD_BYTES: usize = 32;
+const ERASED_BYTES: usize = 8;
 const ENTRY_HEAD_BYTES: usize = 5;
 const HASH_BYTES: usize = 32;
 /// Bytes gathered before a write, and read at once.
@@ -79,6 +87,7 @@ pub(super) fn spans(names: &[String]) -> Result<(Vec<Span>, u64), JournalError> 
 ///
 /// `spare` gives a file that has room already, so that a full disk can be archived too: it is as long as the
 /// segment, and an archive never longer. What is too much of it goes back to the disk, and gives notes their room.
+/// Traffic records below `erased_below` are archived without salt and opening.
 ///
 /// # Errors
 /// [`JournalError::Disk`], [`JournalError::Corrupt`] where the segment does not read back.
@@ -86,6 +95,7 @@ pub(super) fn write(
     disk: &dyn Disk,
     segment: &OpenSegment,
     end: Head,
+    erased_below: u64,
     spare: impl FnOnce() -> Option<String>,
 ) -> Result<(), JournalError> {
     let span = Span { first: segment.header.first.position, end: end.position };
@@ -94,7 +104,7 @@ pub(super) fn write(
     }
     let name = span.name();
     let mut out = PieceWriter::start(disk, &name, spare)?;
-    let written = write_entries(&mut out, segment, end, span);
+    let written = write_entries(&mut out, segment, end, span, erased_below);
     if written.as_ref().is_err_and(JournalError::is_full) {
         // What is there of it takes the room that others wait for.
         disk.remove(&out.preparing).map_err(JournalError::disk("remove", &out.preparing))?;
@@ -112,23 +122,71 @@ fn write_entries(
     segment: &OpenSegment,
     end: Head,
     span: Span,
+    erased_below: u64,
 ) -> Result<bool, JournalError> {
-    out.push(&MAGIC)?;
-    out.push(&VERSION.to_be_bytes())?;
-    out.push(&[0; 4])?;
-    out.push(&span.first.to_be_bytes())?;
-    out.push(&span.end.to_be_bytes())?;
+    push_head(out, span, erased_below)?;
     let mut batches = SegmentReader::start(segment);
     let mut has_notes = false;
     while let Some(batch) = batches.next_until(end)? {
-        for (_, record) in batch {
-            out.push(&entry(&record))?;
+        for (position, record) in batch {
+            out.push(&entry(&record, position < erased_below))?;
             has_notes |= has_note(&record);
         }
     }
     out.push_hash();
     out.finish()?;
     Ok(has_notes)
+}
+
+fn push_head(out: &mut PieceWriter<'_>, span: Span, erased_below: u64) -> Result<(), JournalError> {
+    out.push(&MAGIC)?;
+    out.push(&VERSION.to_be_bytes())?;
+    out.push(&[0; 4])?;
+    for field in [span.first, span.end, erased_below] {
+        out.push(&field.to_be_bytes())?;
+    }
+    Ok(())
+}
+
+/// Erases salts and openings of traffic records below a position from an archive, durable when it returns: it is
+/// written anew beside the old one, which is checked meanwhile. Says nothing where that was done before.
+///
+/// # Errors
+/// [`JournalError::Corrupt`] where the old one is damaged: then it stays. [`JournalError::Disk`].
+pub(super) fn erase(disk: &dyn Disk, span: Span, below: u64) -> Result<(), JournalError> {
+    let name = span.name();
+    if erased_below(disk, &name)? >= below.min(span.end) {
+        return Ok(());
+    }
+    let mut out = PieceWriter::start(disk, &name, || None)?;
+    let mut rewrite = || {
+        push_head(&mut out, span, below)?;
+        read(disk, span, |position, record| out.push(&entry(&record, position.0 < below)))?;
+        out.push_hash();
+        out.finish()
+    };
+    let rewritten = rewrite();
+    if rewritten.as_ref().is_err_and(|error| error.is_full() || matches!(error, JournalError::Corrupt { .. }))
+    {
+        // What is there of it takes the room that others wait for.
+        disk.remove(&out.preparing).map_err(JournalError::disk("remove", &out.preparing))?;
+    }
+    rewritten?;
+    out.give_name()?;
+    disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))
+}
+
+/// What an archive's head says, which is damaged only where its hash does not fit either.
+fn erased_below(disk: &dyn Disk, name: &str) -> Result<u64, JournalError> {
+    let file = disk.open(name).map_err(JournalError::disk("open", name))?;
+    let mut head = [0; HEAD_BYTES + ERASED_BYTES];
+    if file.bytes().map_err(JournalError::disk("measure", name))? < head.len() as u64 {
+        return Ok(0);
+    }
+    file.read_at(&mut head, 0).map_err(JournalError::disk("read", name))?;
+    let (head, field) = head.split_at(HEAD_BYTES);
+    let is_current = head[8..12] == VERSION.to_be_bytes();
+    Ok(if is_current { u64::from_be_bytes(field.try_into().expect("eight bytes")) } else { 0 })
 }
 
 fn write_notes(disk: &dyn Disk, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
@@ -149,7 +207,10 @@ fn has_note(record: &Record) -> bool {
     is_administrative(&record.leaf) && !record.body.is_empty()
 }
 
-fn entry(record: &Record) -> Vec<u8> {
+fn entry(record: &Record, is_erased: bool) -> Vec<u8> {
+    if is_erased && is_traffic(&record.leaf) {
+        return entry(&Record { leaf: record.leaf.clone(), ..Record::default() }, false);
+    }
     let length = |bytes: &Bytes| u16::try_from(bytes.len()).expect("a record was checked against its bounds");
     let mut out =
         Vec::with_capacity(ENTRY_HEAD_BYTES + record.leaf.len() + record.salt.len() + record.opening.len());
@@ -196,18 +257,7 @@ pub(super) fn read<E: From<JournalError>>(
 ) -> Result<(), E> {
     let name = span.name();
     let mut input = PieceReader::open(disk, &name)?;
-    let head = input.take(HEAD_BYTES, span.first)?;
-    if head[..8] != MAGIC {
-        return Err(damaged(&name, 0, span.first, "no archive begins so").into());
-    }
-    let version = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
-    if version != VERSION {
-        let what = format!("version {version}");
-        return Err(JournalError::Unsupported { file: name, what }.into());
-    }
-    if head[16..24] != span.first.to_be_bytes() || head[24..32] != span.end.to_be_bytes() {
-        return Err(damaged(&name, 0, span.first, "the name belongs to another archive").into());
-    }
+    input.take_head(span)?;
     for position in span.first..span.end {
         let head = input.take(ENTRY_HEAD_BYTES, position)?;
         let leaf = usize::from(u16::from_be_bytes([head[0], head[1]]));
@@ -305,6 +355,27 @@ impl<'a> PieceReader<'a> {
         let file = disk.open(name).map_err(JournalError::disk("open", name))?;
         let bytes = file.bytes().map_err(JournalError::disk("measure", name))?;
         Ok(PieceReader { file, name, bytes, piece: Bytes::new(), offset: 0, hash: Context::new(&SHA256) })
+    }
+
+    /// Reads the head, and says below which position it is erased.
+    fn take_head(&mut self, span: Span) -> Result<u64, JournalError> {
+        let head = self.take(HEAD_BYTES, span.first)?;
+        if head[..8] != MAGIC {
+            return Err(damaged(self.name, 0, span.first, "no archive begins so"));
+        }
+        let version = u32::from_be_bytes([head[8], head[9], head[10], head[11]]);
+        if !(1..=VERSION).contains(&version) {
+            let what = format!("version {version}");
+            return Err(JournalError::Unsupported { file: self.name.to_owned(), what });
+        }
+        if head[16..24] != span.first.to_be_bytes() || head[24..32] != span.end.to_be_bytes() {
+            return Err(damaged(self.name, 0, span.first, "the name belongs to another archive"));
+        }
+        if version == 1 {
+            return Ok(0);
+        }
+        let field = self.take(ERASED_BYTES, span.first)?;
+        Ok(u64::from_be_bytes(field.try_into().expect("eight bytes were taken")))
     }
 
     fn take(&mut self, length: usize, position: u64) -> Result<Vec<u8>, JournalError> {

@@ -45,6 +45,8 @@ pub enum Event {
     /// There is room again for everything, or only for receipts and administrative records: then nothing
     /// else should be handed in. What is handed in when even their room is used up waits until there is some.
     Room(bool),
+    /// What the log says is erased is: through which position. Or all but an archive that is damaged.
+    Erased(Result<Position, JournalError>),
     /// The last event: what was not Durable may or may not be. The process must exit with the
     /// error's code.
     Failed(JournalError),
@@ -218,7 +220,11 @@ impl Committer {
                     }
                 }
                 Next::Seal => self.writer.seal()?,
-                Next::Retire => self.retire()?,
+                Next::Retire => {
+                    if !self.retire()? {
+                        return Ok(());
+                    }
+                }
                 Next::End => return self.writer.seal(),
             }
         }
@@ -262,7 +268,7 @@ impl Committer {
             (Some(self.options.seal_after), Next::Seal)
         } else if self.is_stuck {
             (Some(self.options.retry_every), Next::Commit)
-        } else if self.writer.oldest_end().is_some() || !self.has_room {
+        } else if self.writer.oldest_end().is_some() || self.writer.is_erasing() || !self.has_room {
             (Some(self.options.retry_every), Next::Retire)
         } else {
             (None, Next::End)
@@ -289,8 +295,9 @@ impl Committer {
         }
     }
 
-    /// Gives up old segments as far as the last answer goes, and asks again in time.
-    fn retire(&mut self) -> Result<(), JournalError> {
+    /// Gives up old segments as far as the last answer goes, and asks again in time; `false` if everyone has left and a
+    /// base is missing.
+    fn retire(&mut self) -> Result<bool, JournalError> {
         let mut retired = false;
         if let Some(needed) = self.retiring.needed.take() {
             let is_worth_it = |many: usize| needed.len() <= many - many.div_ceil(8);
@@ -302,9 +309,30 @@ impl Committer {
         if retired {
             self.is_stuck = false;
         }
+        // No batch may come that would begin a segment: submissions wait for room, or there is no traffic.
+        let makes_room = self.writer.is_crowded() && (!self.has_room || self.writer.is_erasing());
+        if (makes_room || self.writer.wants_roll())
+            && self.writer.reserve_segment()?
+            && !self.begin_segment()?
+        {
+            return Ok(false);
+        }
+        if let Some(erased) = self.writer.erased() {
+            (self.events)(Event::Erased(erased));
+        }
         self.ask(retired);
         self.tell_room();
-        Ok(())
+        Ok(true)
+    }
+
+    /// Goes on in the segment that was reserved; `false` if everyone has left and a base is missing.
+    fn begin_segment(&mut self) -> Result<bool, JournalError> {
+        let Some(base) = self.wait_for_base() else { return Ok(false) };
+        self.writer.roll(&base)?;
+        self.roll_wanted = false;
+        self.retiring.too_many = None;
+        self.ask(true);
+        Ok(true)
     }
 
     fn ask(&mut self, at_once: bool) {
@@ -328,7 +356,7 @@ impl Committer {
     fn commit(&mut self) -> Result<bool, JournalError> {
         let (count, bytes) = self.next_batch()?;
         let needs_segment = self.writer.needs_segment(count, bytes);
-        if needs_segment || self.roll_wanted {
+        if needs_segment || self.roll_wanted || self.writer.wants_roll() {
             let is_sure = self.writer.reserve_segment()?;
             self.is_stuck = needs_segment && !is_sure;
             if self.is_stuck {
@@ -336,12 +364,8 @@ impl Committer {
                 self.tell_room();
                 return Ok(true);
             }
-            if is_sure {
-                let Some(base) = self.wait_for_base() else { return Ok(false) };
-                self.writer.roll(&base)?;
-                self.roll_wanted = false;
-                self.retiring.too_many = None;
-                self.ask(true);
+            if is_sure && !self.begin_segment()? {
+                return Ok(false);
             }
         }
         self.tell_room();

@@ -144,6 +144,11 @@ impl Reader {
         self.read().segments.len()
     }
 
+    /// Where the oldest segment begins.
+    pub(super) fn oldest_position(&self) -> Option<u64> {
+        self.read().segments.front().map(|segment| segment.open.header.first.position)
+    }
+
     /// The oldest segment, and the first head of the one after it; `None` while there is only one.
     pub(super) fn oldest(&self) -> Option<(OpenSegment, Head)> {
         let index = self.read();

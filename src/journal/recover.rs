@@ -143,6 +143,7 @@ impl Recovered {
         replay: &mut dyn FnMut(Replayed) -> Result<(), E>,
     ) -> Result<(Writer, Reader), E> {
         let Recovered { disk, options, reader, head, unconfirmed, newest, spares } = self;
+        spares.zero_next()?;
         let mut writer = Writer::new(disk, options, spares, reader.clone(), head, newest);
         writer.take_segment(base, &unconfirmed)?;
         for (position, record) in (head.position..).zip(unconfirmed) {

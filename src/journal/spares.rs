@@ -1,5 +1,6 @@
 //! Segments made ready ahead of need: zero-filled and synced, so that a sync of the log later
-//! touches no metadata. A segment that nobody needs any more is archived and becomes a spare again.
+//! touches no metadata. A segment that nobody needs any more is archived and becomes a spare again, with its old
+//! bytes; while openings are erased, these are zeroed first, and archives written anew.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -12,6 +13,8 @@ use super::segment::Head;
 use super::{Disk, JournalError, Options};
 
 const SPARE_PREFIX: &str = "spare-";
+/// Of a spare that holds what a segment held.
+const USED_PREFIX: &str = "used-";
 /// Zeros written between two syncs, so that a sync of the log never waits behind all 64 MiB.
 const ZEROS_BYTES: usize = 4 * 1024 * 1024;
 /// Spares that become no segment while the disk is full: one for archives, whose segment becomes a spare in its
@@ -37,10 +40,18 @@ struct Maker {
 #[derive(Default)]
 struct State {
     ready: VecDeque<String>,
+    /// Used ones that are to be zeroed before they are ready.
+    used: VecDeque<String>,
+    /// What is being erased.
+    erasing: Option<Erasing>,
+    /// Below which position archives are written without salts and openings.
+    erased_below: u64,
     /// To be archived, oldest first, each with the head behind its end.
     retired: VecDeque<(OpenSegment, Head)>,
     /// How many are kept ready.
     keep: usize,
+    /// An archive from which nothing can be erased.
+    damaged: Option<JournalError>,
     /// Whether the disk had no room, and no spare was made since.
     is_full: bool,
     /// Why nothing more is made.
@@ -48,9 +59,18 @@ struct State {
     ends: bool,
 }
 
+/// How far the archives are.
+#[derive(Clone, Copy)]
+struct Erasing {
+    /// Archives that end here or below are done; `None` where all are.
+    from: Option<u64>,
+}
+
 enum Work {
     Archive(OpenSegment, Head),
+    Zero(String),
     Make,
+    Erase { from: u64, below: u64 },
     End,
 }
 
@@ -63,10 +83,17 @@ impl Work {
 impl State {
     /// What there is to do: archives before spares, because each may become one.
     fn due(&self) -> Option<Work> {
-        match self.retired.front().cloned() {
-            Some((segment, end)) => Some(Work::Archive(segment, end)),
-            None => (self.ready.len() < self.keep).then_some(Work::Make),
+        if let Some((segment, end)) = self.retired.front().cloned() {
+            return Some(Work::Archive(segment, end));
         }
+        if let Some(name) = self.used.front() {
+            return Some(Work::Zero(name.clone()));
+        }
+        if self.ready.len() < self.keep {
+            return Some(Work::Make);
+        }
+        let from = self.erasing.and_then(|erasing| erasing.from)?;
+        Some(Work::Erase { from, below: self.erased_below })
     }
 }
 
@@ -80,15 +107,19 @@ impl Spares {
     ) -> Result<Spares, JournalError> {
         let (segment_bytes, keep) = (options.segment_bytes, options.spare_segments);
         let mut ready = VecDeque::new();
+        let is_spare = |name: &str| name.starts_with(SPARE_PREFIX) || name.starts_with(USED_PREFIX);
+        let mut names: Vec<&String> = names.iter().collect();
+        // Zeroed ones first: the next segment must hold nothing of what may be erased by now.
+        names.sort_by_key(|name| name.starts_with(USED_PREFIX));
         for name in names {
-            if name.starts_with(SPARE_PREFIX) && ready.len() < keep {
+            if is_spare(name) && ready.len() < keep {
                 let file = disk.open(name).map_err(JournalError::disk("open", name))?;
                 if file.bytes().map_err(JournalError::disk("measure", name))? == segment_bytes {
                     ready.push_back(name.clone());
                     continue;
                 }
             }
-            if name.starts_with(SPARE_PREFIX) || name.starts_with(PREPARING_PREFIX) {
+            if is_spare(name) || name.starts_with(PREPARING_PREFIX) {
                 disk.remove(name).map_err(JournalError::disk("remove", name))?;
             }
         }
@@ -113,6 +144,56 @@ impl Spares {
             .map_err(JournalError::disk("start the thread for", "spare segments"))?;
         self.thread = Some(thread);
         Ok(())
+    }
+
+    /// Sees to it that the next spare holds nothing of an old segment. For a start, where what is erased is not known yet.
+    pub(super) fn zero_next(&self) -> Result<(), JournalError> {
+        let next = self.maker.state().ready.front().filter(|name| name.starts_with(USED_PREFIX)).cloned();
+        let Some(used) = next else { return Ok(()) };
+        let zeroed = self.maker.zero(&used)?;
+        let mut state = self.maker.state();
+        state.ready.pop_front();
+        state.ready.push_front(zeroed);
+        Ok(())
+    }
+
+    /// Erases salts and openings of traffic records below a position from the archives, and whatever spares hold of old
+    /// segments; what is given up from now on, too. It goes on behind everything else there is to do. Gives back the
+    /// spare that was reserved already, if that holds nothing old.
+    pub(super) fn erase(&self, below: u64, reserved: Option<String>) -> Option<String> {
+        let mut state = self.maker.state();
+        state.erased_below = below;
+        state.erasing = Some(Erasing { from: Some(0) });
+        let is_used = |name: &String| name.starts_with(USED_PREFIX);
+        let (used, ready) = state.ready.drain(..).partition(is_used);
+        state.ready = ready;
+        state.used.extend::<VecDeque<String>>(used);
+        let (dirty, kept) =
+            if reserved.as_ref().is_some_and(is_used) { (reserved, None) } else { (None, reserved) };
+        state.used.extend(dirty);
+        drop(state);
+        self.maker.changed.notify_all();
+        kept
+    }
+
+    /// Whether all that can be erased is.
+    pub(super) fn is_erased(&self) -> bool {
+        let state = self.maker.state();
+        let is_through = state.erasing.is_none_or(|erasing| erasing.from.is_none());
+        is_through && state.used.is_empty() && state.retired.is_empty()
+    }
+
+    /// Ends the erasing; says which archive was left because it is damaged.
+    pub(super) fn end_erasing(&self) -> Option<JournalError> {
+        let mut state = self.maker.state();
+        state.erasing = None;
+        state.damaged.take()
+    }
+
+    /// Whether a spare can be had without waiting for one to be made.
+    pub(super) fn has_ready(&self) -> bool {
+        let state = self.maker.state();
+        self.thread.is_none() || state.ready.len() > self.maker.reserve
     }
 
     /// The name of a file ready for use; waits for one to be made only if none is ready beyond the reserve, so that
@@ -220,21 +301,32 @@ impl Maker {
 
     /// Does one thing, and says whether the disk had no room for it.
     fn carry_out(&self, work: Work) -> bool {
+        let mut is_urgent = true;
         let worked = match work {
             Work::End => return false,
             Work::Archive(segment, end) => self.archive(&segment, end).inspect(|()| {
                 self.state().retired.pop_front();
+            }),
+            Work::Zero(used) => self.zero(&used).map(|name| {
+                let mut state = self.state();
+                state.used.pop_front();
+                state.ready.push_back(name);
             }),
             Work::Make => self.make().map(|name| {
                 let mut state = self.state();
                 state.ready.push_back(name);
                 state.is_full = false;
             }),
+            Work::Erase { from, below } => {
+                // No room for it is no reason to defer anything: it waits.
+                is_urgent = false;
+                self.erase_next(from, below)
+            }
         };
         let mut state = self.state();
         let was_full = worked.as_ref().is_err_and(JournalError::is_full);
         // Only a spare that was made shows that there is room again.
-        state.is_full |= was_full;
+        state.is_full |= was_full && is_urgent;
         match worked {
             Ok(()) => {}
             Err(error) if was_full => {
@@ -272,6 +364,39 @@ impl Maker {
         }
     }
 
+    /// Erases from the archive that begins at a position or holds it, and moves on.
+    fn erase_next(&self, from: u64, below: u64) -> Result<(), JournalError> {
+        let names = self.disk.list().map_err(JournalError::disk("list", "the directory"))?;
+        let (spans, _) = archive::spans(&names)?;
+        let next = spans.into_iter().find(|span| span.end > from && span.first < below);
+        let erased = next.map_or(Ok(()), |span| archive::erase(&*self.disk, span, below));
+        let moved = next.map(|span| span.end);
+        let mut state = self.state();
+        match erased {
+            Ok(()) => {}
+            // The relay goes on without it, and says so: mail does not wait for what is this old.
+            Err(error @ JournalError::Corrupt { .. }) => {
+                tracing::error!(%error, "an archive is damaged, and nothing is erased from it");
+                state.damaged.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+        // Another erasure may have begun meanwhile, which begins anew.
+        if let Some(erasing) = state.erasing.as_mut().filter(|erasing| erasing.from == Some(from)) {
+            erasing.from = moved;
+        }
+        Ok(())
+    }
+
+    /// Fills a used spare with zeros, and says how it is called then.
+    fn zero(&self, used: &str) -> Result<String, JournalError> {
+        let file = self.disk.open(used).map_err(JournalError::disk("open", used))?;
+        self.fill(&*file, used)?;
+        let name = used.replacen(USED_PREFIX, SPARE_PREFIX, 1);
+        self.disk.rename(used, &name).map_err(JournalError::disk("rename", used))?;
+        Ok(name)
+    }
+
     fn make(&self) -> Result<String, JournalError> {
         let id = self.disk.random_id().map_err(JournalError::disk("draw a name for", "a spare segment"))?;
         let id = u128::from_be_bytes(id.0);
@@ -304,16 +429,19 @@ impl Maker {
     /// Archives a segment, and makes it a spare, or nothing where there are enough. The name is durable
     /// before the file is written to again: else a power cut would bring back the old name with what is new.
     fn archive(&self, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
-        archive::write(&*self.disk, segment, end, || self.state().ready.pop_front())?;
+        let erased_below = self.state().erased_below;
+        archive::write(&*self.disk, segment, end, erased_below, || self.state().ready.pop_front())?;
         let is_wanted = {
             let state = self.state();
-            state.ready.len() < state.keep && segment.header.segment_bytes == self.segment_bytes
+            state.ready.len() + state.used.len() < state.keep
+                && segment.header.segment_bytes == self.segment_bytes
         };
         if is_wanted {
-            let name = format!("{SPARE_PREFIX}{:032x}", u128::from_be_bytes(segment.header.id.0));
+            let name = format!("{USED_PREFIX}{:032x}", u128::from_be_bytes(segment.header.id.0));
             self.disk.rename(&segment.name, &name).map_err(JournalError::disk("rename", &segment.name))?;
             self.disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))?;
-            self.state().ready.push_back(name);
+            let mut state = self.state();
+            if state.erasing.is_some() { state.used.push_back(name) } else { state.ready.push_back(name) }
         } else {
             self.disk.remove(&segment.name).map_err(JournalError::disk("remove", &segment.name))?;
         }

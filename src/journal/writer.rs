@@ -10,7 +10,7 @@ use super::segment::{
 };
 use super::spares::Spares;
 use super::{Disk, JournalError, Options};
-use crate::record::Record;
+use crate::record::{Record, administrative::Erasure};
 use crate::wire::Position;
 
 /// The one writer of a journal. After an error every further call answers
@@ -30,6 +30,10 @@ pub struct Writer {
     reserved: Option<String>,
     /// Whether the last batch holds records, so that a seal would confirm some.
     unsealed: bool,
+    /// Whether the oldest segment was not given up for want of room in the newest one alone.
+    is_crowded: bool,
+    /// What the log says is erased, until it is.
+    erasing: Option<Erasure>,
     stopped: bool,
 }
 
@@ -53,6 +57,8 @@ impl Writer {
             offset: 0,
             reserved: None,
             unsealed: false,
+            is_crowded: false,
+            erasing: None,
             stopped: false,
         }
     }
@@ -92,8 +98,47 @@ impl Writer {
             writer.sync()?;
             writer.reader.add_batch(first..writer.head.position, offset);
             writer.unsealed = true;
+            // Before the next segment can begin: a spare with old bytes must not become it.
+            let erasures = (first..).zip(records);
+            let erasure = erasures.filter_map(|(at, record)| Erasure::of(Position(at), &record.leaf)).last();
+            if let Some(erasure) = erasure {
+                writer.erase(erasure);
+            }
             Ok(Position(first))
         })
+    }
+
+    /// Begins to erase what the log says is erased, or goes on with it after a start: archives are written anew, and
+    /// segments that were begun before the leaf that says so are given up as soon as no more of them is needed than can
+    /// be carried. [`Writer::append`] does so by itself for a leaf that it appends.
+    pub fn erase(&mut self, erasure: Erasure) {
+        self.erasing = Some(erasure);
+        let below = erasure.through.0.saturating_add(1);
+        self.reserved = self.spares.erase(below, self.reserved.take());
+    }
+
+    /// Whether a segment should begin, though the newest one has room, so that this one can be given up: its records are
+    /// to be erased, or its base tells of some. Only where a spare is at hand for it.
+    pub fn wants_roll(&self) -> bool {
+        let Some((erasure, current)) = self.erasing.zip(self.current.as_ref()) else { return false };
+        current.header.first.position <= erasure.at.0 && self.spares.has_ready()
+    }
+
+    /// What has been erased since this was asked last: the last position, or the archive that was left as it is because
+    /// it is damaged.
+    pub fn erased(&mut self) -> Option<Result<Position, JournalError>> {
+        let erasure = self.erasing?;
+        let is_clean = self.reader.oldest_position().is_none_or(|first| first > erasure.at.0);
+        if !is_clean || !self.spares.is_erased() {
+            return None;
+        }
+        self.erasing = None;
+        Some(self.spares.end_erasing().map_or(Ok(erasure.through), Err))
+    }
+
+    /// Whether something is still to be erased.
+    pub(super) fn is_erasing(&self) -> bool {
+        self.erasing.is_some()
     }
 
     /// Appends an empty batch, which confirms the one before it: from now on damage there is
@@ -137,6 +182,7 @@ impl Writer {
             if base.len() > bytes_max {
                 return Err(JournalError::TooLong { what: "base", bytes: base.len(), bytes_max });
             }
+            writer.is_crowded = false;
             let previous = writer.current.take();
             let spare = writer.prepare(base)?;
             let first_batch = (writer.head.position, writer.offset);
@@ -198,18 +244,26 @@ impl Writer {
     /// [`JournalError::Disk`] and [`JournalError::Corrupt`]; they are final.
     pub fn retire_oldest(&mut self, needed: &[Position]) -> Result<bool, JournalError> {
         self.final_on_error(|writer| {
+            writer.is_crowded = false;
             if let Some(error) = writer.spares.failure() {
                 return Err(error);
             }
             let Some((oldest, end)) = writer.reader.oldest() else { return Ok(false) };
             let Some(carried) = writer.load_needed(needed)? else { return Ok(false) };
-            if !writer.carry(&carried)? {
+            writer.is_crowded = !writer.carry(&carried)?;
+            if writer.is_crowded {
                 return Ok(false);
             }
             writer.reader.remove_oldest_segment();
             writer.spares.retire(oldest, end)?;
             Ok(true)
         })
+    }
+
+    /// Whether the last [`Writer::retire_oldest`] would have given a segment up if the newest one had room for what is
+    /// carried: it has after [`Writer::roll`].
+    pub(super) fn is_crowded(&self) -> bool {
+        self.is_crowded
     }
 
     /// The needed records of the oldest segment; `None` if they are more than a quarter of one.

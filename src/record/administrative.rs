@@ -27,6 +27,15 @@ impl ChainHead {
     pub const START: ChainHead = ChainHead { position: Position::NONE, hash: Hash::ZERO };
 }
 
+/// What the log says is erased of its traffic records: salts, openings, headers and bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// The last position that it is about.
+    pub through: Position,
+    /// Of the leaf that says so.
+    pub at: Position,
+}
+
 /// What an administrative leaf records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -82,6 +91,12 @@ pub enum Act {
         /// What it said, microseconds since 1970.
         wall_us: u64,
     },
+    /// Salt, opening, header and body of every traffic record up to here are erased, but of what still waits for a
+    /// desk; the leaves stay.
+    Erasures {
+        /// The last position, before this leaf's own.
+        through: Position,
+    },
 }
 
 /// One administrative leaf.
@@ -95,6 +110,20 @@ pub struct AdministrativeLeaf {
     pub act: Act,
 }
 
+impl Erasure {
+    /// What a record at a position says is erased, where it is such a leaf.
+    pub fn of(position: Position, leaf: &[u8]) -> Option<Erasure> {
+        if !leaf.starts_with(&[LEAF_VERSION, ADMINISTRATIVE, ERASURES]) {
+            return None;
+        }
+        match AdministrativeLeaf::decode(leaf).ok()?.act {
+            Act::Erasures { through } => Some(Erasure { through, at: position }),
+            _ => None,
+        }
+    }
+}
+
+const ERASURES: u8 = 9;
 const HEAD_BYTES: usize = 2 + 1 + 8 + 8 + 32;
 const SOFTWARE_BYTES_MAX: usize = 64;
 const _: () = assert!(HEAD_BYTES + SOFTWARE_BYTES_MAX < limits::ADMINISTRATIVE_LEAF_BYTES_MAX);
@@ -151,6 +180,7 @@ impl Act {
             Act::Order(_) => 6,
             Act::Cloned { .. } => 7,
             Act::ClockAccepted { .. } => 8,
+            Act::Erasures { .. } => ERASURES,
         }
     }
 
@@ -185,6 +215,7 @@ impl Act {
                 out.extend_from_slice(refused);
             }
             Act::ClockAccepted { wall_us } => out.extend_from_slice(&wall_us.to_be_bytes()),
+            Act::Erasures { through } => out.extend_from_slice(&through.0.to_be_bytes()),
         }
     }
 
@@ -245,6 +276,10 @@ impl Act {
                 let wall_us = u64::from_be_bytes(bytes.try_into().map_err(|_| wrong)?);
                 Ok(Act::ClockAccepted { wall_us })
             }
+            ERASURES => {
+                let through = Position(u64::from_be_bytes(bytes.try_into().map_err(|_| wrong)?));
+                Ok(Act::Erasures { through })
+            }
             _ => Err(Malformed::new("administrative act", "is of an unknown kind")),
         }
     }
@@ -271,6 +306,7 @@ mod tests {
             })),
             Act::Cloned { party: PartyNumber(4), stays: [1; 16], refused: [2; 16] },
             Act::ClockAccepted { wall_us: 7 },
+            Act::Erasures { through: Position(9) },
         ]
     }
 

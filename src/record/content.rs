@@ -277,7 +277,8 @@ fn administrative(record: &Record) -> Result<AdministrativeRecord, Malformed> {
         | Act::Refusals { .. }
         | Act::Order(_)
         | Act::Cloned { .. }
-        | Act::ClockAccepted { .. } => record.body.is_empty(),
+        | Act::ClockAccepted { .. }
+        | Act::Erasures { .. } => record.body.is_empty(),
     };
     if !fits {
         return Err(Malformed::new("administrative leaf", "does not fit what lies beside it"));

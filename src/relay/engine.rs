@@ -319,6 +319,10 @@ impl Engine {
                 self.notices.journal_room(has_room);
                 self.input(Input::Room(room))
             }
+            Event::Erased(erased) => {
+                self.notices.erased(erased);
+                Ok(())
+            }
             // What the last batch became is unknown: nothing more may be said to anybody (promise 9).
             Event::Failed(error) => Err(error.into()),
         }

@@ -29,10 +29,10 @@ use crate::{
 pub struct LogLine {
     /// Its place.
     pub position: u64,
-    /// Log time, microseconds since 1970.
+    /// Log time, microseconds since 1970; 0 where it is erased.
     pub log_time_us: u64,
     /// `envelope`, `receipts`, `refusal`, `roster`, `incarnation`, `started`, `stopped`, `refusals`, `expired`, `order`,
-    /// `cloned`, `clock`.
+    /// `cloned`, `clock`, `erasures`; `traffic` where it is erased.
     pub kind: &'static str,
     /// Party number of the sender, the receiptor or the party concerned; 0 where there is none.
     pub party: u32,
@@ -179,6 +179,8 @@ fn describe_archived(position: Position, record: &Record) -> Result<LogLine, Log
         let leaf = AdministrativeLeaf::decode(&record.leaf).map_err(malformed)?;
         let (kind, party, what) = describe_act(&leaf.act);
         (leaf.log_time_us, kind, party, what, content::leaf_hash(record))
+    } else if record.opening.is_empty() {
+        (0, "traffic", 0, "erased: only the leaf is left".to_owned(), content::leaf_hash(record))
     } else {
         let opening = Opening::decode(&record.opening).map_err(malformed)?;
         let kind = match opening.kind {
@@ -208,5 +210,8 @@ pub fn describe_act(act: &Act) -> (&'static str, u32, String) {
         Act::Order(signed) => describe_order(&signed.order),
         Act::Cloned { party, .. } => ("cloned", party.0, "two machines take turns as this party".to_owned()),
         Act::ClockAccepted { wall_us } => ("clock", 0, format!("accepted at {} s", wall_us / 1_000_000)),
+        Act::Erasures { through } => {
+            ("erasures", 0, format!("openings and headers through position {} are erased", through.0))
+        }
     }
 }

@@ -188,8 +188,10 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let sign = SigningKey::load(&config.pki.join("sign.key"))?;
     // Off this thread, so that a signal is heard while gigabytes are read back.
     let (folder, bytes_max, trust) = (config.dir.clone(), config.journal_bytes_max, bundle.clone());
+    let keep = config.openings_keep();
     let log_key = config.pki.join("log.key");
-    let reading = tokio::task::spawn_blocking(move || recovery::open(&folder, bytes_max, &log_key, trust));
+    let reading =
+        tokio::task::spawn_blocking(move || recovery::open(&folder, bytes_max, keep, &log_key, trust));
     let opened = reading.await.map_err(|_| JournalError::Stopped)??;
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::{
     alarms::{AlarmKind, Alarms},
     exchange::{ClockStanding, Notice},
+    journal::JournalError,
     roster::{PartyNumber, Roster},
     session::outbound::Outbound,
-    wire::pb::RefusalCode,
+    wire::{Position, pb::RefusalCode},
 };
 
 /// Takes the exchange's notices. Owned by the engine.
@@ -123,6 +124,21 @@ impl Notices {
         let sentence = "the disk is full or journal_bytes_max is reached, and submissions wait at their desks: give \
                         the journal's disk room; `pouch relay status` shows which mailboxes hold it";
         self.alarms.set(AlarmKind::Journal, (!has_room).then(|| sentence.to_owned()));
+    }
+
+    /// Openings and headers were erased through a position, or all but those in an archive that is damaged.
+    pub(super) fn erased(&mut self, erased: Result<Position, JournalError>) {
+        let sentence = match erased {
+            Ok(through) => {
+                tracing::info!(through = through.0, "openings and headers erased");
+                None
+            }
+            Err(error) => Some(format!(
+                "openings that are past openings_keep_days are not all erased: {error}; mail goes on: the audit log's own \
+                 files are whole without it, but they could not be written anew from it"
+            )),
+        };
+        self.alarms.set(AlarmKind::Erasure, sentence);
     }
 
     /// The disk has room again for the audit log's files, or none.

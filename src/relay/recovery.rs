@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, mpsc::sync_channel},
     thread,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -43,6 +44,7 @@ pub(super) struct OpenedLog {
 pub(super) fn open(
     folder: &Path,
     journal_bytes_max: u64,
+    openings_keep: Duration,
     log_key: &Path,
     bundle: TrustBundle,
 ) -> Result<Opened, RelayError> {
@@ -55,13 +57,15 @@ pub(super) fn open(
     let vkey = key.vkey(&origin).map_err(|_| foreign())?;
     let trust = LogTrust::new(&origin, vec![vkey.clone()], Vec::new(), 0);
     let log = Opening::new(LogFiles::of_relay(folder)?, &trust)?;
-    let exchange = Exchange::new(Limits::DEFAULT, bundle);
+    let exchange = Exchange::new(Limits { openings_keep, ..Limits::DEFAULT }, bundle);
     let replay = Replay { exchange, log, journal_folder, disk: disk.clone(), is_first: true };
     let options = Options::with_bytes_max(journal_bytes_max);
     let (recovered, mut replay) = recover(disk, options, replay)?;
     let base = replay.exchange.base();
-    let (writer, reader) = recovered.open(&base, &mut |replayed| replay.take(replayed))?;
+    let (mut writer, reader) = recovered.open(&base, &mut |replayed| replay.take(replayed))?;
     let Replay { mut exchange, log, .. } = replay;
+    // What was begun is finished: erasure is a fact of the log.
+    exchange.erasure().into_iter().for_each(|erasure| writer.erase(erasure));
     let continued = log.finish(exchange.tree())?;
     keep_log(&mut exchange, &continued, &vkey).map_err(|error| error.unwrap_or_else(foreign))?;
     tracing::info!(records = exchange.tree().size(), "journal read back");

@@ -207,6 +207,14 @@ impl Router {
         }
     }
 
+    /// Forgets what became of numbers that were spent below a position: its openings are erased.
+    pub fn forget_below(&mut self, end: Position) {
+        for state in self.parties.values_mut() {
+            self.submissions_remembered -= state.submissions.forget_below(end);
+            self.stored_remembered -= state.stored.forget_below(end);
+        }
+    }
+
     /// Records below a position that somebody still waits for, rising: envelopes that are not settled by all,
     /// receipts that are not confirmed, and those that were, but not yet when the last base was made.
     pub fn needed_below(&self, end: Position) -> Vec<Position> {

@@ -36,6 +36,14 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    fn position(&self) -> Position {
+        match self {
+            Outcome::Accepted { position, .. } | Outcome::Refused { position, .. } => *position,
+        }
+    }
+}
+
 /// One spent number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent {
@@ -157,9 +165,13 @@ impl Submissions {
 
     /// Where the oldest number that is remembered stands.
     pub(super) fn oldest(&self) -> Option<Position> {
-        self.spent.front().map(|spent| match spent.outcome {
-            Outcome::Accepted { position, .. } | Outcome::Refused { position, .. } => position,
-        })
+        self.spent.front().map(|spent| spent.outcome.position())
+    }
+
+    /// Forgets the numbers whose records stand below a position, and says how many that were.
+    pub(super) fn forget_below(&mut self, end: Position) -> usize {
+        let many = self.spent.partition_point(|spent| spent.outcome.position() < end);
+        self.spent.drain(..many).len()
     }
 
     /// Forgets the older half of what is remembered, one at least, and says how many that were.
@@ -217,6 +229,12 @@ impl StoredNumbers {
     /// Where the oldest frame that is remembered stands.
     pub(super) fn oldest(&self) -> Option<Position> {
         self.taken.front().map(|(_, position, _)| *position)
+    }
+
+    /// Forgets the frames whose records stand below a position, and says how many that were.
+    pub(super) fn forget_below(&mut self, end: Position) -> usize {
+        let many = self.taken.partition_point(|(_, position, _)| *position < end);
+        self.taken.drain(..many).len()
     }
 
     /// Forgets the older half of what is remembered, one at least, and says how many that were.

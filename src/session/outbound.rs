@@ -79,10 +79,10 @@ pub enum Outbound {
     StoredAt {
         /// Number of their frame.
         number: u64,
-        /// Their place.
+        /// Their place; none where it is forgotten.
         position: Position,
-        /// What proves their leaf.
-        traffic: Traffic,
+        /// What proves their leaf; nothing where it is erased.
+        traffic: Option<Traffic>,
     },
     /// A receipt for this party.
     Receipt {
@@ -281,8 +281,8 @@ impl Outbound {
             Outbound::StoredAt { number, position, traffic } => Kind::StoredAt(pb::StoredAt {
                 number,
                 position: position.0,
-                salt: salt(&traffic),
-                opening: opening(&traffic),
+                salt: traffic.as_ref().map(salt).unwrap_or_default(),
+                opening: traffic.as_ref().map(opening).unwrap_or_default(),
             }),
             Outbound::Receipt { position, receipts, index } => Kind::Receipt(pb::Receipt {
                 position: position.0,

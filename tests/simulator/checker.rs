@@ -244,7 +244,9 @@ impl Checker {
         let traffic = match kind {
             Kind::Accepted(frame) => Some((frame.position, &frame.salt, &frame.opening)),
             Kind::Deliver(frame) => Some((frame.position, &frame.salt, &frame.opening)),
-            Kind::StoredAt(frame) => Some((frame.position, &frame.salt, &frame.opening)),
+            Kind::StoredAt(frame) if !frame.opening.is_empty() => {
+                Some((frame.position, &frame.salt, &frame.opening))
+            }
             Kind::Receipt(frame) if frame.position != u64::MAX => {
                 Some((frame.position, &frame.salt, &frame.opening))
             }

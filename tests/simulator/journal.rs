@@ -134,9 +134,10 @@ impl World {
             recover(self.disk.shared(), self.journal.clone(), &mut |replayed| replay.take(replayed))?;
         let base = replay.exchange.base();
         let forgets = self.lie == Some(Lie::LastBatchNotReplayed);
-        let (writer, reader) =
+        let (mut writer, reader) =
             recovered.open(&base, &mut |replayed| if forgets { Ok(()) } else { replay.take(replayed) })?;
         let Replay { exchange, first, leaves, log, .. } = replay;
+        exchange.erasure().into_iter().for_each(|erasure| writer.erase(erasure));
         Ok(Opened { exchange, writer, reader, first, leaves, log })
     }
 
@@ -186,7 +187,7 @@ impl World {
         let bytes = records.iter().map(Record::encoded_len).sum();
         let next = relay.writer.next_position();
         let is_due = relay.writer.needs_segment(records.len(), bytes);
-        let rolled = if is_due || relay.exchange.wants_base() {
+        let rolled = if is_due || relay.exchange.wants_base() || relay.writer.wants_roll() {
             self.checker.came("roll");
             relay.writer.roll(&relay.exchange.base())
         } else {
@@ -272,7 +273,17 @@ impl World {
     pub fn tend(&mut self) {
         let Some(relay) = &mut self.relay else { return };
         let idle = !relay.committing;
-        match relay.writer.tend() {
+        let rolled = if idle && relay.writer.wants_roll() {
+            relay.writer.roll(&relay.exchange.base())
+        } else {
+            Ok(())
+        };
+        let tended = rolled.and_then(|()| relay.writer.tend());
+        if let Some(erased) = relay.writer.erased() {
+            erased.expect("no archive is damaged");
+            self.checker.came("openings erased");
+        }
+        match tended {
             Ok(()) if idle => self.ask_what_is_needed(),
             Ok(()) => {}
             Err(error) => return self.journal_failed(&error),

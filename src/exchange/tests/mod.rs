@@ -4,6 +4,7 @@
 mod checkpoints;
 mod deliveries;
 pub(crate) mod desk;
+mod erasure;
 mod expiry;
 mod orders;
 mod peers;

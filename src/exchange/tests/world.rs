@@ -315,7 +315,8 @@ impl World {
         let (position, traffic) = match frame {
             Outbound::Accepted { position, traffic, .. }
             | Outbound::Deliver { position, traffic, .. }
-            | Outbound::StoredAt { position, traffic, .. } => (*position, *traffic),
+            | Outbound::StoredAt { position, traffic: Some(traffic), .. } => (*position, *traffic),
+            Outbound::StoredAt { traffic: None, .. } => return,
             Outbound::Receipt { position, receipts, .. } => (*position, receipts.traffic),
             Outbound::Expired { position, expired, .. } => (*position, expired.traffic),
             Outbound::Refused(refusal) => match refusal.recorded {
@@ -440,6 +441,7 @@ fn tell_act(act: &Act) -> String {
         Act::Order(signed) => format!("order {} {}", signed.order.number, signed.order.kind.name()),
         Act::Cloned { party, .. } => format!("clones of {}", code_of(*party)),
         Act::ClockAccepted { .. } => "clock accepted".to_owned(),
+        Act::Erasures { through } => format!("erasures through {}", through.0),
     }
 }
 

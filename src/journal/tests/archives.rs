@@ -83,13 +83,13 @@ fn an_archive_of_a_newer_version_is_refused_by_its_number() {
     let disk = archived();
     let name = archive_name(&disk);
     disk.tamper(&name, |bytes| {
-        bytes[11] = 2;
+        bytes[11] = 3;
         let end = bytes.len() - 32;
         let hash = sha256(&bytes[..end]);
         bytes[end..].copy_from_slice(hash.as_bytes());
     });
     let refused = read_archive(&disk).expect_err("refused");
-    assert!(matches!(&refused, JournalError::Unsupported { what, .. } if what == "version 2"), "{refused}");
+    assert!(matches!(&refused, JournalError::Unsupported { what, .. } if what == "version 3"), "{refused}");
 }
 
 #[test]

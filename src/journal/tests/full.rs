@@ -73,6 +73,7 @@ impl Relay {
                     self.journal.needed((0..end).map(Position).collect()).expect("it listens");
                 }
                 Event::Room(has_room) => self.has_room = has_room,
+                Event::Erased(erased) => panic!("erased: {erased:?}"),
                 Event::Failed(error) => panic!("{error}"),
             }
         }

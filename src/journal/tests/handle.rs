@@ -63,6 +63,7 @@ fn run_until(journal: &Journal, events: &Receiver<Event>, durable: &mut u64, end
             // Whoever does not answer keeps everything.
             Event::NeededWanted(_) => {}
             Event::Room(has_room) => panic!("room: {has_room}"),
+            Event::Erased(erased) => panic!("erased: {erased:?}"),
             Event::Failed(error) => panic!("{error}"),
         }
     }
@@ -117,6 +118,7 @@ fn what_is_handed_in_during_a_roll_follows_after_it() {
             Event::Durable(records) => durable += records.len() as u64,
             Event::BaseWanted => break,
             Event::NeededWanted(_) | Event::Room(_) => {}
+            Event::Erased(erased) => panic!("erased: {erased:?}"),
             Event::Failed(error) => panic!("{error}"),
         }
     }

@@ -6,6 +6,7 @@ mod archives;
 mod chance;
 mod crashes;
 mod damage;
+mod erasure;
 mod full;
 mod golden;
 mod handle;

@@ -117,7 +117,7 @@ fn lives_on_a_disk_with_a_bug() {
                 Event::NeededWanted(end) => {
                     journal.needed((0..end.0).map(Position).collect()).expect("it listens");
                 }
-                Event::Room(_) => {}
+                Event::Room(_) | Event::Erased(_) => {}
                 Event::Failed(error) => panic!("{error}"),
             }
         }

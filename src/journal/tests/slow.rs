@@ -121,6 +121,7 @@ fn while_a_sync_takes_long_records_gather_up_to_a_bound_and_none_is_acknowledged
             }
             Event::BaseWanted => journal.base(durable.to_be_bytes().to_vec()).expect("it listens"),
             Event::NeededWanted(_) | Event::Room(_) => {}
+            Event::Erased(erased) => panic!("erased: {erased:?}"),
             Event::Failed(error) => panic!("{error}"),
         }
     }
