@@ -40,11 +40,18 @@ pub(super) fn raise_descriptor_limit(connections_max: usize) {
     }
 }
 
-/// Accepts until it is aborted.
+/// How often it is looked whether a roster is in force.
+const PAUSE_WITHOUT_ROSTER: Duration = Duration::from_millis(5);
+
+/// Accepts until it is aborted, once a roster is in force.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine: mpsc::Sender<Message>) {
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes_max));
     let connections = Arc::new(Semaphore::new(shared.limits.connections_max));
     let mut next = 0;
+    // At the very first start, until its record is durable: whoever comes sooner waits, and is not turned away.
+    while shared.roster.load().is_none() {
+        tokio::time::sleep(PAUSE_WITHOUT_ROSTER).await;
+    }
     loop {
         // Waiting connections stay in the kernel's queue, which drops what is too much.
         let Ok(handshake) = handshakes.clone().acquire_owned().await else { return };
