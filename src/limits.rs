@@ -178,6 +178,9 @@ pub const LEAVES_PER_STEP: usize = 16_384;
 pub const PUBLISHED_APART: Duration = Duration::from_secs(10);
 /// Checkpoints that may come before a proof is paid (FORMATS 9). More: an alarm.
 pub const CHECKPOINTS_OWED_MAX: u32 = 2;
+/// How long a proof may be owed at all, whether checkpoints come or not (FORMATS 9: no quorum for 10 minutes). Longer: an
+/// alarm.
+pub const UNPROVEN_TIME_MAX: Duration = Duration::from_secs(600);
 /// Connections to a desk's API at once. Reached: the next one waits in the kernel until another ends.
 pub const API_CONNECTIONS_MAX: usize = 128;
 /// How long a client of a desk's API may say nothing; its connection is then closed. Longer than any call.

@@ -233,10 +233,15 @@ pub async fn run(
     Ok(())
 }
 
-/// Notices what becomes overdue, until the store fails.
+/// Notices what becomes overdue, of dispatches and of proofs, until the store fails.
 async fn look_at_clocks(store: &StoreThread) -> StoreError {
     loop {
-        let next = match store.call(|store| store.look_at_clocks(Timestamp::now())).await {
+        let looked = store.call(|store| {
+            let now = Timestamp::now();
+            store.look_at_proofs(now)?;
+            store.look_at_clocks(now)
+        });
+        let next = match looked.await {
             Ok(next) => next,
             Err(error) => return error,
         };

@@ -5,16 +5,27 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{StoreError, Tx, alarms, columns::micros, owing::leaf_of};
+use super::{Store, StoreError, Tx, alarms, columns::micros, owing::leaf_of};
 use crate::{
     desk::view::Witnessed,
-    limits::{CHECKPOINTS_OWED_MAX, PUBLISHED_APART},
+    limits::{CHECKPOINTS_OWED_MAX, PUBLISHED_APART, UNPROVEN_TIME_MAX},
     roster::PartyNumber,
     wire::{
         EnvelopeHash, Position,
         receipt::{ReceiptItem, ReceiptKind},
     },
 };
+
+impl Store {
+    /// Raises or ends the alarm that proofs are owed for longer than [`UNPROVEN_TIME_MAX`], whatever checkpoints came.
+    /// To be called now and then.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn look_at_proofs(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| hold_unproven(tx, now))
+    }
+}
 
 /// Who has witnessed the leaf that salt and opening make at a position; `None` while its proof is owed.
 pub(super) fn of_leaf(
@@ -88,4 +99,22 @@ pub(super) fn hold_overdue(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError
         )
     });
     alarms::hold(tx, now, "proof-overdue", sentence.as_deref())
+}
+
+/// Raises or ends the alarm that no quorum signs.
+fn hold_unproven(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "SELECT count(*), min(owed_at) FROM proofs WHERE checkpoint IS NULL";
+    let (count, oldest): (u64, Option<i64>) =
+        tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let time_max = i64::try_from(UNPROVEN_TIME_MAX.as_micros()).expect("minutes");
+    let is_due = oldest.is_some_and(|oldest| oldest.saturating_add(time_max) <= micros(now));
+    let sentence = is_due.then(|| {
+        format!(
+            "for {} minutes no checkpoint that log and quorum have signed has covered {count} records that the relay \
+             told this desk of: too few desks cosign, the line is down, or the relay holds checkpoints back; mail \
+             goes on, there is nothing to save, and telephone the ministry's watch officer if it does not end by itself",
+            UNPROVEN_TIME_MAX.as_secs() / 60,
+        )
+    });
+    alarms::hold(tx, now, "unproven", sentence.as_deref())
 }

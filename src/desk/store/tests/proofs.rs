@@ -415,3 +415,23 @@ fn a_proof_that_two_checkpoints_did_not_pay_is_an_alarm_until_it_is_paid() {
     assert_eq!(prove(&mut watched, 42), Vec::<String>::new(), "it ends by itself");
     assert!(watched.proof(position, leaf).is_some());
 }
+
+#[test]
+fn what_no_quorum_has_signed_for_ten_minutes_is_an_alarm_until_one_does() {
+    let mut watched = Watched::new();
+    let (_, position, leaf) = watched.send();
+    watched.publish(&["IDN"], after(20));
+    let unproven = |watched: &mut Watched, at: i64| {
+        watched.idn.store.look_at_proofs(after(at)).unwrap();
+        watched.idn.status().alarms
+    };
+    assert_eq!(unproven(&mut watched, 599), Vec::<String>::new());
+    let alarms = unproven(&mut watched, 601);
+    for words in ["for 10 minutes", "covered 1 records", "mail goes on", "nothing to save", "telephone"] {
+        assert!(alarms[0].contains(words), "{alarms:?}");
+    }
+    watched.publish(&["IDN", "MYS"], after(700));
+    watched.prove();
+    assert_eq!(unproven(&mut watched, 701), Vec::<String>::new());
+    assert!(watched.proof(position, leaf).is_some());
+}
