@@ -128,6 +128,17 @@ impl FileDisk {
     }
 }
 
+impl Drop for FileDisk {
+    fn drop(&mut self) {
+        // By hand: a process that is being started by another thread holds a copy of the file until it runs its program.
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.unlock()
+        {
+            tracing::debug!(%error, "the lock goes with its file");
+        }
+    }
+}
+
 impl Disk for FileDisk {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
