@@ -22,7 +22,7 @@ use crate::{
     seal::{self, Sealed},
     session::window::{Allowance, Credit},
     wire::{
-        DispatchId, EnvelopeHash, Precedence, Role, SubmissionNumber, convert,
+        DispatchId, EnvelopeHash, Position, Precedence, Role, SubmissionNumber, convert,
         envelope::{Addressee, Core, Sealing},
         pb::{self, frame::Kind as Frame},
         receipt::ReceiptItem,
@@ -59,8 +59,7 @@ pub(super) struct Publisher {
     pub(super) submitted: u64,
     /// Envelopes accepted.
     pub(super) accepted: u64,
-    /// Envelopes that the consumers' receipts name, those of each consumer counted.
-    pub(super) receipted: u64,
+    receipted: Receipted,
     /// When the last Accepted came.
     pub(super) accepted_at: Option<Instant>,
     /// From submission to Accepted, in microseconds, one of each envelope accepted.
@@ -78,6 +77,22 @@ pub(super) struct Pace {
     pub(super) in_flight_max: usize,
     /// Submitted and not receipted, at most.
     pub(super) unsettled_max: usize,
+}
+
+/// Deliveries of this session's envelopes that receipts name. A relay that was started anew since an earlier
+/// run delivers that run's receipts again.
+#[derive(Debug, Default)]
+struct Receipted {
+    /// Where the session's first envelope stands in the log.
+    first: Option<Position>,
+    deliveries: u64,
+}
+
+impl Receipted {
+    fn count(&mut self, envelopes: &[(EnvelopeHash, Position)]) {
+        let Some(first) = self.first else { return };
+        self.deliveries += envelopes.iter().filter(|(_, position)| *position >= first).count() as u64;
+    }
 }
 
 struct InFlight {
@@ -113,7 +128,7 @@ impl Publisher {
             verifier: verify.then(|| Verifier::new(BATCHES_REMEMBERED)),
             submitted: 0,
             accepted: 0,
-            receipted: 0,
+            receipted: Receipted::default(),
             accepted_at: None,
             accepted_us: Vec::new(),
         })
@@ -133,7 +148,7 @@ impl Publisher {
             let now = Instant::now();
             if (now < until || self.submitted == 0) && self.submitted < pace.submissions_max {
                 self.submit_whole_batches(&pace);
-            } else if self.in_flight.is_empty() && self.receipted >= self.deliveries_due()
+            } else if self.in_flight.is_empty() && self.receipted.deliveries >= self.deliveries_due()
                 || now > until + DRAIN_MAX
             {
                 return Ok(());
@@ -173,7 +188,7 @@ impl Publisher {
     /// only while nothing is under way, and so the window is small.
     fn submit_whole_batches(&mut self, pace: &Pace) {
         loop {
-            let settled = self.receipted / self.to.len() as u64;
+            let settled = self.receipted.deliveries / self.to.len() as u64;
             let unsettled = usize::try_from(self.submitted - settled).unwrap_or(usize::MAX);
             let room = self.room(pace.in_flight_max).min(pace.unsettled_max.saturating_sub(unsettled));
             if room >= BATCH_ITEMS_MAX {
@@ -252,6 +267,7 @@ impl Publisher {
             return Err(BenchError::Wrong("Accepted names another envelope than the one that is due"));
         }
         let now = Instant::now();
+        self.receipted.first.get_or_insert(Position(accepted.position));
         self.accepted += 1;
         self.accepted_at = Some(now);
         self.accepted_us.push(micros(now - first.since));
@@ -268,7 +284,7 @@ impl Publisher {
             let verified = verifier.verify(roster.trust_domain(), Tag::Receipt, key, leaf, &proof);
             verified.map_err(|_| BenchError::Wrong("a receipt is not signed by its consumer"))?;
         }
-        self.receipted += item.envelopes.len() as u64;
+        self.receipted.count(&item.envelopes);
         Ok(())
     }
 }
@@ -299,5 +315,21 @@ fn core(sender: PartyNumber, last: SubmissionNumber, to: &[PartyNumber], relay: 
         checkpoint_size: 0,
         checkpoint_root: merkle::empty_root(),
         sealing: Sealing::Clear,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_of_an_earlier_run_are_not_counted() {
+        let at = |position| (EnvelopeHash(Hash::ZERO), Position(position));
+        let mut receipted = Receipted::default();
+        receipted.count(&[at(3), at(4)]);
+        assert_eq!(receipted.deliveries, 0, "nothing of this session is accepted yet");
+        receipted.first = Some(Position(10));
+        receipted.count(&[at(9), at(10), at(11)]);
+        assert_eq!(receipted.deliveries, 2);
     }
 }
