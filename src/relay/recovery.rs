@@ -2,7 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::sync_channel,
+    },
     thread,
     time::Duration,
 };
@@ -115,20 +119,27 @@ enum HandedOver {
 const HANDED_OVER_BYTES: usize = 256 * 1024;
 const HANDED_OVER_MAX: usize = 8;
 
-/// Reads the journal and its records on this thread and takes them in on another, so that a start takes as long as the slower of
-/// the two. Some 3 MiB wait between them.
+/// Reads the journal on this thread and takes its records in on another. Whoever is ahead reads what the records say: this
+/// thread while more than one lump waits for the other, which else does it. Some 3 MiB wait between them.
 fn recover(
     disk: Arc<dyn Disk>,
     options: Options,
     mut replay: Replay,
 ) -> Result<(Recovered, Replay), RelayError> {
+    // Lumps handed over and not yet begun.
+    let waiting = &AtomicUsize::new(0);
     thread::scope(|scope| {
         let (hand_over, handed_over) = sync_channel::<Vec<HandedOver>>(HANDED_OVER_MAX);
         let take = move || -> Result<Replay, RelayError> {
-            for handed_over in handed_over.into_iter().flatten() {
-                match handed_over {
-                    HandedOver::Record(position, past, leaf) => replay.take_record(position, *past, &leaf)?,
-                    HandedOver::Other(replayed) => replay.take(replayed)?,
+            for lump in handed_over {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                for handed_over in lump {
+                    match handed_over {
+                        HandedOver::Record(position, past, leaf) => {
+                            replay.take_record(position, *past, &leaf)?
+                        }
+                        HandedOver::Other(replayed) => replay.take(replayed)?,
+                    }
                 }
             }
             Ok(replay)
@@ -140,7 +151,7 @@ fn recover(
         let recovered = journal::recover(disk, options, &mut |replayed| {
             bytes += replayed.bytes();
             gathered.push(match replayed {
-                Replayed::Record(position, record) => {
+                Replayed::Record(position, record) if waiting.load(Ordering::Relaxed) > 1 => {
                     let past = Past::read(position, &record)?;
                     HandedOver::Record(position, Box::new(past), record.leaf)
                 }
@@ -150,9 +161,11 @@ fn recover(
                 return Ok(());
             }
             bytes = 0;
+            waiting.fetch_add(1, Ordering::Relaxed);
             hand_over.send(std::mem::take(&mut gathered)).map_err(gone)
         });
         // The other thread has ended only for an error of its own, which is the one to tell.
+        waiting.fetch_add(1, Ordering::Relaxed);
         let handed_over = hand_over.send(gathered).map_err(gone);
         drop(hand_over);
         let replay = taking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
