@@ -37,6 +37,62 @@ struct Place {
     index: u32,
 }
 
+/// Where a batch begins.
+struct BatchPlace {
+    segment: OpenSegment,
+    offset: u64,
+}
+
+/// A batch on disk whose header was read and checked.
+struct Batch {
+    place: BatchPlace,
+    header: BatchHeader,
+}
+
+impl Batch {
+    fn open(place: BatchPlace, position: Position) -> Result<Batch, JournalError> {
+        let header = BatchHeader::decode(&place.read(0..BATCH_HEADER_BYTES as u64)?)
+            .filter(|header| header.segment == place.segment.header.id)
+            .ok_or_else(|| place.corrupt(position, "no valid batch header"))?;
+        Ok(Batch { place, header })
+    }
+
+    fn is_at(&self, place: &BatchPlace) -> bool {
+        self.place.offset == place.offset && self.place.segment.header.id == place.segment.header.id
+    }
+
+    /// The index of a record among those of the batch, where it was carried there `carried`.
+    fn index(&self, position: Position, carried: Option<u32>) -> Result<u32, JournalError> {
+        let counted = position.0.checked_sub(self.header.head.position);
+        let counted = counted.and_then(|index| u32::try_from(index).ok());
+        let is_carried = self.header.kind == Ok(Kind::Carried);
+        let index = carried.or(counted).filter(|_| carried.is_some() == is_carried);
+        index
+            .filter(|index| *index < self.header.count)
+            .ok_or_else(|| self.place.corrupt(position, "another batch"))
+    }
+
+    fn record_range(&self, position: Position, index: u32, table: &[u8]) -> Result<Range<u64>, JournalError> {
+        let range = self.header.record_range(index, table);
+        range.ok_or_else(|| self.place.corrupt(position, "damaged table of records"))
+    }
+}
+
+impl BatchPlace {
+    /// Bytes of the batch, counted from its first.
+    fn read(&self, range: Range<u64>) -> Result<Vec<u8>, JournalError> {
+        let length = usize::try_from(range.end - range.start).expect("shorter than a batch");
+        let mut bytes = vec![0; length];
+        let filled = self.segment.file.read_at(&mut bytes, self.offset + range.start);
+        filled.map(|()| bytes).map_err(JournalError::disk("read", &self.segment.name))
+    }
+
+    fn corrupt(&self, position: Position, problem: &'static str) -> JournalError {
+        let (file, offset) = (self.segment.name.to_string(), self.offset);
+        JournalError::Corrupt { file, offset, position: position.0, problem }
+    }
+}
+
 /// A segment in use.
 #[derive(Clone)]
 pub(super) struct OpenSegment {
@@ -68,29 +124,44 @@ impl Reader {
     /// fails. Once nobody needs a record any more, its segment may be used again at any time: then any of
     /// these can come.
     pub fn load(&self, position: Position) -> Result<Record, JournalError> {
-        let (segment, offset, carried) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
-        let corrupt = |problem| JournalError::Corrupt {
-            file: segment.name.to_string(),
-            offset,
-            position: position.0,
-            problem,
-        };
-        let read = |range: Range<u64>| {
-            let length = usize::try_from(range.end - range.start).expect("shorter than a batch");
-            let mut bytes = vec![0; length];
-            let filled = segment.file.read_at(&mut bytes, offset + range.start);
-            filled.map(|()| bytes).map_err(JournalError::disk("read", &segment.name))
-        };
-        let header = BatchHeader::decode(&read(0..BATCH_HEADER_BYTES as u64)?)
-            .filter(|header| header.segment == segment.header.id)
-            .ok_or_else(|| corrupt("no valid batch header"))?;
-        let counted =
-            position.0.checked_sub(header.head.position).and_then(|index| u32::try_from(index).ok());
-        let index = carried.or(counted).filter(|_| carried.is_some() == (header.kind == Ok(Kind::Carried)));
-        let index = index.filter(|index| *index < header.count).ok_or_else(|| corrupt("another batch"))?;
-        let table = read(table_entries(index))?;
-        let range = header.record_range(index, &table).ok_or_else(|| corrupt("damaged table of records"))?;
-        Record::decode(&Bytes::from(read(range)?)).map_err(|_| corrupt("damaged record"))
+        let (place, index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
+        let batch = Batch::open(place, position)?;
+        let index = batch.index(position, index)?;
+        let table = batch.place.read(table_entries(index..index + 1))?;
+        let record = batch.place.read(batch.record_range(position, index, &table)?)?;
+        Record::decode(&Bytes::from(record)).map_err(|_| batch.place.corrupt(position, "damaged record"))
+    }
+
+    /// How many bytes the records at these positions take, encoded; `None` once they are more than `bytes_max`. Reads
+    /// no record: only the tables of their batches, each once where the positions rise.
+    ///
+    /// # Errors
+    /// As [`Reader::load`].
+    pub(super) fn encoded_bytes(
+        &self,
+        positions: impl Iterator<Item = Position>,
+        bytes_max: usize,
+    ) -> Result<Option<usize>, JournalError> {
+        let (mut bytes, mut open) = (0, None::<(Batch, Vec<u8>)>);
+        for position in positions {
+            let (place, index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
+            if open.as_ref().is_none_or(|(batch, _)| !batch.is_at(&place)) {
+                let batch = Batch::open(place, position)?;
+                let table = batch.place.read(table_entries(0..batch.header.count))?;
+                open = Some((batch, table));
+            }
+            let (batch, table) = open.as_ref().expect("opened above");
+            let index = batch.index(position, index)?;
+            let entries = table_entries(index..index + 1);
+            let start = entries.start - table_entries(0..1).start;
+            let start = usize::try_from(start).expect("shorter than a batch");
+            let range = batch.record_range(position, index, &table[start..])?;
+            bytes += usize::try_from(range.end - range.start).expect("shorter than a batch");
+            if bytes > bytes_max {
+                return Ok(None);
+            }
+        }
+        Ok(Some(bytes))
     }
 
     /// Adds a segment without batches.
@@ -166,20 +237,24 @@ impl Reader {
         }
     }
 
-    fn find(&self, position: u64) -> Option<(OpenSegment, u64, Option<u32>)> {
+    /// The batch that holds a record, and the record's index where it was carried there.
+    fn find(&self, position: u64) -> Option<(BatchPlace, Option<u32>)> {
         let index = self.read();
         let segments = &index.segments;
-        if let Some(place) = index.carried.get(&position) {
-            let segment =
-                segments.iter().find(|segment| segment.open.header.first.sequence == place.segment)?;
-            return Some((segment.open.clone(), u64::from(place.boundary) * BOUNDARY, Some(place.index)));
+        let place = |segment: &IndexedSegment, boundary: u32| BatchPlace {
+            segment: segment.open.clone(),
+            offset: u64::from(boundary) * BOUNDARY,
+        };
+        if let Some(carried) = index.carried.get(&position) {
+            let is_it = |segment: &&IndexedSegment| segment.open.header.first.sequence == carried.segment;
+            return Some((place(segments.iter().find(is_it)?, carried.boundary), Some(carried.index)));
         }
         let before = segments.partition_point(|segment| segment.open.header.first.position <= position);
         let segment = segments.get(before.checked_sub(1)?).filter(|found| position < found.end_position)?;
         let first = segment.open.header.first.position;
         let upto = segment.batches.partition_point(|batch| first + u64::from(batch.position) <= position);
         let batch = segment.batches.get(upto.checked_sub(1)?)?;
-        Some((segment.open.clone(), u64::from(batch.boundary) * BOUNDARY, None))
+        Some((place(segment, batch.boundary), None))
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {

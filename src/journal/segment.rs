@@ -219,7 +219,7 @@ impl BatchHeader {
         crc32c::crc32c(&batch[BATCH_HEADER_BYTES..]) == self.payload_crc
     }
 
-    /// Where the `index`-th record lies in the batch, given what [`table_entries`] names.
+    /// Where the `index`-th record lies in the batch, given what [`table_entries`] names, from there on.
     pub(super) fn record_range(&self, index: u32, table: &[u8]) -> Option<Range<u64>> {
         let mut fields = Fields(table);
         let start = if index == 0 { 0 } else { u64::from(fields.u32()) };
@@ -248,10 +248,10 @@ impl BatchHeader {
     }
 }
 
-/// Where in a batch the ends of the record before the `index`-th, if any, and of its own lie.
-pub(super) fn table_entries(index: u32) -> Range<u64> {
+/// Where in a batch the ends of these records lie, and before them the end of the record in front, if any.
+pub(super) fn table_entries(records: Range<u32>) -> Range<u64> {
     let entry = |index: u32| BATCH_HEADER_BYTES as u64 + u64::from(index) * TABLE_ENTRY_BYTES as u64;
-    entry(index.saturating_sub(1))..entry(index) + TABLE_ENTRY_BYTES as u64
+    entry(records.start.saturating_sub(1))..entry(records.end)
 }
 
 /// Bytes that a batch of records takes on disk, given their number and encoded bytes.

@@ -268,17 +268,12 @@ impl Writer {
 
     /// The needed records of the oldest segment; `None` if they are more than a quarter of one.
     fn load_needed(&self, needed: &[Position]) -> Result<Option<Vec<(u64, Record)>>, JournalError> {
-        let bytes_max = self.options.carried_bytes_max();
-        let (mut carried, mut bytes) = (Vec::new(), 0);
-        for position in needed.iter().filter(|position| self.reader.is_in_oldest(position.0)) {
-            let record = self.reader.load(*position)?;
-            bytes += record.encoded_len();
-            carried.push((position.0, record));
-            if bytes > bytes_max {
-                return Ok(None);
-            }
+        let needed = || needed.iter().copied().filter(|position| self.reader.is_in_oldest(position.0));
+        if self.reader.encoded_bytes(needed(), self.options.carried_bytes_max())?.is_none() {
+            return Ok(None);
         }
-        Ok(Some(carried))
+        let loaded = needed().map(|position| Ok((position.0, self.reader.load(position)?)));
+        loaded.collect::<Result<Vec<_>, _>>().map(Some)
     }
 
     /// Writes records into the newest segment once more, confirmed when it returns: so that a start never
