@@ -73,7 +73,7 @@ impl Folder for Files {
     }
 }
 
-/// A ministry with three missions, all witnesses: two are a quorum.
+/// A ministry with three missions unless asked for others, all witnesses: two are a quorum.
 pub struct Bloc {
     pub log_key: SigningKey,
     /// By the name under which each cosigns.
@@ -90,6 +90,11 @@ pub struct Bloc {
 
 impl Bloc {
     pub fn new() -> Bloc {
+        Bloc::of(&["IDN", "MYS", "PHL"])
+    }
+
+    /// With these missions.
+    pub fn of(missions: &[&str]) -> Bloc {
         let (roster_key, log_key) = (key(), key());
         let keys = RosterKeys { threshold: 1, keys: vec![roster_key.vkey("bloc.example/roster-1").unwrap()] };
         let labels = LabelPolicy { policy: "BLOC".into(), classifications: vec!["OPEN".into()] };
@@ -97,13 +102,10 @@ impl Bloc {
         draft.log.keys = vec![log_key.vkey(ORIGIN).unwrap()];
         draft.relay_addresses = vec!["relay.bloc.example:7443".to_owned()];
         let (mut witnesses, mut signers) = (Vec::new(), BTreeMap::new());
-        for (path, code) in [
-            ("relay/a", "RELAY"),
-            ("hub", "MOD"),
-            ("mission/idn", "IDN"),
-            ("mission/mys", "MYS"),
-            ("mission/phl", "PHL"),
-        ] {
+        let missions = missions.iter().map(|code| (format!("mission/{}", code.to_lowercase()), *code));
+        for (path, code) in
+            [("relay/a".to_owned(), "RELAY"), ("hub".to_owned(), "MOD")].into_iter().chain(missions)
+        {
             let id: pouch::identity::SpiffeId = format!("spiffe://bloc.example/{path}").parse().unwrap();
             let sign = key();
             let mut party = Party::new(draft.next_number(), id.clone(), code, code, sign.public());
@@ -180,7 +182,7 @@ impl Bloc {
     /// A checkpoint with so many cosignatures.
     pub fn checkpoint(&self, checkpoint: &Checkpoint, cosignatures: usize) -> Vec<u8> {
         let mut note = Note::parse(&signed_note(&self.log_key, checkpoint)).unwrap();
-        for (name, witness) in &self.witnesses[..cosignatures] {
+        for (name, witness) in self.witnesses.iter().take(cosignatures) {
             note.add(witness.cosign(name, 1_795_000_000, &checkpoint.to_string()).unwrap()).unwrap();
         }
         note.to_bytes()

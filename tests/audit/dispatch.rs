@@ -64,17 +64,19 @@ pub struct Plan {
     pub receipt: u32,
     /// Changes that make versions 2 and on; each comes into force before the envelope if `true`.
     pub later: Vec<Change>,
+    /// Codes of the missions; IDN and MYS are among them.
+    pub missions: &'static [&'static str],
 }
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { header: 1, opening: 1, receipt: 1, later: Vec::new() }
+        Plan { header: 1, opening: 1, receipt: 1, later: Vec::new(), missions: &["IDN", "MYS", "PHL"] }
     }
 }
 
 impl World {
     pub fn new(plan: Plan) -> World {
-        let bloc = Bloc::new();
+        let bloc = Bloc::of(plan.missions);
         let mut notes = vec![bloc.note.clone()];
         let mut rosters = vec![verify_first(&bloc.note, &bloc.trust).unwrap()];
         for (_, change) in &plan.later {
