@@ -81,8 +81,9 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine
     }
 }
 
-/// An established TLS connection on the relay's side.
-pub(super) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+/// An established TLS connection on the relay's side. In a box, or the task that serves it would have room for it
+/// wherever it is handed on.
+pub(super) type TlsStream = Box<tokio_rustls::server::TlsStream<TcpStream>>;
 
 async fn shake_hands(
     stream: TcpStream,
@@ -97,7 +98,7 @@ async fn shake_hands(
             let failed = |error: tls::TlsError| (HandshakeEnd::from(&error), error.to_string());
             let (party, serial) = tls::peer(connection).map_err(failed)?;
             let exporter = tls::channel_binding(connection).map_err(failed)?;
-            Ok((stream, Identity { party, serial, exporter }))
+            Ok((Box::new(stream), Identity { party, serial, exporter }))
         }
         Ok(Err(error)) => match tls::explain(&error) {
             Some(words) => Err((HandshakeEnd::from(&words), words.to_string())),
