@@ -74,6 +74,9 @@ pub const PROOF_FILE_RECEIPTS_MAX: usize = 8 * ADDRESSEES_MAX;
 pub const COSIGNATURES_MAX: usize = NOTE_SIGNATURES_MAX - 1;
 /// Bytes of what a witness answers: one signature line. Longer: its session is closed.
 pub const WITNESSED_BYTES_MAX: usize = 1024;
+/// Times that a witness may say about one checkpoint that it has cosigned another one than it was asked from: one that
+/// follows what is published meanwhile does so. More: it is asked about the next one, and an alarm says so.
+pub const WITNESS_CONFLICTS_MAX: u32 = 8;
 /// Bytes of a bundle: 256 of the longest leaves. A file that is announced longer ends the session.
 pub const LOG_BUNDLE_BYTES_MAX: usize = 256 * (ADMINISTRATIVE_LEAF_BYTES_MAX + 2);
 /// Bytes of the name of a file of the log. Longer: the session of who asks is closed.
@@ -271,6 +274,15 @@ pub struct Limits {
     /// Envelopes that one desk may say within a minute were read or acknowledged. Reached: its session is closed
     /// with RATE, and it comes again.
     pub marks_per_minute_max: u64,
+    /// Files of the audit log that one party may ask for at once, whatever session it does it in; one more with each
+    /// [`Limits::file_per_party_every`]. Reached: the next is read when its turn comes. A log of a million leaves has
+    /// 3,907 bundles.
+    pub files_per_party_burst: u32,
+    /// See [`Limits::files_per_party_burst`].
+    pub file_per_party_every: Duration,
+    /// Bytes of such files that all sessions together hold until they have left; one that is being read counts as
+    /// [`LOG_BUNDLE_BYTES_MAX`]. Reached: the next is read when others have left.
+    pub files_bytes_max: usize,
     /// Bytes of all roster notes in one log, which desks are shown from memory. Reached: the next roster is declined,
     /// and a new log is due.
     pub roster_notes_bytes_max: usize,
@@ -318,6 +330,9 @@ impl Limits {
         bad_signatures_max: 8,
         refusal_records_per_second_max: 10,
         marks_per_minute_max: 6_000,
+        files_per_party_burst: 4_096,
+        file_per_party_every: Duration::from_millis(1),
+        files_bytes_max: 64 * 1024 * 1024,
         roster_notes_bytes_max: 64 * 1024 * 1024,
         publication_time_max: Duration::from_secs(15 * 60),
         checkpoint_every: Duration::from_secs(10),
@@ -335,5 +350,6 @@ const _: () = {
     assert!(limits.window_bytes_min <= limits.window_bytes_max);
     assert!(limits.window_bytes_max >= FRAME_BYTES_MAX as u64);
     assert!(limits.queue_bytes_min <= limits.connection_queue_bytes_max);
+    assert!(LOG_BUNDLE_BYTES_MAX <= limits.files_bytes_max && ROSTER_BYTES_MAX <= LOG_BUNDLE_BYTES_MAX);
     assert!(2 * limits.confirmed_bytes_max <= limits.lasting_bytes_max);
 };

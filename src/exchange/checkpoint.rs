@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::{ConnId, Exchange, Notice, Now, Output, Stage};
 use crate::{
     audit::{AuditError, Checkpoint, LogTrust, SignedCheckpoint},
+    limits::WITNESS_CONFLICTS_MAX,
     note::{Note, NoteSignature},
     roster::{PartyNumber, Roster},
     session::outbound::Outbound,
@@ -50,6 +51,8 @@ pub(super) struct Signed {
     pub(super) note: Bytes,
     pub(super) cosignatures: BTreeMap<PartyNumber, NoteSignature>,
     asked: BTreeSet<PartyNumber>,
+    /// How often a witness said that it had cosigned another one than this relay thought, and was asked from there.
+    asked_again: BTreeMap<PartyNumber, u32>,
     is_published: bool,
 }
 
@@ -65,8 +68,8 @@ struct Published {
 
 impl Signed {
     fn new(checkpoint: Checkpoint, note: Bytes) -> Signed {
-        let (cosignatures, asked) = (BTreeMap::new(), BTreeSet::new());
-        Signed { checkpoint, note, cosignatures, asked, is_published: false }
+        let (cosignatures, asked, asked_again) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Signed { checkpoint, note, cosignatures, asked, asked_again, is_published: false }
     }
 }
 
@@ -114,10 +117,16 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn unasked(&mut self, party: PartyNumber) {
-        if let Some(signed) = &mut self.signed {
+    /// Lets a party be asked about the newest one once more; `false` where it was, too often.
+    pub(super) fn ask_again(&mut self, party: PartyNumber) -> bool {
+        let Some(signed) = &mut self.signed else { return false };
+        let times = signed.asked_again.entry(party).or_default();
+        *times += 1;
+        let may_be = *times <= WITNESS_CONFLICTS_MAX;
+        if may_be {
             signed.asked.remove(&party);
         }
+        may_be
     }
 
     pub(super) fn cosigned(&mut self, party: PartyNumber, line: NoteSignature) {
@@ -195,7 +204,10 @@ impl Exchange {
         let checkpoints = &mut self.checkpoints;
         match &mut checkpoints.signed {
             // The same once more: witnesses say again that they still hold it.
-            Some(signed) if signed.checkpoint == opened.checkpoint => signed.asked.clear(),
+            Some(signed) if signed.checkpoint == opened.checkpoint => {
+                signed.asked.clear();
+                signed.asked_again.clear();
+            }
             _ => checkpoints.signed = Some(Signed::new(opened.checkpoint, note)),
         }
         checkpoints.unwitnessed.get_or_insert((now.mono, false));

@@ -1,5 +1,5 @@
 //! What waits in a mailbox goes out: FLASH first, then receipts, then by precedence and position, as
-//! far as the desk's credit and the connection's queue allow.
+//! far as the desk's credit and the connection's queue allow. A file of the audit log goes in its turns.
 
 use super::{Body, ConnId, Exchange, Output, Stage};
 use crate::{
@@ -16,14 +16,20 @@ const LOADS_AHEAD: usize = 16;
 enum Lane {
     Envelopes(Precedence),
     Receipts,
+    /// One piece of a file, where mail had the turn before.
+    FileInTurn,
+    /// All of a file: nothing else waits.
+    File,
 }
 
-const LANES: [Lane; 5] = [
+const LANES: [Lane; 7] = [
     Lane::Envelopes(Precedence::Flash),
+    Lane::FileInTurn,
     Lane::Receipts,
     Lane::Envelopes(Precedence::Immediate),
     Lane::Envelopes(Precedence::Priority),
     Lane::Envelopes(Precedence::Routine),
+    Lane::File,
 ];
 
 impl Exchange {
@@ -37,6 +43,8 @@ impl Exchange {
             let send_next = match lane {
                 Lane::Envelopes(precedence) => self.deliver_lane(conn, party, precedence),
                 Lane::Receipts => self.deliver_receipts(conn, party),
+                Lane::FileInTurn => self.send_in_turn(conn),
+                Lane::File => self.send_file(conn),
             };
             if !send_next {
                 return;
@@ -130,6 +138,28 @@ impl Exchange {
                 self.send(conn, frame);
             }
         }
+    }
+
+    /// Sends one piece of a file, unless mail has this turn. Returns whether there is room for more.
+    fn send_in_turn(&mut self, conn: ConnId) -> bool {
+        let Some(session) = self.sessions.get_mut(&conn).filter(|session| session.has_piece()) else {
+            return true;
+        };
+        if session.queue.room() == 0 {
+            return false;
+        }
+        if !std::mem::replace(&mut session.is_files_turn, true) {
+            return true;
+        }
+        self.send_piece(conn);
+        self.has_queue_room(conn)
+    }
+
+    fn send_file(&mut self, conn: ConnId) -> bool {
+        while self.has_queue_room(conn) && self.sessions[&conn].has_piece() {
+            self.send_piece(conn);
+        }
+        true
     }
 
     fn load(&mut self, positions: Vec<Position>) {

@@ -16,6 +16,7 @@ mod clock;
 mod deliver;
 mod erasure;
 mod expiry;
+mod files;
 mod io;
 mod notice;
 mod open;
@@ -106,6 +107,10 @@ struct Session {
     /// A roster that the hub is publishing.
     publication: Option<requests::Publication>,
     watcher: watchers::Watcher,
+    /// The file of the audit log that it asked for.
+    file: Option<files::File>,
+    /// Whether the file's next piece goes before mail that is no FLASH: they take turns.
+    is_files_turn: bool,
 }
 
 impl Session {
@@ -177,6 +182,7 @@ pub struct Exchange {
     next_ticket: Ticket,
     administrative: administer::Queue,
     bodies: Bodies,
+    files: files::Files,
     loading: BTreeSet<Position>,
     /// Envelopes whose expiry is being written.
     expiring: BTreeSet<Position>,
@@ -222,6 +228,7 @@ impl Exchange {
             addressees_pending: 0,
             next_ticket: Ticket(0),
             administrative: administer::Queue::default(),
+            files: files::Files::default(),
             loading: BTreeSet::new(),
             expiring: BTreeSet::new(),
             clock_told: clock::Standing::Good,
@@ -277,6 +284,7 @@ impl Exchange {
         let due: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in due {
             self.check_deadlines(conn, now);
+            self.look_at_file(conn);
         }
         self.administer_past_counts();
         self.watch_clock(now);

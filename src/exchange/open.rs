@@ -44,6 +44,8 @@ impl Exchange {
             bad_signatures: 0,
             publication: None,
             watcher: Watcher::default(),
+            file: None,
+            is_files_turn: true,
         };
         self.sessions.insert(conn, session);
         if self.stopping {
@@ -220,6 +222,7 @@ impl Exchange {
     pub(super) fn closed(&mut self, conn: ConnId) {
         let Some(session) = self.sessions.remove(&conn) else { return };
         self.pool_bytes += session.submits.pool_share(&self.limits);
+        self.forget_file(conn, session.file);
         if self.by_party.get(&session.party) == Some(&conn) {
             self.by_party.remove(&session.party);
             self.router.party(session.party).mailbox.session_ended();

@@ -3,7 +3,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::Exchange;
+use super::{Exchange, files};
 use crate::{
     roster::{Party, PartyNumber},
     wire::{Precedence, envelope::Core, receipt::VerifiedReceipts},
@@ -20,6 +20,8 @@ pub(super) struct Usage {
     bytes: Window,
     /// Envelopes named by receipts that settle nothing, or nothing any more.
     marks: Window,
+    /// Files of the audit log, by this process's clock.
+    pub(super) files: files::Turns,
 }
 
 impl Default for Usage {
@@ -29,6 +31,7 @@ impl Default for Usage {
             flashes: Window::new(HOUR),
             bytes: Window::new(HOUR),
             marks: Window::new(MINUTE),
+            files: files::Turns::default(),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What desks have to do with the audit log: the checkpoint that a Hello brings, the cosignatures of witnesses,
-//! the files that followers fetch.
+//! What desks have to do with the audit log: the checkpoint that a Hello brings, and the cosignatures of witnesses.
+//! The files that followers fetch are in [`super::files`].
 
 use bytes::Bytes;
 
@@ -23,8 +23,6 @@ pub(super) struct Watcher {
     cosigned: u64,
     /// The size that it is asked to cosign.
     asked: Option<u64>,
-    /// The file of the log that it waits for, by its request.
-    fetching: Option<u64>,
 }
 
 impl Watcher {
@@ -105,22 +103,18 @@ impl Exchange {
             Witnessed::Conflict(at) if *at > size => {
                 self.witness_refuses(party, Notice::WitnessAhead { party, size: *at });
             }
-            // It signed another one last than this relay remembers: it is asked once more, from there.
-            Witnessed::Conflict(at) if *at != known => {
+            // It has verified a newer one than this relay knows of, and is asked from there.
+            Witnessed::Conflict(at) => {
                 session.watcher.cosigned = *at;
-                self.checkpoints.unasked(party);
-                self.look_at_watcher(conn);
-            }
-            Witnessed::Conflict(_) => {
-                self.witness_refuses(party, Notice::WitnessRefused { party, status: 409 });
+                if *at <= known || !self.checkpoints.ask_again(party) {
+                    self.witness_refuses(party, Notice::WitnessRefused { party, status: 409 });
+                }
             }
             Witnessed::Refused(status) => {
                 self.witness_refuses(party, Notice::WitnessRefused { party, status: *status });
             }
         }
-        if self.checkpoints.signed_at(size).is_none() {
-            self.look_at_watcher(conn);
-        }
+        self.look_at_watcher(conn);
     }
 
     fn cosigned(&mut self, party: PartyNumber, size: u64, line: &NoteSignature) {
@@ -161,24 +155,6 @@ impl Exchange {
         let Some(Signed { checkpoint, .. }) = self.checkpoints.signed_at(size) else { return };
         if claimed.is_some() || (self.checkpoints.may_ask(party) && old_size <= size) {
             self.outputs.push_back(Output::Prove { conn, old_size, size, root: checkpoint.root });
-        }
-    }
-
-    /// A desk asks for a file of the log.
-    pub(super) fn fetch(&mut self, conn: ConnId, request: u64, name: String) {
-        let session = self.sessions.get_mut(&conn).expect("frames come from sessions");
-        if session.watcher.fetching.replace(request).is_some() {
-            let words = "a second file of the audit log before the first was sent".to_owned();
-            return self.goodbye(conn, GoodbyeCode::Protocol, words);
-        }
-        self.outputs.push_back(Output::Fetch { conn, request, name });
-    }
-
-    /// A file of the log was read, or there is none of that name.
-    pub(super) fn fetched(&mut self, conn: ConnId, request: u64, bytes: Option<Bytes>) {
-        let Some(session) = self.sessions.get_mut(&conn) else { return };
-        if session.watcher.fetching.take_if(|asked| *asked == request).is_some() {
-            self.send(conn, Outbound::Fetched { request, bytes });
         }
     }
 }

@@ -119,12 +119,18 @@ pub enum Outbound {
     Checkpoint(Bytes),
     /// Asks a witness for its cosignature.
     AddCheckpoint(Box<AddCheckpoint>),
-    /// A file of the audit log, sent in chunks; nothing where there is none of the name.
+    /// A piece of a file of the audit log.
     Fetched {
         /// As asked.
         request: u64,
-        /// The file.
-        bytes: Option<Bytes>,
+        /// Whether there is a file of the name; without one this is all.
+        found: bool,
+        /// Of the file.
+        total_bytes: usize,
+        /// Where this piece begins.
+        offset: usize,
+        /// At most [`FILE_CHUNK_BYTES_MAX`].
+        chunk: Bytes,
     },
     /// What the desk may submit in all.
     Credit(Credit),
@@ -204,6 +210,8 @@ pub struct Signer<'a> {
     pub software: &'a str,
 }
 
+/// Bytes of a file of the audit log in one frame.
+pub const FILE_CHUNK_BYTES_MAX: usize = CHUNK_BYTES;
 const CHUNK_BYTES: usize = 32 * 1024;
 const CHUNK_BEFORE_WELCOME_BYTES: usize = 3 * 1024;
 const FRAME_HEAD_BYTES_MAX: usize = 256;
@@ -226,7 +234,7 @@ impl Outbound {
             Outbound::Expired { .. } => 768,
             Outbound::Checkpoint(note) => note.len() + 16,
             Outbound::AddCheckpoint(request) => request.checkpoint.len() + request.path.len() * 48 + 64,
-            Outbound::Fetched { bytes, .. } => bytes.as_ref().map_or(0, Bytes::len) + 64,
+            Outbound::Fetched { chunk, .. } => chunk.len() + 64,
             Outbound::Refused(_) | Outbound::Goodbye { .. } | Outbound::Administered { .. } => 1024,
             Outbound::Welcome(welcome) => welcome.checkpoint.len() + 256,
             Outbound::Accepted { .. } | Outbound::StoredAt { .. } => 256,
@@ -260,9 +268,15 @@ impl Outbound {
             Outbound::Administrative { position, leaf, beside, before_welcome } => {
                 return administrative(position, leaf, &beside, before_welcome, out);
             }
-            Outbound::Fetched { request, bytes } => return fetched(request, bytes, out),
             Outbound::Checkpoint(note) => Kind::Checkpoint(pb::Checkpoint { note }),
             Outbound::AddCheckpoint(request) => add_checkpoint(&request),
+            Outbound::Fetched { request, found, total_bytes, offset, chunk } => Kind::Fetched(pb::Fetched {
+                request,
+                found,
+                total_bytes: u32::try_from(total_bytes).expect("a bundle is at most 16 MiB"),
+                offset: u32::try_from(offset).expect("below the total"),
+                chunk,
+            }),
             Outbound::Welcome(welcome) => welcome.frame(signer),
             Outbound::Accepted { submission, hash, position, traffic } => Kind::Accepted(pb::Accepted {
                 submission: submission.0,
@@ -408,26 +422,6 @@ fn expired_receipt(position: Position, expired: &ExpiredEnvelope, index: usize, 
 
 fn add_checkpoint(request: &AddCheckpoint) -> Kind {
     Kind::AddCheckpoint(pb::AddCheckpoint { request: request.to_string().into() })
-}
-
-fn fetched(request: u64, bytes: Option<Bytes>, mut out: impl FnMut(Kind)) {
-    let (found, bytes) = (bytes.is_some(), bytes.unwrap_or_default());
-    let total_bytes = u32::try_from(bytes.len()).expect("a bundle is at most 16 MiB");
-    let mut offset = 0;
-    loop {
-        let end = (offset + CHUNK_BYTES).min(bytes.len());
-        out(Kind::Fetched(pb::Fetched {
-            request,
-            found,
-            total_bytes,
-            offset: u32::try_from(offset).expect("below the total"),
-            chunk: bytes.slice(offset..end),
-        }));
-        offset = end;
-        if offset == bytes.len() {
-            return;
-        }
-    }
 }
 
 fn administrative(

@@ -36,6 +36,11 @@ impl Queue {
         self.bytes_max.saturating_sub(self.bytes)
     }
 
+    /// The bound: about what the line takes in a second.
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Counts a frame that is queued now.
     pub fn add(&mut self, bytes: usize, now: Duration) {
         if self.bytes == 0 {

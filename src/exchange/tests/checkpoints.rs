@@ -156,7 +156,7 @@ fn a_witness_that_has_signed_another_one_last_is_asked_from_there_and_one_that_i
     let mut world = witnessed();
     let idn = open(&mut world, IDN);
     assert_eq!(answer(&mut world, idn, &Answer::Conflict(1)), ["IDN < AddCheckpoint 2 signed by 1 from 1"]);
-    assert_eq!(answer(&mut world, idn, &Answer::Conflict(1)), [""; 0], "not for ever");
+    assert_eq!(answer(&mut world, idn, &Answer::Conflict(0)), [""; 0], "a desk does not go back");
     assert_eq!(world.notices.last(), Some(&Notice::WitnessRefused { party: IDN.number, status: 409 }));
     let mys = open(&mut world, MYS);
     assert_eq!(answer(&mut world, mys, &Answer::Conflict(9_000)), [""; 0]);
@@ -173,6 +173,22 @@ fn a_witness_that_has_signed_another_one_last_is_asked_from_there_and_one_that_i
             world.wait(11 * SECOND);
         }
     }
+}
+
+#[test]
+fn a_witness_that_names_ever_larger_sizes_is_not_asked_about_one_checkpoint_without_end() {
+    let mut world = witnessed();
+    let (mod_, idn) = (open(&mut world, MOD), open(&mut world, IDN));
+    for number in 1..=20 {
+        world.submit(mod_, &MOD.core(number, &[PHL]));
+    }
+    cosign(&mut world, idn, IDN);
+    world.wait(10 * SECOND);
+    assert_eq!(asked(&world, idn).size, 24);
+    let seen: Vec<usize> = (3..=20).map(|at| answer(&mut world, idn, &Answer::Conflict(at)).len()).collect();
+    assert_eq!(seen[..9], [1, 1, 1, 1, 1, 1, 1, 1, 0]);
+    assert!(world.told(idn).last().unwrap().starts_with("Goodbye"), "it answers what it was not asked");
+    assert!(world.notices.contains(&Notice::WitnessRefused { party: IDN.number, status: 409 }));
 }
 
 #[test]
@@ -317,7 +333,10 @@ fn one_file_of_the_log_is_fetched_at_a_time() {
     let mut world = unwitnessed();
     let idn = world.open(IDN);
     let fetch = |request| Kind::Fetch(pb::Fetch { request, name: "tile/0/000.p/3".to_owned() });
-    assert_eq!(world.say(idn, fetch(7)), ["IDN fetches tile/0/000.p/3", "IDN < Fetched 7, 14 bytes"]);
+    assert_eq!(
+        world.say(idn, fetch(7)),
+        ["IDN fetches tile/0/000.p/3", "IDN < Fetched 7, 0 to 14 of 14 bytes"]
+    );
     assert_eq!(world.say(idn, fetch(7)).len(), 2, "the next, whatever its number");
     let long = Kind::Fetch(pb::Fetch { request: 8, name: "x".repeat(65) });
     assert_eq!(world.say(idn, long), ["IDN < Goodbye Protocol", "IDN closed"]);

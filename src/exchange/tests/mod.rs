@@ -6,6 +6,7 @@ mod deliveries;
 pub(crate) mod desk;
 mod erasure;
 mod expiry;
+mod files;
 mod orders;
 mod peers;
 mod publications;

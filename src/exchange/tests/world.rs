@@ -45,6 +45,8 @@ pub(crate) struct World {
     pub(crate) holds_loads: bool,
     /// Whether nothing leaves the connections' queues.
     pub(crate) holds_writes: bool,
+    /// Whether files of the log are not read until a test hands them in.
+    pub(crate) holds_files: bool,
     pub(crate) loads: VecDeque<Position>,
     pub(crate) notices: Vec<Notice>,
     /// Every frame sent.
@@ -78,6 +80,7 @@ impl World {
             holds_sync: false,
             holds_loads: false,
             holds_writes: false,
+            holds_files: false,
             loads: VecDeque::new(),
             notices: Vec::new(),
             sent: Vec::new(),
@@ -296,7 +299,9 @@ impl World {
                 }
                 Output::Fetch { conn, request, name } => {
                     seen.push(format!("{} fetches {name}", self.connections[&conn].0.code));
-                    inputs.push_back(Input::Fetched { conn, request, bytes: Some(Bytes::from(name)) });
+                    if !self.holds_files {
+                        inputs.push_back(Input::Fetched { conn, request, bytes: Some(Bytes::from(name)) });
+                    }
                 }
                 Output::Publish { note } => seen.push(format!("publish {}", tell_note(&note))),
                 Output::Forked { note } => seen.push(format!("forked by {}", tell_note(&note))),
@@ -391,8 +396,12 @@ fn tell(frame: &Outbound) -> String {
         Outbound::AddCheckpoint(request) => {
             format!("AddCheckpoint {} from {}", tell_note(request.checkpoint.as_bytes()), request.old_size)
         }
-        Outbound::Fetched { request, bytes } => {
-            format!("Fetched {request}, {} bytes", bytes.as_ref().map_or(0, Bytes::len))
+        Outbound::Fetched { request, found, total_bytes, offset, chunk } => {
+            let end = offset + chunk.len();
+            format!(
+                "Fetched {request}, {offset} to {end} of {total_bytes} bytes{}",
+                if *found { "" } else { ", absent" }
+            )
         }
         Outbound::Credit(credit) => format!("Credit {} {}", credit.envelopes, credit.bytes),
         Outbound::Administered { request, code, position: Position::NONE, .. } => {
