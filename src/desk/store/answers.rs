@@ -248,7 +248,7 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
     }
     tx.db.prepare_cached("UPDATE submissions SET state = 2 WHERE number = ?1")?.execute([number])?;
     if logs::is_settled(tx, known.dispatch)? {
-        return Ok(());
+        return taken(tx, &known, now);
     }
     streams::void(tx, number)?;
     let is_newer = tx.roster.is_some_and(|roster| roster.version() > known.roster_version);
@@ -258,6 +258,15 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
         Mend::RelaysRoster => wait_again(tx, &known, ROSTER_OF_RELAY),
         Mend::EndOfMinimize | Mend::NewNumber => wait_again(tx, &known, 0),
         Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),
+    }
+}
+
+/// Every addressee has answered, so the relay had taken it: its own answer was lost, and with it what proves that.
+fn taken(tx: &Tx<'_>, known: &Submission, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE outbox SET state = 2, accepted_at = ?2 WHERE seq = ?1 AND state = 1";
+    match tx.db.prepare_cached(sql)?.execute(params![known.dispatch, micros(now)])? {
+        0 => Ok(()),
+        _ => clocks::accepted(tx.db, known.dispatch, micros(now)),
     }
 }
 

@@ -199,7 +199,8 @@ fn roster_versions(tx: &Tx<'_>) -> Result<Vec<u32>, StoreError> {
 
 fn leaf(tx: &Tx<'_>, told: Told) -> Result<ProvenLeaf, StoreError> {
     let Told { position, salt, opening } = told;
-    let Some(position) = position else { return Ok(ProvenLeaf::default()) };
+    // Without an opening, the relay had erased it before it told of it.
+    let Some(position) = position.filter(|_| !opening.is_empty()) else { return Ok(ProvenLeaf::default()) };
     let extra = [&salt[..], &opening[..]].concat();
     let proof = proof_of(tx, position, leaf_of(&salt, &opening), Some(extra))?;
     Ok(ProvenLeaf {

@@ -80,8 +80,8 @@ impl Store {
         unanswered(&self.read())
     }
 
-    /// Notes that a frame's record is durable at the relay, if its opening names what was signed; otherwise the
-    /// frame stays unanswered, and an alarm says so. A repetition changes nothing.
+    /// Notes that a frame's record is durable at the relay, if its opening names what was signed, or is erased there by
+    /// now; otherwise the frame stays unanswered. An alarm tells of both but the first. A repetition changes nothing.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -91,6 +91,12 @@ impl Store {
             let number = integer(stored_at.number);
             let frame = tx.db.prepare_cached(sql)?.query_row([number], |row| row.get::<_, Vec<u8>>(0));
             let Some(frame) = frame.optional()? else { return Ok(()) };
+            if Position(stored_at.position) == Position::NONE
+                && stored_at.salt.is_empty()
+                && stored_at.opening.is_empty()
+            {
+                return erased(tx, number, now);
+            }
             let root = merkle::root(&leaves(&parts(&decoded(frame)?)?));
             let named = Opening::decode(&stored_at.opening);
             if !named.is_ok_and(|named| named.kind == OpeningKind::Receipts && named.hash == root) {
@@ -108,6 +114,17 @@ impl Store {
             owing::owe(tx, position, owing::leaf_of(salt, opening), now)
         })
     }
+}
+
+/// Takes the relay's word that it had taken a frame, and has erased what proves it: nothing is owed for it. A person
+/// hears of it, who can ask the senders.
+fn erased(tx: &Tx<'_>, number: i64, now: Timestamp) -> Result<(), StoreError> {
+    let sql = "UPDATE stored SET position = ?2 WHERE number = ?1";
+    tx.db.prepare_cached(sql)?.execute(params![number, Position::NONE])?;
+    let sentence = format!(
+        "the relay says that it took this desk's receipts (frame {number}) so long ago that it has erased what proves it;          mail goes on; nothing need be saved; where a sender misses a receipt, call the ministry"
+    );
+    alarms::raise(tx, now, "receipts-erased", &sentence)
 }
 
 /// Queues a receipt; one for the same step of the same envelope that waits already is enough.

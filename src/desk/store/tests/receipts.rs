@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    desk::view::{AddresseeState, Mark},
+    desk::view::{AddresseeState, InboxFilter, Mark},
     record::leaf::{Opening, OpeningKind},
     wire::receipt::{ReceiptKind, SetAsideReason},
 };
@@ -136,6 +136,22 @@ fn an_answer_that_names_other_receipts_than_were_signed_is_an_alarm_and_no_answe
     }
     exchange.hub.store.stored_at(&sound, now()).unwrap();
     assert!(exchange.hub.store.unanswered_stored().unwrap().is_empty());
+}
+
+#[test]
+fn a_frame_that_the_relay_took_and_has_erased_is_answered_and_a_person_hears_of_it() {
+    let mut exchange = Exchange::new();
+    exchange.deliver();
+    let stored = exchange.hub.store.make_stored(exchange.bloc.sign("MOD"), now()).unwrap().unwrap();
+    let erased = pb::StoredAt { number: stored.number, position: u64::MAX, ..pb::StoredAt::default() };
+    exchange.hub.store.stored_at(&erased, now()).unwrap();
+    assert!(exchange.hub.store.unanswered_stored().unwrap().is_empty());
+    let status = exchange.hub.status();
+    assert_eq!(status.receipts_waiting, 0);
+    assert!(status.alarms[0].contains("has erased what proves it"), "{:?}", status.alarms);
+    let short = exchange.hub.store.inbox(&InboxFilter::default()).unwrap().remove(0).short;
+    let receipt = exchange.hub.store.exhibits(&short).unwrap().receipts.remove(0);
+    assert_eq!((receipt.leaf.position, receipt.leaf.proof), (None, None), "no leaf is named for it");
 }
 
 #[test]

@@ -167,6 +167,23 @@ fn what_was_accepted_once_gets_a_new_id_that_names_the_first() {
 }
 
 #[test]
+fn what_all_addressees_have_is_accepted_where_the_relay_knows_its_number_no_more() {
+    let bloc = Bloc::new();
+    let (mut idn, mut hub) = (bloc.desk("IDN"), bloc.desk("MOD"));
+    let short = idn.send(dispatch("MOD", "routine", "x"));
+    let sealed = bloc.seal(&mut idn);
+    hub.store.deliver(vec![bloc.delivery(&sealed[0], "MOD", 7)], now()).unwrap();
+    let stored = bloc.settle(&mut hub, 8);
+    // Accepted was lost, and its record is erased when the desk comes back.
+    idn.store.receipts(bloc.receipts(stored, "MOD", 8), now()).unwrap();
+    idn.store.refused(refused(&sealed[0], pb::RefusalCode::OldNumber), now()).unwrap();
+    assert_eq!(idn.store.outgoing(&short).unwrap().state, "accepted");
+    assert!(bloc.seal(&mut idn).is_empty() && idn.store.unanswered().unwrap().is_empty());
+    assert!(idn.store.exhibits(&short).is_err(), "nothing proves that it was accepted");
+    assert_eq!(idn.status().alarms, [""; 0]);
+}
+
+#[test]
 fn any_other_refusal_is_for_a_person() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
