@@ -173,6 +173,8 @@ pub struct Store {
     changes: watch::Sender<u64>,
     leases: cursors::Leases,
     clocks: ClocksConfig,
+    /// The checkpoint that was opened last: its signatures are verified once.
+    opened: proofs::Opened,
     /// Whether anything changed since the last count.
     changed: bool,
     /// Of its folder, where it has one.
@@ -185,6 +187,7 @@ struct Tx<'a> {
     me: &'a SpiffeId,
     roster: Option<&'a Roster>,
     clocks: &'a ClocksConfig,
+    opened: &'a proofs::Opened,
 }
 
 impl Store {
@@ -223,7 +226,19 @@ impl Store {
         let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
         let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));
         let (leases, clocks) = (cursors::Leases::default(), ClocksConfig::default());
-        Ok(Store { connection, me, roster, keys, changes, leases, clocks, changed: false, _lock: lock })
+        let opened = proofs::Opened::default();
+        Ok(Store {
+            connection,
+            me,
+            roster,
+            keys,
+            changes,
+            leases,
+            clocks,
+            opened,
+            changed: false,
+            _lock: lock,
+        })
     }
 
     /// What Hello says of this store.
@@ -324,7 +339,8 @@ impl Store {
     ) -> Result<R, E> {
         let savepoint = self.connection.savepoint().map_err(StoreError::from)?;
         let before = savepoint.total_changes();
-        let tx = Tx { db: &savepoint, me: &self.me, roster: self.roster.as_deref(), clocks: &self.clocks };
+        let (me, roster) = (&self.me, self.roster.as_deref());
+        let tx = Tx { db: &savepoint, me, roster, clocks: &self.clocks, opened: &self.opened };
         let result = change(&tx)?;
         self.changed |= savepoint.total_changes() != before;
         savepoint.commit().map_err(StoreError::from)?;
@@ -352,7 +368,8 @@ impl Store {
 
     /// Reads without a transaction of its own: one statement, or rows that only grow.
     fn read(&self) -> Tx<'_> {
-        Tx { db: &self.connection, me: &self.me, roster: self.roster.as_deref(), clocks: &self.clocks }
+        let (me, roster) = (&self.me, self.roster.as_deref());
+        Tx { db: &self.connection, me, roster, clocks: &self.clocks, opened: &self.opened }
     }
 }
 

@@ -24,6 +24,10 @@ use crate::{
 /// Tiles that the link fetched from the relay, by level and index, as wide as they came. Nothing in them is verified.
 pub type FetchedTiles = BTreeMap<(u8, u64), Bytes>;
 
+/// The checkpoint that was opened last: by which roster, its note, and what it is where it counts. A turn of proving
+/// comes with each record that the relay tells of, a checkpoint seldom.
+pub(super) type Opened = RefCell<Option<(Hash, Vec<u8>, Option<SignedCheckpoint>)>>;
+
 /// What became of a turn of proving.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proved {
@@ -80,10 +84,18 @@ pub(super) fn witnessed(tx: &Tx<'_>) -> Result<Option<SignedCheckpoint>, StoreEr
     let note = tx.db.prepare_cached("SELECT witnessed FROM log")?.query_row([], |row| row.get(0));
     let note: Option<Vec<u8>> = note.optional()?;
     let (Some(note), Some(roster)) = (note, tx.roster) else { return Ok(None) };
-    let trust = LogTrust::of(roster);
-    // One that another roster's witnesses signed counts no longer: the next one will.
-    let signed = trust.open(&note).ok();
-    Ok(signed.filter(|signed| trust.quorum() == 0 || signed.is_witnessed()))
+    let mut opened = tx.opened.borrow_mut();
+    match &*opened {
+        Some((by, of, signed)) if *by == roster.hash() && *of == note => Ok(signed.clone()),
+        _ => {
+            let trust = LogTrust::of(roster);
+            // One that another roster's witnesses signed counts no longer: the next one will.
+            let signed = trust.open(&note).ok();
+            let signed = signed.filter(|signed| trust.quorum() == 0 || signed.is_witnessed());
+            *opened = Some((roster.hash(), note, signed.clone()));
+            Ok(signed)
+        }
+    }
 }
 
 /// More witnesses have cosigned a checkpoint that proofs lead to already.
