@@ -36,7 +36,7 @@ fn check_traffic(line: &Value) {
 fn a_bench_prints_its_lines_loses_nothing_and_leaves_nothing_behind() {
     let folder = tempfile::tempdir().expect("temporary folder");
     let lines = bench(folder.path(), &["--verify"]);
-    assert_eq!(names(&lines), ["w1", "w2", "w3", "w1", "w2", "w3", "w4", "limits"]);
+    assert_eq!(names(&lines), ["w1", "w2", "w3", "w1", "w2", "w3", "w4", "log", "limits"]);
     for (line, verify) in lines[..6].iter().zip([false, false, false, true, true, true]) {
         assert_eq!(line["verify"].as_bool(), Some(verify));
         check_traffic(line);
@@ -44,7 +44,7 @@ fn a_bench_prints_its_lines_loses_nothing_and_leaves_nothing_behind() {
     for figure in
         ["append_fdatasync_p50_us", "tls_round_trip_p50_us", "sign_us", "verify_us", "sha256_us_per_kib"]
     {
-        assert!(lines[7][figure].as_f64() > Some(0.0), "{figure}");
+        assert!(lines[8][figure].as_f64() > Some(0.0), "{figure}");
     }
     let left: Vec<_> = std::fs::read_dir(folder.path()).expect("folder").collect();
     assert!(left.is_empty(), "{left:?}");
@@ -64,6 +64,53 @@ fn a_bench_prints_its_lines_loses_nothing_and_leaves_nothing_behind() {
     assert!(w4["handshakes_per_s"].as_u64() > Some(0), "{w4}");
     assert!(w4["relay_kib_per_session"].as_f64() > Some(0.0), "{w4}");
     assert!(w4["relay_cpu_ms_per_handshake"].as_f64() > Some(0.0), "{w4}");
+
+    // The log: a relay without it works as well, and all that the other has logged is verified.
+    let log = &lines[7];
+    for figure in [
+        "w1_envelopes_per_s",
+        "w1_without_tree_envelopes_per_s",
+        "w1_relay_cpu_s_per_million",
+        "w1_without_tree_relay_cpu_s_per_million",
+        "tree_us_per_leaf",
+        "append_us_per_leaf",
+        "verify_leaves_per_s",
+    ] {
+        assert!(log[figure].as_f64() > Some(0.0), "{figure}: {log}");
+    }
+    assert!(log["log_cost_percent"].as_f64() < Some(100.0), "{log}");
+    assert!(log["leaves"].as_u64() > Some(1_000), "{log}");
+}
+
+#[test]
+fn a_relay_goes_without_its_log_only_with_example_keys() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let pki = folder.path().join("pki");
+    let parties = pouch::pki::example_parties();
+    pouch::pki::make_example(&pki, &parties, &[], std::time::SystemTime::now()).expect("example PKI");
+    let trust = std::fs::read_to_string(pki.join("trust.toml")).expect("a trust bundle");
+    std::fs::write(pki.join("trust.toml"), trust.replacen("\"mod.example\"", "\"mod.test\"", 1))
+        .expect("ours");
+    let config = format!(
+        "listen = \"127.0.0.1:0\"\ndir = {:?}\npki = {:?}\nroster = {:?}\ntrust = {:?}\nroot = {:?}\n",
+        folder.path().join("relay"),
+        pki.join("relay"),
+        pki.join("roster.note"),
+        pki.join("trust.toml"),
+        pki.join("root.pem"),
+    );
+    std::fs::write(folder.path().join("relay.toml"), config).expect("ours");
+    let start = |flags: &[&str]| {
+        let mut relay = Command::new(env!("CARGO_BIN_EXE_pouch"));
+        relay.arg("relay").args(flags).arg("--config").arg(folder.path().join("relay.toml"));
+        relay.output().expect("pouch runs")
+    };
+    assert_eq!(start(&["--without-log"]).status.code(), Some(2));
+    let refused = start(&["--example", "--without-log"]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(78), "{said}");
+    assert!(said.contains("a relay of mod.test keeps an audit log"), "{said}");
+    assert!(!folder.path().join("relay").exists(), "nothing was made");
 }
 
 #[test]

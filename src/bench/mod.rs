@@ -2,7 +2,7 @@
 //!
 //! `desk` opens sessions, `publisher` and `consumer` are the two ends of the traffic, `workloads`
 //! puts them together, `crowd` is many sessions without any, `process` is what the kernel tells of the relay,
-//! `ceilings` measures what disk and cipher give on this machine at that hour, `report` is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
+//! `log` is what the audit log costs, `ceilings` measures what disk and cipher give on this machine at that hour, `report` is what comes out. The generator speaks the wire protocol itself, without a desk's store, so
 //! that the relay is the slower end. With no address, `throwaway` starts a relay in a process of its own.
 //!
 //! It settles whatever the consumer's mailbox holds, so it only ever drives a relay with example keys.
@@ -11,6 +11,7 @@ mod ceilings;
 mod consumer;
 mod crowd;
 mod desk;
+mod log;
 mod process;
 mod publisher;
 mod report;
@@ -28,18 +29,20 @@ use crate::{
     config::ConfigError,
     identity::SpiffeId,
     keys::KeyError,
+    note::NoteError,
     pki::{self, Example, PkiError},
     roster::RosterError,
     service,
     session::hello::HelloError,
+    tiles::{Fault, LogError},
     tls::TlsError,
     wire::{Malformed, codec::CodecError},
 };
 
 use process::Process;
-use throwaway::{Frees, Relay, Scratch};
+use throwaway::{Purpose, Relay, Scratch};
 
-pub use report::{Ceilings, Figures, Line, Sessions, rows};
+pub use report::{Ceilings, Figures, Line, LogCost, Sessions, rows};
 
 /// Publishers of W1.
 pub const PUBLISHERS: usize = 8;
@@ -174,6 +177,15 @@ pub enum BenchError {
     /// Signed bytes that cannot be read.
     #[error("the relay's answer does not hold: {0}: report it to the maintainers")]
     Malformed(#[from] Malformed),
+    /// The audit log's files cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The audit log that the relay wrote does not verify.
+    #[error("the relay's audit log does not hold: {0}: report it to the maintainers")]
+    Fault(#[from] Fault),
+    /// The relay's checkpoint cannot be read.
+    #[error("the relay's checkpoint does not hold: {0}: report it to the maintainers")]
+    Note(#[from] NoteError),
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: restart the machine")]
     Random,
@@ -200,10 +212,10 @@ pub async fn run(options: &Options, mut each: impl FnMut(&Line)) -> Result<(), B
     let example = pki::make_example(&scratch.path().join("pki"), &example, &[], SystemTime::now())?;
     let ceilings = ceilings::measure(scratch.path(), &example)?;
     let relay_kib_per_session = session_kib(options, &scratch, &example).await?;
-    let (target, process, _relay) = match &options.target {
+    let (target, process, running) = match &options.target {
         Some(target) => (target.clone(), Process::listening_on(target.address), None),
         None => {
-            let relay = Relay::start(&scratch, &example, Frees::Later).await?;
+            let relay = Relay::start(&scratch, &example, Purpose::Traffic).await?;
             (relay.target().clone(), Some(relay.process()), Some(relay))
         }
     };
@@ -222,6 +234,10 @@ pub async fn run(options: &Options, mut each: impl FnMut(&Line)) -> Result<(), B
     site.missions.truncate(options.sessions);
     let sessions = crowd::handshakes(site.missions, &relay, process).await?;
     each(&Line::Sessions(Sessions { relay_kib_per_session, ..sessions }));
+    if let Some(running) = running {
+        drop(running);
+        each(&Line::Log(log::measure(options, &scratch).await?));
+    }
     each(&Line::Limits(ceilings));
     Ok(())
 }
@@ -235,7 +251,7 @@ async fn session_kib(
     let (target, process, _relay) = match &options.target {
         Some(target) => (target.clone(), Process::listening_on(target.address), None),
         None => {
-            let relay = Relay::start(scratch, example, Frees::AtOnce).await?;
+            let relay = Relay::start(scratch, example, Purpose::Memory).await?;
             (relay.target().clone(), Some(relay.process()), Some(relay))
         }
     };

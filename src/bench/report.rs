@@ -12,6 +12,8 @@ pub enum Line {
     Figures(Figures),
     /// Of idle sessions.
     Sessions(Sessions),
+    /// Of the audit log.
+    Log(LogCost),
     /// Of the machine.
     Limits(Ceilings),
 }
@@ -80,6 +82,34 @@ pub struct Sessions {
     pub relay_kib_per_session: Option<f64>,
 }
 
+/// What the audit log costs, and how fast it is verified.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogCost {
+    /// `log`.
+    pub workload: &'static str,
+    /// W1 once more, in two runs: accepted a second.
+    pub w1_envelopes_per_s: u64,
+    /// The same in two runs between, at a relay of the same build with the tree switched off: it hashes no leaf for it,
+    /// signs nothing and writes no tile.
+    pub w1_without_tree_envelopes_per_s: u64,
+    /// How much slower the former is, in hundredths of the latter; below 0 where chance was larger than the cost.
+    pub log_cost_percent: f64,
+    /// Processor seconds of the relay, user and system, for a million envelopes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub w1_relay_cpu_s_per_million: Option<f64>,
+    /// The same with the tree switched off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub w1_without_tree_relay_cpu_s_per_million: Option<f64>,
+    /// A leaf hashed and appended to a tree in memory.
+    pub tree_us_per_leaf: f64,
+    /// The same, and its share of tiles and bundles made and durable.
+    pub append_us_per_leaf: f64,
+    /// Leaves of the log that W1 left behind.
+    pub leaves: u64,
+    /// Of these, how many `pouch audit verify` checks in a second: each leaf, all tiles and bundles.
+    pub verify_leaves_per_s: u64,
+}
+
 /// What disk, network and cipher do here without a relay: no relay can do better.
 #[derive(Clone, Debug, Serialize)]
 pub struct Ceilings {
@@ -133,12 +163,13 @@ pub fn rows(lines: &[Line]) -> Vec<[String; 3]> {
         match line {
             Line::Figures(figures) => figure_rows(figures, &mut rows),
             Line::Sessions(sessions) => session_rows(sessions, &mut rows),
+            Line::Log(cost) => log_rows(cost, &mut rows),
             Line::Limits(ceilings) => ceiling_rows(ceilings, &mut rows),
         }
     }
     let parts = lines.iter().find_map(|line| match line {
         Line::Limits(ceilings) => Some(ceilings),
-        Line::Figures(_) | Line::Sessions(_) => None,
+        Line::Figures(_) | Line::Sessions(_) | Line::Log(_) => None,
     });
     for line in lines {
         if let (Line::Figures(figures), Some(parts)) = (line, parts)
@@ -192,6 +223,22 @@ fn session_rows(sessions: &Sessions, rows: &mut Vec<[String; 3]>) {
     row("relay memory each", sessions.relay_kib_per_session.map(|kib| format!("{kib:.1} KiB")));
     row("handshakes/s", Some(sessions.handshakes_per_s.to_string()));
     row("relay CPU per handshake", sessions.relay_cpu_ms_per_handshake.map(|ms| format!("{ms:.2} ms")));
+}
+
+fn log_rows(cost: &LogCost, rows: &mut Vec<[String; 3]>) {
+    let mut row = |what: &str, value: Option<String>| {
+        rows.extend(value.map(|value| [cost.workload.to_owned(), what.to_owned(), value]));
+    };
+    let seconds = |s: f64| format!("{s:.2} s");
+    row("w1, envelopes/s", Some(cost.w1_envelopes_per_s.to_string()));
+    row("w1 without the tree", Some(cost.w1_without_tree_envelopes_per_s.to_string()));
+    row("cost", Some(format!("{:.1} %", cost.log_cost_percent)));
+    row("w1, relay CPU per million", cost.w1_relay_cpu_s_per_million.map(seconds));
+    row("w1 without the tree, relay CPU", cost.w1_without_tree_relay_cpu_s_per_million.map(seconds));
+    row("tree append", Some(format!("{:.2} us", cost.tree_us_per_leaf)));
+    row("tree and tiles", Some(format!("{:.2} us", cost.append_us_per_leaf)));
+    row("leaves", Some(cost.leaves.to_string()));
+    row("verified leaves/s", Some(cost.verify_leaves_per_s.to_string()));
 }
 
 fn ceiling_rows(ceilings: &Ceilings, rows: &mut Vec<[String; 3]>) {

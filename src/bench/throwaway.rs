@@ -13,7 +13,7 @@ use data_encoding::HEXLOWER;
 use tokio::net::TcpStream;
 
 use super::{BenchError, Target, process::Process};
-use crate::pki::Example;
+use crate::{pki::Example, relay::JOURNAL_FOLDER};
 
 /// How long the relay may take to listen; filling the first journal segments is most of it.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
@@ -36,6 +36,12 @@ impl Scratch {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// A name in it that nothing has yet.
+    pub(super) fn fresh(&self, name: &str) -> PathBuf {
+        let mut paths = (0..).map(|number| self.path.join(format!("{name}-{number}")));
+        paths.find(|path| !path.exists()).expect("there are more numbers than files")
+    }
 }
 
 impl Drop for Scratch {
@@ -46,16 +52,19 @@ impl Drop for Scratch {
     }
 }
 
-/// When the relay's allocator gives memory that was freed back to the system.
+/// What a relay is started for.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Frees {
-    /// As it does by itself.
-    Later,
-    /// At once: what the process holds is then what it uses.
-    AtOnce,
+pub(super) enum Purpose {
+    /// To carry traffic.
+    Traffic,
+    /// To carry traffic without an audit log.
+    TrafficWithoutLog,
+    /// To look at its memory: its allocator gives back at once what was freed, so that the process holds what it uses.
+    Memory,
 }
 
-/// The running relay. When this is dropped it is killed, and its folder goes.
+/// The running relay. When this is dropped it is killed, and its journal goes; the rest of its folder goes at the end, for
+/// ext4 without a journal of its own looks at each file removed in the last minutes before it makes a new one.
 pub(super) struct Relay {
     child: Child,
     target: Target,
@@ -67,10 +76,10 @@ impl Relay {
     pub(super) async fn start(
         scratch: &Scratch,
         example: &Example,
-        frees: Frees,
+        purpose: Purpose,
     ) -> Result<Relay, BenchError> {
         let address = free_address()?;
-        let folder = scratch.path.join("relay");
+        let folder = scratch.fresh("relay");
         let pki = example.folder.join("relay");
         let config = format!(
             "listen = \"{address}\"\ndir = {:?}\npki = {pki:?}\nroster = {:?}\ntrust = {:?}\nroot = {:?}\n\
@@ -80,15 +89,18 @@ impl Relay {
             pki.join("trust.toml"),
             pki.join("root.pem"),
         );
-        let file = scratch.path.join("relay.toml");
+        let file = folder.with_extension("toml");
         fs::write(&file, config).map_err(BenchError::file(&file))?;
         let program = std::env::current_exe().map_err(BenchError::file(Path::new("/proc/self/exe")))?;
         let mut command = Command::new(&program);
-        if let Frees::AtOnce = frees {
-            command.env("MIMALLOC_PURGE_DELAY", "0");
+        command.args(["relay", "--example"]);
+        match purpose {
+            Purpose::Traffic => {}
+            Purpose::TrafficWithoutLog => drop(command.arg("--without-log")),
+            Purpose::Memory => drop(command.env("MIMALLOC_PURGE_DELAY", "0")),
         }
         let child = command
-            .args(["relay", "--example", "--config"])
+            .arg("--config")
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -97,6 +109,11 @@ impl Relay {
         let mut relay = Relay { child, target: Target { address, pki: example.folder.clone() }, folder };
         relay.await_listening().await?;
         Ok(relay)
+    }
+
+    /// Its folder.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -132,8 +149,9 @@ impl Drop for Relay {
         if let Err(error) = self.child.kill().and_then(|()| self.child.wait().map(|_| ())) {
             tracing::warn!(%error, pid = self.child.id(), "the bench's relay could not be ended");
         }
-        if let Err(error) = fs::remove_dir_all(&self.folder) {
-            tracing::warn!(path = %self.folder.display(), %error, "the relay's folder stays until the end");
+        let journal = self.folder.join(JOURNAL_FOLDER);
+        if let Err(error) = fs::remove_dir_all(&journal) {
+            tracing::warn!(path = %journal.display(), %error, "the relay's journal stays until the end");
         }
     }
 }

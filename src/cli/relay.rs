@@ -11,7 +11,7 @@ use crate::cli::screen::Screen;
 use crate::cli::{relay_status, safe_text, time};
 use crate::config::RelayConfig;
 use crate::relay::{
-    clock,
+    self, clock,
     log::{self, LogLine},
 };
 use crate::wire::Position;
@@ -24,6 +24,9 @@ pub struct RelayArgs {
     command: Option<RelayCommand>,
     #[command(flatten)]
     daemon: DaemonArgs,
+    /// Keep no audit log: for a bench that measures what it costs
+    #[arg(long, hide = true, requires = "example")]
+    without_log: bool,
 }
 
 #[derive(Subcommand)]
@@ -89,7 +92,12 @@ pub fn run(args: RelayArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     }
     let config: RelayConfig = args.daemon.load()?;
     daemon::run(&args.daemon, async |commands| {
-        crate::relay::run(config, commands).await.map_err(|error| daemon::ended(error.exit_code(), &error))
+        let ended = if args.without_log {
+            relay::run_without_log(config, commands).await
+        } else {
+            relay::run(config, commands).await
+        };
+        ended.map_err(|error| daemon::ended(error.exit_code(), &error))
     })
 }
 

@@ -173,7 +173,7 @@ impl Exchange {
             Position(self.tree.size()),
             "records are applied in the order of their positions"
         );
-        self.tree.append(leaf);
+        self.grow_tree(leaf);
         self.last_record_us = content.log_time_us();
         self.clock.replay(content.log_time_us());
         self.erasures.note(content.log_time_us(), position, &self.limits);

@@ -14,7 +14,9 @@ use super::{ConnId, Exchange, Notice, Now, Output, Stage};
 use crate::{
     audit::{AuditError, Checkpoint, LogTrust, SignedCheckpoint},
     limits::WITNESS_CONFLICTS_MAX,
+    merkle::Hash,
     note::{Note, NoteSignature},
+    record::{Record, content},
     roster::{PartyNumber, Roster},
     session::outbound::Outbound,
     wire::Position,
@@ -25,6 +27,8 @@ use crate::{
 pub(super) struct Checkpoints {
     /// Whether an edge keeps a log at all; without one nothing is signed.
     is_kept: bool,
+    /// Whether leaves are not even hashed.
+    is_left_out: bool,
     /// Whose signatures count from which position on, by the rosters of the log.
     trusts: Vec<(Position, LogTrust)>,
     /// A FLASH was accepted, or a claim has to be looked at: the next one is due.
@@ -153,6 +157,27 @@ impl Exchange {
             self.checkpoints.signed = Some(Signed::new(checkpoint, note));
         }
         Ok(())
+    }
+
+    /// Goes on without an audit log, once its records are replayed: nothing is hashed for the tree and nothing signed.
+    /// A journal that is written so is of no use afterwards: for a bench that measures what the log costs.
+    pub fn leave_out_log(&mut self) {
+        (self.checkpoints.is_kept, self.checkpoints.is_left_out) = (false, true);
+    }
+
+    /// Whether an edge has to keep the leaves.
+    pub fn keeps_log(&self) -> bool {
+        self.checkpoints.is_kept
+    }
+
+    /// The hash of a record's leaf, as [`Exchange::grow_tree`] wants it.
+    pub(super) fn leaf_hash(&self, record: &Record) -> Hash {
+        if self.checkpoints.is_left_out { Hash::ZERO } else { content::leaf_hash(record) }
+    }
+
+    /// The next record is durable.
+    pub(super) fn grow_tree(&mut self, leaf: Hash) {
+        if self.checkpoints.is_left_out { self.tree.skip() } else { self.tree.append(leaf) }
     }
 
     /// Whose signatures count once a roster is in the log.

@@ -43,7 +43,7 @@ use crate::{
     limits::Limits,
     merkle::{Frontier, Hash},
     record::{
-        self, SALT_BYTES, Ticket,
+        SALT_BYTES, Ticket,
         administrative::{Act, ChainHead},
         content::Content,
     },
@@ -427,7 +427,7 @@ impl Exchange {
         let ticket = self.next_ticket;
         self.next_ticket = Ticket(ticket.0 + 1);
         let record = content.to_record();
-        let leaf = record::content::leaf_hash(&record);
+        let leaf = self.leaf_hash(&record);
         self.outputs.push_back(Output::Append { ticket, record, urgent });
         self.pending.push_back(Pending { ticket, content, leaf, waiters });
         ticket

@@ -136,6 +136,19 @@ fn a_frontier_has_the_root_of_its_leaves_and_survives_being_taken_apart() {
 }
 
 #[test]
+fn a_frontier_that_skips_leaves_counts_them_and_has_no_root_of_theirs() {
+    let (mut skipped, mut tree) = (Frontier::new(), Frontier::new());
+    for leaf in leaves(70) {
+        skipped.skip();
+        tree.append(leaf);
+        let (size, subtrees) = skipped.parts();
+        assert!(Frontier::from_parts(size, subtrees).is_ok());
+        assert_eq!(size, tree.size());
+        assert_ne!(skipped.root(), tree.root());
+    }
+}
+
+#[test]
 fn frontier_parts_of_the_wrong_number_are_refused() {
     let refused = Frontier::from_parts(5, &leaves(3));
     assert_eq!(refused, Err(MerkleError::FrontierParts { size: 5, expected: 2, found: 3 }));

@@ -133,13 +133,14 @@ impl Engine {
             }
         })?;
         roster.store(exchange.roster().cloned());
+        let keeper = Keeper::new(log, files, exchange.keeps_log(), to_self.clone());
         let started = Instant::now();
         Ok(Engine {
             exchange,
             journal,
             reader,
             events,
-            keeper: Keeper::new(log, files, to_self.clone()),
+            keeper,
             outcomes,
             inputs,
             to_self,
@@ -349,7 +350,7 @@ impl Engine {
                 }
                 Output::Append { ticket, record, urgent } => {
                     let urgency = if urgent { Urgency::Now } else { Urgency::Rides };
-                    self.keeper.append(record.leaf.clone());
+                    self.keeper.append(&record.leaf);
                     self.appends.push(Append { ticket, record, urgency });
                 }
                 Output::Load { position } => self.load(position),

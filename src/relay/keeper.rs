@@ -17,6 +17,8 @@ use crate::{
 pub(super) struct Keeper {
     log: Log,
     files: LogFiles,
+    /// Whether there is a log at all.
+    is_kept: bool,
     /// Leaves of records on their way to the disk, in the order of their tickets.
     appended: VecDeque<Bytes>,
     /// What the thread has no room for yet, in order.
@@ -26,18 +28,24 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(log: Log, files: LogFiles, to_engine: mpsc::Sender<Message>) -> Keeper {
+    /// Without a log to be kept, leaves are let go.
+    pub(super) fn new(log: Log, files: LogFiles, is_kept: bool, to_engine: mpsc::Sender<Message>) -> Keeper {
         let (appended, waiting) = (VecDeque::new(), VecDeque::new());
-        Keeper { log, files, appended, waiting, leaves_waiting: 0, to_engine }
+        Keeper { log, files, is_kept, appended, waiting, leaves_waiting: 0, to_engine }
     }
 
     /// A record goes to the journal.
-    pub(super) fn append(&mut self, leaf: Bytes) {
-        self.appended.push_back(leaf);
+    pub(super) fn append(&mut self, leaf: &Bytes) {
+        if self.is_kept {
+            self.appended.push_back(leaf.clone());
+        }
     }
 
     /// The oldest so many records are durable.
     pub(super) fn durable(&mut self, records: usize) {
+        if !self.is_kept {
+            return;
+        }
         let leaves = self.appended.drain(..records);
         self.leaves_waiting += records;
         match self.waiting.back_mut() {

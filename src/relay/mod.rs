@@ -106,6 +106,11 @@ pub enum RelayError {
     /// The audit log.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A relay that is no example may not be without an audit log.
+    #[error(
+        "a relay of {0} keeps an audit log: leave out --without-log, which is for a bench with example keys"
+    )]
+    WithoutLog(String),
     /// A party has a checkpoint that this relay's key has signed, and that is none of its history.
     #[error(
         "a party holds a checkpoint that this relay's log key has signed and that its journal does not lead to (kept in {evidence}): the journal was restored from an older copy, or the key was used elsewhere. Do not start the relay again and delete nothing: save its folder, tell the ministry, and start a new log under a new origin in a new roster",
@@ -153,6 +158,7 @@ impl RelayError {
             | RelayError::Tls(_)
             | RelayError::Key(_)
             | RelayError::NotARelay { .. }
+            | RelayError::WithoutLog(_)
             | RelayError::RosterFile { .. }
             | RelayError::Roster { .. }
             | RelayError::Listen { .. }
@@ -181,8 +187,38 @@ struct Shared {
 /// # Errors
 /// [`RelayError`], with the exit code of the process. Nothing that was accepted is lost by any of them.
 pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>) -> Result<(), RelayError> {
-    let Commands { stop, reloads } = commands.into();
+    run_with(config, commands.into(), AuditLog::Kept).await
+}
+
+/// The same without an audit log, so that a bench sees what it costs: with example keys alone. Its journal is of no use
+/// afterwards.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_without_log(
+    config: RelayConfig,
+    commands: impl Into<Commands<RelayConfig>>,
+) -> Result<(), RelayError> {
+    run_with(config, commands.into(), AuditLog::LeftOut).await
+}
+
+/// Whether there is one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AuditLog {
+    Kept,
+    LeftOut,
+}
+
+async fn run_with(
+    config: RelayConfig,
+    commands: Commands<RelayConfig>,
+    audit_log: AuditLog,
+) -> Result<(), RelayError> {
+    let Commands { stop, reloads } = commands;
     let bundle = config::trust_bundle(&config.trust)?;
+    if audit_log == AuditLog::LeftOut && !config::is_example(&bundle.trust_domain) {
+        return Err(RelayError::WithoutLog(bundle.trust_domain));
+    }
     let loaded = reload::load(&config, &bundle, Dates::Warned)?;
     let offered = reload::read_roster(&config)?;
     let sign = SigningKey::load(&config.pki.join("sign.key"))?;
@@ -192,7 +228,10 @@ pub async fn run(config: RelayConfig, commands: impl Into<Commands<RelayConfig>>
     let log_key = config.pki.join("log.key");
     let reading =
         tokio::task::spawn_blocking(move || recovery::open(&folder, bytes_max, keep, &log_key, trust));
-    let opened = reading.await.map_err(|_| JournalError::Stopped)??;
+    let mut opened = reading.await.map_err(|_| JournalError::Stopped)??;
+    if audit_log == AuditLog::LeftOut {
+        opened.exchange.leave_out_log();
+    }
     if opened.exchange.roster().is_none() {
         check_first_roster(&config, &bundle, offered.as_deref())?;
     }

@@ -355,3 +355,18 @@ fn a_restarted_relay_goes_on_from_what_it_had_signed_and_published() {
     let foreign = Bytes::from_static(b"no note");
     assert!(world.restart().exchange.keep_log(Some(foreign), None).is_err());
 }
+
+#[test]
+fn an_exchange_without_a_log_carries_traffic_and_signs_nothing() {
+    let mut world = unwitnessed();
+    world.exchange.leave_out_log();
+    assert!(!world.exchange.keeps_log());
+    let conn = world.open(MOD);
+    let (before, root) = (world.exchange.tree().size(), world.exchange.tree().root());
+    let accepted = world.submit(conn, &MOD.core(1, &[IDN]));
+    assert!(accepted.iter().any(|line| line.contains("Accepted")), "{accepted:?}");
+    let later = world.wait(60 * SECOND);
+    assert!(!later.iter().any(|line| line.contains("sign")), "{later:?}");
+    assert_eq!(world.exchange.tree().size(), before + 1);
+    assert_ne!(world.exchange.tree().root(), root);
+}
