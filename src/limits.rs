@@ -176,6 +176,13 @@ pub const PROOF_TILES_HELD_MAX: usize = 64;
 pub const LOG_TILE_BYTES_MAX: usize = 256 * HASH_BYTES;
 /// Leaves of the audit log that a desk follows before it keeps how far it is: 512 KiB of hashes in memory.
 pub const LEAVES_PER_STEP: usize = 16_384;
+/// Claims about a larger audit log than a desk has verified that it keeps of each author, until it has caught up.
+/// Reached: the smallest stay.
+pub const CLAIMS_HELD_MAX: u32 = 8;
+/// Roots of verified checkpoints that a desk keeps to hold claims against: half a day's. Older ones are found in tiles.
+pub const ROOTS_KEPT: u32 = 4_096;
+/// Pieces of evidence that a desk keeps for each kind of alarm about the audit log. Reached: the first stay.
+pub const LOG_EVIDENCE_MAX: u32 = 8;
 /// Published checkpoints that come sooner one after the other are counted as one where a desk counts how long a
 /// proof is owed: as often as one is signed at most.
 pub const PUBLISHED_APART: Duration = Duration::from_secs(10);

@@ -11,6 +11,7 @@ use pouch::{
         handle::DeskHandle,
         status::LinkStatus,
         store::{Progress, Store, StoreThread, Verified},
+        view::Mark,
         witness::WitnessDoor,
     },
     keys::SigningKey,
@@ -170,6 +171,11 @@ async fn every_other_request_gets_the_status_of_the_specification() {
     let alarms = world.desk.as_ref().unwrap().alarms().await.unwrap();
     assert_eq!(alarms.len(), 1, "the fork alone: {alarms:?}");
     assert!(alarms[0].sentence.contains("two checkpoints of 5 leaves of the audit log differ"), "{alarms:?}");
+    let shown = same(&other_root).to_string();
+    assert_eq!(alarms[0].evidence[0].shown, data_encoding::BASE64.encode(shown.as_bytes()));
+    assert_eq!(world.add(&world.request(5, 5)).await.0, 503, "its own side neither, while the alarm is open");
+    world.desk.as_ref().unwrap().close_alarm("forked".to_owned(), Mark::default()).await.unwrap();
+    assert_eq!(world.add(&world.request(5, 5)).await.0, 200);
     assert_eq!(world.ask("POST", "/add-checkpoint", b"old 5\n").await.0, 400);
     assert_eq!(world.ask("POST", "/add-checkpoint", &[0xff; 40]).await.0, 400);
     assert_eq!(world.ask("POST", "/add-checkpoint", &vec![b'x'; ADD_CHECKPOINT_BYTES_MAX + 1]).await.0, 413);

@@ -572,6 +572,24 @@ pub struct Alarm {
     pub closed_at: Option<String>,
     /// Who said so; empty where its cause ended by itself.
     pub closed_by: String,
+    /// What an alarm about the audit log rests on: the first eight, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<LogEvidence>,
+}
+
+/// What was shown that does not fit the audit log. Bytes are in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogEvidence {
+    /// When it came.
+    pub at: String,
+    /// What was said of it then.
+    pub sentence: String,
+    /// As it came: a checkpoint, a request to cosign one (tlog-witness), a header, or the item of a receipt.
+    pub shown: String,
+    /// Its author's share of a batch signature, where the signature is not in what was shown.
+    pub proof: String,
+    /// The newest checkpoint that this desk had verified by then.
+    pub held: String,
 }
 
 /// Dispatches that wait in the outbox for the relay, by precedence.

@@ -28,7 +28,7 @@ use crate::{
     audit::{AddCheckpoint, Answer, Checkpoint, LogTrust, witness_name},
     desk::{
         link::forked,
-        store::{StoreThread, Verified},
+        store::{FORKED, StoreThread, Verified},
     },
     identity::SpiffeId,
     keys::SigningKey,
@@ -109,12 +109,17 @@ async fn add_checkpoint(State(door): State<Arc<WitnessDoor>>, body: Bytes) -> Re
     if !door.has_room() {
         return later(StatusCode::TOO_MANY_REQUESTS, "1", "too many requests: come again in a second\n");
     }
-    let held = door.store.ask(|store| Ok((store.facts()?.roster, store.verified()?))).await;
-    let Ok((Some(roster), verified)) = held else {
+    let held =
+        door.store.ask(|store| Ok((store.facts()?.roster, store.verified()?, store.trusts_log()?))).await;
+    let Ok((Some(roster), verified, trusts_log)) = held else {
         return later(StatusCode::SERVICE_UNAVAILABLE, "60", "this witness has no roster yet\n");
     };
     let answer = match said(&body, &verified, &roster) {
         Said::Answer(answer) => answer,
+        Said::Cosign(_) if !trusts_log => {
+            let words = "an alarm about this log is open at this witness: it cosigns nothing\n";
+            return later(StatusCode::SERVICE_UNAVAILABLE, "600", words);
+        }
         Said::Cosign(checkpoint) => door.cosign(&checkpoint),
         Said::NotYet => {
             let words = "this witness has not yet read every leaf below it: come again\n";
@@ -123,7 +128,7 @@ async fn add_checkpoint(State(door): State<Arc<WitnessDoor>>, body: Bytes) -> Re
         Said::Forked(size) => {
             let now = Timestamp::now();
             let alarm =
-                door.store.ask(move |store| Ok(store.raise_alarm("audit-log", &forked(size), now)?));
+                door.store.ask(move |store| Ok(store.doubt_log(FORKED, &forked(size), &body, now)?));
             if let Err(error) = alarm.await {
                 tracing::error!(%error, size, "a fork of the audit log, and no alarm can be kept");
             }

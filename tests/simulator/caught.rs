@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use pouch::{
-    limits::Limits,
-    tiles::{CHECKPOINT_FILE, Folder},
-};
+use pouch::limits::Limits;
 
 use super::{
     bloc::DESKS,
     checker::Violation,
-    liar::{Deceit, Liar, VICTIM},
+    liar::{Deceit, Liar},
     on_two_threads,
     trace::Trace,
     world::World,
@@ -23,8 +19,8 @@ const SEEDS: u64 = 8;
 const NOTICED_WITHIN: Duration = Duration::from_secs(2 * 10 + 2);
 /// The longest run: the lie begins within 40 s, and a roster that it is about comes within 25 s more.
 const RUN_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long both sides of a fork know nothing of each other.
-const APART: Duration = Duration::from_secs(15);
+/// So long a run goes on once a desk has noticed: it must cosign nothing more.
+const AFTERWARDS: Duration = Duration::from_secs(15);
 
 /// Each deceit, and the alarm by which a desk notices it.
 const DECEITS: [(Deceit, Option<&str>); 16] = [
@@ -32,7 +28,7 @@ const DECEITS: [(Deceit, Option<&str>); 16] = [
     (Deceit::Edits, Some("audit-log")),
     (Deceit::EditsFile, Some("audit-log")),
     (Deceit::Reorders, Some("audit-log")),
-    (Deceit::Forks, Some("audit-log")),
+    (Deceit::Forks, Some("forked")),
     (Deceit::Rewinds, Some("audit-log")),
     (Deceit::SignsAnew, Some("audit-log")),
     (Deceit::SignsByAnother, Some("audit-log")),
@@ -55,7 +51,8 @@ fn run(seed: u64, deceit: Deceit) -> Result<Liar, Violation> {
     let liar = Liar::new(deceit, since);
     world.relay_skew_us = liar.skew_us();
     world.liar = Some(liar);
-    while world.now < RUN_TIME_MAX {
+    let mut ends = None;
+    while world.now < ends.unwrap_or(RUN_TIME_MAX) {
         for desk in 0..DESKS.len() {
             if world.chance.one_in(4) {
                 world.write_dispatch(desk);
@@ -66,16 +63,16 @@ fn run(seed: u64, deceit: Deceit) -> Result<Liar, Violation> {
             // Suspended, and welcome again: two rosters.
             world.suspend_or_lift(3);
         }
-        world.run_until(world.now + Duration::from_secs(1))?;
-        let liar = world.liar.as_mut().expect("it was put there");
-        if !liar.caught.is_empty() {
+        let ran = world.run_until(world.now + Duration::from_secs(1));
+        // Once it was caught, the whole relay below may find it out by what a victim's Hello brings, and stop.
+        if ends.is_none() {
+            ran?;
+        } else if ran.is_err() {
             break;
         }
-        if deceit == Deceit::Forks && liar.lied_before(world.now.saturating_sub(APART)) {
-            liar.exchanged.get_or_insert(world.now);
-            let other_side =
-                world.log.served.read(CHECKPOINT_FILE).expect("memory").expect("a quorum is whole");
-            world.hand_over(&Bytes::from(other_side), &[VICTIM]);
+        let liar = world.liar.as_ref().expect("it was put there");
+        if !liar.caught.is_empty() {
+            ends.get_or_insert(world.now + AFTERWARDS);
         }
     }
     Ok(world.liar.take().expect("it was put there"))
@@ -95,8 +92,10 @@ fn whatever_a_relay_lies_about_its_log_a_whole_desk_notices_within_two_checkpoin
             assert_eq!(first.map(|caught| caught.key.as_str()), alarm, "{deceit:?}, seed {seed}");
             let Some(first) = first else { continue };
             assert!(first.after <= NOTICED_WITHIN, "{deceit:?}, seed {seed}: {first:?}");
-            assert!(deceit.victims().contains(&first.desk), "{deceit:?}, seed {seed}: {first:?}");
-            assert!(liar.cosigned_after_alarm == 0 || deceit == Deceit::Forks, "{deceit:?}, seed {seed}");
+            // Of a fork, whoever gets something from the other side first.
+            let notices = deceit == Deceit::Forks || deceit.victims().contains(&first.desk);
+            assert!(notices, "{deceit:?}, seed {seed}: {first:?}");
+            assert_eq!(liar.cosigned_after_alarm, 0, "{deceit:?}, seed {seed}");
         }
     }
 }

@@ -41,8 +41,8 @@ use super::{
 const KERNEL_TELLS_AFTER: Duration = Duration::from_millis(200);
 
 /// Alarms of a desk that say that the relay lies.
-const ACCUSATIONS: [&str; 6] =
-    ["audit-log", "log-order", "log-roster", "relay-delivery", "relay-receipt", "relay-refusal"];
+const ACCUSATIONS: [&str; 7] =
+    ["audit-log", "forked", "log-order", "log-roster", "relay-delivery", "relay-receipt", "relay-refusal"];
 
 /// A desk's box: what a crash leaves, and the process that runs on it.
 pub struct Desk {
@@ -323,11 +323,12 @@ impl World {
         let time = self.desks[desk].time(self.now);
         let process = self.desks[desk].process.as_mut().expect("its own event");
         let job = process.job.take().expect("one job at a time");
-        if let StoreJob::Alarm { key, sentence } = &job {
+        if let StoreJob::Alarm { key, sentence } | StoreJob::Doubt { key, sentence, .. } = &job {
             self.desk_is_alarmed(desk, key, sentence);
         }
         let delivers = matches!(job, StoreJob::Deliver(_));
-        let proves = matches!(job, StoreJob::Prove { .. });
+        let judges =
+            delivers || matches!(job, StoreJob::Prove { .. } | StoreJob::Receipts(_) | StoreJob::Follow(_));
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
         let key = self.desks[desk].sign_key(desk);
@@ -340,7 +341,7 @@ impl World {
                 return self.checker.broken(Violation::new(Promise::ExactlyOnce, words));
             }
         }
-        if proves {
+        if judges {
             self.look_for_alarms(desk);
         }
         if delivers {

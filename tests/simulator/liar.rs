@@ -92,7 +92,7 @@ pub const VICTIM: usize = 1;
 /// An alarm of a desk, or a relay's stop.
 #[derive(Clone, Debug)]
 pub struct Caught {
-    /// Since the first lie was told, or since both sides of a fork exchanged something.
+    /// Since the first lie was told.
     pub after: Duration,
     /// Of the desk.
     pub desk: usize,
@@ -107,6 +107,8 @@ struct Face {
     held: Vec<Bytes>,
     /// Leaves under the one that it is asked for, or was shown last.
     shown: Vec<Bytes>,
+    /// Whether it had raised an alarm when it was asked.
+    was_alarmed: bool,
     /// Positions that it was told something of.
     told: BTreeSet<usize>,
 }
@@ -120,8 +122,6 @@ pub struct Liar {
     begun: Option<usize>,
     /// When it first told a lie.
     lied: Option<Duration>,
-    /// When those on both sides of a fork exchanged something for the first time.
-    pub exchanged: Option<Duration>,
     /// Cosignatures of what it showed, by the checkpoint's text.
     lines: BTreeMap<String, BTreeMap<usize, NoteSignature>>,
     /// The false leaf that it put in, or where it did something to a true one.
@@ -140,7 +140,6 @@ impl Liar {
             faces,
             begun: None,
             lied: None,
-            exchanged: None,
             lines: BTreeMap::new(),
             place: None,
             caught: Vec::new(),
@@ -225,6 +224,7 @@ impl Liar {
         }
         let note = String::from_utf8(signed_note(key, &checkpoint).to_vec()).expect("text");
         face.shown = shown;
+        face.was_alarmed = self.caught.iter().any(|caught| caught.desk == desk);
         let request = AddCheckpoint { old_size: old as u64, path, checkpoint: note };
         Kind::AddCheckpoint(pb::AddCheckpoint { request: request.to_string().into() })
     }
@@ -259,7 +259,8 @@ impl Liar {
                 }
             }
             Deceit::Forks | Deceit::Duplicates | Deceit::Omits | Deceit::WithholdsLeaf => {
-                self.place = self.place.or_else(|| place(self.deceit, &face.told, log, begun));
+                self.place =
+                    self.place.or_else(|| place(self.deceit, &face.told, log, begun.max(face.held.len())));
                 if let Some(place) = self.place {
                     let other = if self.deceit == Deceit::Duplicates {
                         log[traffic(log, place / 256 * 256..place)].clone()
@@ -303,8 +304,7 @@ impl Liar {
         if answer.status != 200 {
             return None;
         }
-        let is_alarmed = self.caught.iter().any(|caught| caught.desk == desk);
-        self.cosigned_after_alarm += usize::from(is_alarmed && !matches!(self.deceit, Deceit::FutureTime));
+        self.cosigned_after_alarm += usize::from(face.was_alarmed && self.deceit != Deceit::FutureTime);
         face.held = face.shown.clone();
         self.begun?;
         let tree = tree_of(&face.held);
@@ -323,8 +323,7 @@ impl Liar {
 
     /// Something was noticed.
     pub fn noticed(&mut self, now: Duration, desk: usize, key: &str, sentence: &str) {
-        let since = self.exchanged.or(self.lied);
-        let after = now - since.unwrap_or(now);
+        let after = now - self.lied.unwrap_or(now);
         let (key, sentence) = (key.to_owned(), sentence.to_owned());
         self.caught.push(Caught { after, desk, key, sentence });
     }

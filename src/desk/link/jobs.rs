@@ -59,6 +59,15 @@ pub enum StoreJob {
         /// In words, with what to do.
         sentence: String,
     },
+    /// Something does not fit the audit log: a person must see it, and nothing is cosigned before.
+    Doubt {
+        /// Of the alarm.
+        key: String,
+        /// In words, with what to do.
+        sentence: String,
+        /// The checkpoint, or the request to cosign one.
+        shown: Bytes,
+    },
     /// Whether the relay has put everything new off for long.
     Defers(bool),
     /// What Welcome says; answered by what must be sent again, or by why the session cannot go on.
@@ -115,7 +124,10 @@ pub enum StoreAnswer {
     /// To [`StoreJob::Receipts`]: all are durable.
     ReceiptsStored,
     /// To [`StoreJob::Follow`]: it is durable.
-    Followed,
+    Followed {
+        /// Whether it may be cosigned.
+        cosigns: bool,
+    },
     /// To [`StoreJob::Prove`].
     Proved(Proved),
     /// To all others.
@@ -156,10 +168,10 @@ pub fn run(
             return Ok(StoreAnswer::ReceiptsStored);
         }
         StoreJob::Alarm { key, sentence } => store.raise_alarm(&key, &sentence, now)?,
+        StoreJob::Doubt { key, sentence, shown } => store.doubt_log(&key, &sentence, &shown, now)?,
         StoreJob::Defers(defers) => store.relay_defers(defers, now)?,
         StoreJob::Follow(progress) => {
-            store.follow(&progress, now)?;
-            return Ok(StoreAnswer::Followed);
+            return Ok(StoreAnswer::Followed { cosigns: store.follow(&progress, now)? });
         }
         StoreJob::Prove { fetched, after } => {
             return Ok(StoreAnswer::Proved(store.prove(&fetched, after, now)?));

@@ -12,6 +12,7 @@ use crate::{
         jobs::StoreJob,
         machine::{Output, Setup},
         verify::Judge,
+        watch::Doubt,
     },
     roster::{PartyNumber, Roster, SignKeys},
     session::window::Credit,
@@ -32,12 +33,16 @@ pub(super) struct Known {
     pub(super) jobs: VecDeque<StoreJob>,
     /// Alarms that the store has not been given yet, by key.
     pub(super) alarms: BTreeMap<String, String>,
+    /// What does not fit the audit log, and the store has not been told yet.
+    pub(super) doubts: VecDeque<Doubt>,
     /// What is to be carried out, in order.
     pub(super) outputs: VecDeque<Output>,
 }
 
 /// Alarms of different keys that wait for the store. Reached: further ones are not raised until it has taken some.
 const ALARMS_WAITING_MAX: usize = 64;
+/// Doubts that wait for the store: it keeps only the first of each kind anyhow.
+const DOUBTS_WAITING_MAX: usize = 8;
 
 impl Known {
     pub(super) fn send(&mut self, frame: Kind) {
@@ -54,6 +59,13 @@ impl Known {
         debug_assert!(is_whole(&sentence), "says neither of mail, what to save, whom to call: {sentence}");
         if self.alarms.len() < ALARMS_WAITING_MAX || self.alarms.contains_key(key) {
             self.alarms.insert(key.to_owned(), sentence);
+        }
+    }
+
+    /// Something that does not fit the audit log.
+    pub(super) fn doubt(&mut self, doubt: Doubt) {
+        if self.doubts.len() < DOUBTS_WAITING_MAX {
+            self.doubts.push_back(doubt);
         }
     }
 

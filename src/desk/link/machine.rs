@@ -20,6 +20,7 @@ use crate::{
             known::Known,
             requests::{Request, RequestEnd},
             session::Session,
+            watch::Doubt,
         },
         status::LinkState,
     },
@@ -161,6 +162,7 @@ impl Machine {
                 is_new_incarnation: false,
                 jobs: VecDeque::new(),
                 alarms: BTreeMap::new(),
+                doubts: VecDeque::new(),
                 outputs: VecDeque::new(),
             },
             backoff: Backoff::default(),
@@ -354,7 +356,14 @@ impl Machine {
             return;
         }
         let alarm = || self.known.alarms.pop_first().map(|(key, sentence)| StoreJob::Alarm { key, sentence });
-        let job = match (self.known.jobs.pop_front().or_else(alarm), &mut self.phase) {
+        let doubt = self.known.doubts.pop_front().map(|Doubt { key, sentence, shown }| StoreJob::Doubt {
+            key: key.to_owned(),
+            sentence,
+            shown,
+        });
+        // Before all that may be cosigned.
+        let lasting = doubt.or_else(|| self.known.jobs.pop_front()).or_else(alarm);
+        let job = match (lasting, &mut self.phase) {
             (Some(job), _) => Some((job, NO_SESSION)),
             (None, Phase::Up(session)) => session.next_job(now).map(|job| (job, self.session)),
             (None, _) => None,

@@ -271,7 +271,7 @@ impl Session {
                 self.seal |= more;
                 self.submissions.add(submits);
             }
-            StoreAnswer::Followed | StoreAnswer::Proved(_) | StoreAnswer::Done => {}
+            StoreAnswer::Followed { .. } | StoreAnswer::Proved(_) | StoreAnswer::Done => {}
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
         AddCheckpoint, Answer, AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogTrust,
         TILE_HASHES, TilePath,
     },
-    desk::store::{LOG_WHAT_NOW, Progress, Verified},
+    desk::store::{AUDIT_LOG, FORKED, LOG_WHAT_NOW, Progress, Verified},
     limits::{CHECKPOINT_BYTES_MAX, LEAVES_PER_STEP, LOG_BUNDLE_BYTES_MAX, LOG_TILE_BYTES_MAX},
     merkle::{self, Hash},
     record::administrative::Act,
@@ -36,8 +36,19 @@ pub(super) enum Step {
     Order(Position, Box<SignedOrder>),
     /// A tile that was wanted for proofs, or that the relay has none.
     Tile(TilePath, Option<Bytes>),
-    /// Tell a person.
-    Alarm(String),
+    /// Tell a person, and cosign nothing before.
+    Doubt(Doubt),
+}
+
+/// Something that does not fit the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Doubt {
+    /// Of the alarm.
+    pub(super) key: &'static str,
+    /// In words, with what to do.
+    pub(super) sentence: String,
+    /// The checkpoint, or the request to cosign one, as it came.
+    pub(super) shown: Bytes,
 }
 
 /// A checkpoint that the leaves are being fetched for.
@@ -135,7 +146,7 @@ impl Watch {
                 let is_set_back = signed.is_ok_and(|signed| signed.checkpoint.size < last_size);
                 let alarm = if is_set_back { Some(set_back(last_size)) } else { refusal_alarm(&refusal) };
                 let mut steps = vec![answer(&refusal)];
-                steps.extend(alarm.map(Step::Alarm));
+                steps.extend(alarm.map(|sentence| unfit(sentence, &frame.request)));
                 steps
             }
         }
@@ -147,9 +158,10 @@ impl Watch {
         let signed = match trust.open(&frame.note) {
             Ok(signed) => signed,
             Err(error) => {
-                return vec![Step::Alarm(format!(
+                let sentence = format!(
                     "the relay published a checkpoint of the audit log that is not one ({error}); {LOG_WHAT_NOW}"
-                ))];
+                );
+                return vec![unfit(sentence, &frame.note)];
             }
         };
         // Before a quorum has signed it counts for nothing, and is no alarm: the roster may just have changed.
@@ -163,7 +175,8 @@ impl Watch {
         let size = target.checkpoint.size;
         if let Some(last) = last.filter(|last| last.size == size) {
             if last.root != target.checkpoint.root {
-                return vec![Step::Alarm(forked(last.size))];
+                let shown = target.witnessed;
+                return vec![Step::Doubt(Doubt { key: FORKED, sentence: forked(last.size), shown })];
             }
             if self.keeping.is_none() {
                 let verified = Verified { witnessed: target.witnessed.clone(), ..self.verified.clone() };
@@ -223,13 +236,17 @@ impl Watch {
         })
     }
 
-    /// What was to be made durable is.
-    pub(super) fn kept(&mut self) -> Vec<Step> {
+    /// What was to be made durable is; `cosigns` says whether no alarm forbids it.
+    pub(super) fn kept(&mut self, cosigns: bool) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some(Keeping::Target(target)) = self.keeping.take()
             && target.is_asked
         {
-            steps.push(Step::Cosign(target.checkpoint.to_string()));
+            steps.push(match cosigns {
+                true => Step::Cosign(target.checkpoint.to_string()),
+                // All that the protocol has for "I hold another history".
+                false => answer(&Answer::BadProof),
+            });
         }
         steps.extend(if self.target.is_some() { self.go_on() } else { self.go_to_next() });
         steps
@@ -359,10 +376,12 @@ impl Watch {
     fn give_up(&mut self, error: &AuditError) -> Vec<Step> {
         let target = self.target.take().expect("a target is followed");
         self.restart();
-        let mut steps = vec![Step::Alarm(format!(
+        let sentence = format!(
             "the audit log does not fit its checkpoint of {} leaves ({error}); {LOG_WHAT_NOW}",
             target.checkpoint.size
-        ))];
+        );
+        let shown = if target.witnessed.is_empty() { &target.note } else { &target.witnessed };
+        let mut steps = vec![unfit(sentence, shown)];
         if target.is_asked {
             steps.push(answer(&Answer::BadProof));
         }
@@ -376,6 +395,10 @@ fn checkpoint_of(note: &Bytes) -> Option<Checkpoint> {
     let text = str::from_utf8(note).ok()?;
     let (text, _) = text.rsplit_once("\n\n")?;
     format!("{text}\n").parse().ok()
+}
+
+fn unfit(sentence: String, shown: &Bytes) -> Step {
+    Step::Doubt(Doubt { key: AUDIT_LOG, sentence, shown: shown.clone() })
 }
 
 fn answer(answer: &Answer) -> Step {

@@ -20,7 +20,7 @@ use crate::{
             verify,
             watch::{Step, Watch, witnessed},
         },
-        store::{AUDIT_LOG, FetchedTiles, Proved, Verified},
+        store::{FetchedTiles, Proved, Verified},
     },
     limits::PROOF_TILES_HELD_MAX,
     wire::{Malformed, Position, pb::frame::Kind},
@@ -103,9 +103,9 @@ impl Watching {
     /// Takes what the store said to a job, where the log is concerned.
     pub(super) fn answered(&mut self, answer: &StoreAnswer, known: &mut Known, now: Now) {
         let steps = match answer {
-            StoreAnswer::Followed => {
+            StoreAnswer::Followed { cosigns } => {
                 self.proving.begin();
-                self.watch.kept()
+                self.watch.kept(*cosigns)
             }
             StoreAnswer::Proved(proved) => match self.proving.proved(proved) {
                 wanted if wanted.is_empty() => return,
@@ -140,7 +140,7 @@ impl Watching {
                         self.jobs.push_back(StoreJob::LearnOrder { position, order });
                     }
                 }
-                Step::Alarm(sentence) => known.alarm(AUDIT_LOG, sentence),
+                Step::Doubt(doubt) => known.doubt(doubt),
                 Step::Cosign(text) => {
                     let name = witness_name(&known.setup.id);
                     let line = known.setup.witness.cosign(&name, now.wall_us / 1_000_000, &text);

@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::{
     Store, StoreError, Tx,
     columns::{micros, optional_time, time_text},
+    doubts,
     receipts::WHO_BYTES_MAX,
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     desk::{error::DeskError, view::Alarm},
 };
 
-/// Alarms kept; closed ones go first, then the oldest. They are for a person, not the record: that is the log.
+/// Alarms kept; closed ones go first, then the oldest, and last those for which the desk cosigns nothing. They are for a person, not the record: that is the log.
 const ALARMS_MAX: u32 = 200;
 
 /// Key of the alarm that the relay puts everything off.
@@ -23,9 +24,13 @@ pub(super) const RELAY_DEFERS: &str = "relay-defers";
 /// Key of the alarm that the audit log does not fit.
 pub(in crate::desk) const AUDIT_LOG: &str = "audit-log";
 
+/// Key of the alarm that two histories of the audit log were signed.
+pub(in crate::desk) const FORKED: &str = "forked";
+
 /// What every alarm about a log that does not fit ends with.
-pub(in crate::desk) const LOG_WHAT_NOW: &str = "mail goes on: save this desk's folder, do not restart anything, and \
-    telephone the ministry's watch officer and one other mission";
+pub(in crate::desk) const LOG_WHAT_NOW: &str = "this desk cosigns no checkpoint until somebody closes this alarm; mail \
+    goes on: save this desk's folder and what `pouch alarms --json --all` prints, do not restart anything, and telephone the \
+    ministry's watch officer and one other mission";
 
 const COLUMNS: &str = "key, at, sentence, taken_at, taken_by, closed_at, closed_by";
 
@@ -39,7 +44,11 @@ impl Store {
         let mut statement =
             tx.db.prepare_cached(&format!("SELECT {COLUMNS} FROM alarms ORDER BY at, key"))?;
         let rows = statement.query_map([], alarm)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        let mut alarms: Vec<Alarm> = rows.collect::<Result<_, _>>()?;
+        for alarm in &mut alarms {
+            alarm.evidence = doubts::evidence(&tx, &alarm.key)?;
+        }
+        Ok(alarms)
     }
 
     /// Raises an alarm of the link.
@@ -99,7 +108,8 @@ impl Store {
             tx.db.prepare_cached(sql)?.execute(params![key, micros(now), who])?;
             let sql = format!("SELECT {COLUMNS} FROM alarms WHERE key = ?1");
             let found = tx.db.prepare_cached(&sql)?.query_row([key], alarm).optional()?;
-            found.ok_or_else(|| DeskError::UnknownAlarm { key: key.to_owned() })
+            let found = found.ok_or_else(|| DeskError::UnknownAlarm { key: key.to_owned() })?;
+            Ok(Alarm { evidence: doubts::evidence(tx, key)?, ..found })
         })
     }
 }
@@ -112,8 +122,8 @@ pub(super) fn raise(tx: &Tx<'_>, now: Timestamp, key: &str, sentence: &str) -> R
     let sql = "INSERT OR REPLACE INTO alarms (key, at, sentence) VALUES (?1, ?2, ?3)";
     tx.db.prepare_cached(sql)?.execute(params![key, micros(now), sentence])?;
     let sql = "DELETE FROM alarms WHERE key IN
-        (SELECT key FROM alarms ORDER BY closed_at IS NULL DESC, at DESC LIMIT -1 OFFSET ?1)";
-    tx.db.prepare_cached(sql)?.execute([ALARMS_MAX])?;
+        (SELECT key FROM alarms ORDER BY closed_at IS NULL DESC, key IN (?2, ?3) DESC, at DESC LIMIT -1 OFFSET ?1)";
+    tx.db.prepare_cached(sql)?.execute(params![ALARMS_MAX, AUDIT_LOG, FORKED])?;
     Ok(())
 }
 
@@ -149,5 +159,6 @@ fn alarm(row: &Row<'_>) -> rusqlite::Result<Alarm> {
         taken_by: row.get(4)?,
         closed_at: optional_time(row, 5)?,
         closed_by: row.get(6)?,
+        evidence: Vec::new(),
     })
 }

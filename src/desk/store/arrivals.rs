@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension, params};
 
 use super::{
     Store, StoreError, Tx, alarms,
+    claims::{self, Claim},
     clocks::{self, Arrived},
     columns::{integer, micros},
     naming::take_short,
@@ -67,6 +68,9 @@ fn take(tx: &Tx<'_>, delivery: &Delivery, now: Timestamp) -> Result<(), StoreErr
     }
     let leaf = owing::leaf_of(&delivery.frame.salt, &delivery.frame.opening);
     owing::owe(tx, *position, leaf, now)?;
+    if delivery.checked.is_ok() {
+        claims::look_at(tx, &Claim::of_envelope(delivery), now)?;
+    }
     let (slip, dispatch) = open(delivery);
     let first = first_copy(tx, core, dispatch.is_ok())?;
     let register = match first {

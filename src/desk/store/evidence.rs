@@ -6,7 +6,9 @@ use prost::Message;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Store, StoreError, Tx, alarms, clocks,
+    Store, StoreError, Tx, alarms,
+    claims::{self, Claim},
+    clocks,
     columns::{integer, micros},
     expired, owing,
 };
@@ -76,6 +78,7 @@ fn keep(tx: &Tx<'_>, receipt: &ReceivedReceipt, now: Timestamp) -> Result<bool, 
     if kept == 1 {
         owing::index_receipt(tx.db, position, hash, &part.item)?;
         owing::owe(tx, position, owing::leaf_of(&receipt.salt, &receipt.opening), now)?;
+        claims::look_at(tx, &Claim::of_receipt(receipt), now)?;
     }
     Ok(kept == 1)
 }

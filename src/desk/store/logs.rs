@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    StoreError, Tx, alarms,
+    StoreError, Tx, alarms, claims,
     columns::integer,
     owing, receipts,
     sealing::{self, Room, SealedSubmit},
@@ -38,6 +38,7 @@ pub(super) fn begin(tx: &Tx<'_>, last_accepted: u64, now: Timestamp) -> Result<(
     receipts::take_back(tx)?;
     owing::forget(tx)?;
     tiles::clear(tx)?;
+    claims::clear(tx)?;
     tx.db.execute("UPDATE log SET ahead = NULL", [])?;
     let settling = [ReceiptKind::Delivered, ReceiptKind::SetAside].map(ReceiptKind::code);
     tx.db.execute("DELETE FROM receipts_due WHERE kind IN (?1, ?2)", settling)?;

@@ -10,9 +10,11 @@ mod addressing;
 mod alarms;
 mod answers;
 mod arrivals;
+mod claims;
 mod clocks;
 mod columns;
 mod cursors;
+mod doubts;
 mod draft;
 mod evidence;
 mod exhibits;
@@ -38,7 +40,7 @@ mod verified;
 #[cfg(test)]
 mod tests;
 
-pub(in crate::desk) use alarms::{AUDIT_LOG, LOG_WHAT_NOW};
+pub(in crate::desk) use alarms::{AUDIT_LOG, FORKED, LOG_WHAT_NOW};
 pub use answers::{Resend, Resumption, WelcomeFacts};
 pub use arrivals::Delivery;
 pub use evidence::ReceivedReceipt;
@@ -169,6 +171,8 @@ pub struct Store {
     connection: Connection,
     me: SpiffeId,
     roster: Option<Arc<Roster>>,
+    /// Since which version rosters name the log that the newest one names.
+    log_since: u32,
     keys: Arc<SignKeys>,
     changes: watch::Sender<u64>,
     leases: cursors::Leases,
@@ -186,6 +190,8 @@ struct Tx<'a> {
     db: &'a Connection,
     me: &'a SpiffeId,
     roster: Option<&'a Roster>,
+    /// Since which version rosters name the log that this one names.
+    log_since: u32,
     clocks: &'a ClocksConfig,
     opened: &'a proofs::Opened,
 }
@@ -223,7 +229,8 @@ impl Store {
         bundle: &TrustBundle,
     ) -> Result<Store, StoreError> {
         let mut keys = SignKeys::default();
-        let roster = newest_roster(&connection, bundle, &mut keys)?.map(Arc::new);
+        let newest = newest_roster(&connection, bundle, &mut keys)?;
+        let (roster, log_since) = newest.map_or((None, 0), |(roster, since)| (Some(Arc::new(roster)), since));
         let (keys, changes) = (Arc::new(keys), watch::Sender::new(0));
         let (leases, clocks) = (cursors::Leases::default(), ClocksConfig::default());
         let opened = proofs::Opened::default();
@@ -231,6 +238,7 @@ impl Store {
             connection,
             me,
             roster,
+            log_since,
             keys,
             changes,
             leases,
@@ -284,6 +292,10 @@ impl Store {
             position.map_or(Ok(()), |position| learned(tx, position))
         })?;
         Arc::make_mut(&mut self.keys).push(&roster);
+        let origin = |roster: &Roster| roster.content().log.origin.clone();
+        if self.roster.as_deref().map(origin) != Some(origin(&roster)) {
+            self.log_since = roster.version();
+        }
         self.roster = Some(roster);
         self.write(clocks::recount)
     }
@@ -339,8 +351,8 @@ impl Store {
     ) -> Result<R, E> {
         let savepoint = self.connection.savepoint().map_err(StoreError::from)?;
         let before = savepoint.total_changes();
-        let (me, roster) = (&self.me, self.roster.as_deref());
-        let tx = Tx { db: &savepoint, me, roster, clocks: &self.clocks, opened: &self.opened };
+        let (me, roster, log_since) = (&self.me, self.roster.as_deref(), self.log_since);
+        let tx = Tx { db: &savepoint, me, roster, log_since, clocks: &self.clocks, opened: &self.opened };
         let result = change(&tx)?;
         self.changed |= savepoint.total_changes() != before;
         savepoint.commit().map_err(StoreError::from)?;
@@ -368,8 +380,8 @@ impl Store {
 
     /// Reads without a transaction of its own: one statement, or rows that only grow.
     fn read(&self) -> Tx<'_> {
-        let (me, roster) = (&self.me, self.roster.as_deref());
-        Tx { db: &self.connection, me, roster, clocks: &self.clocks, opened: &self.opened }
+        let (me, roster, log_since) = (&self.me, self.roster.as_deref(), self.log_since);
+        Tx { db: &self.connection, me, roster, log_since, clocks: &self.clocks, opened: &self.opened }
     }
 }
 
@@ -411,24 +423,28 @@ fn learned(tx: &Tx<'_>, position: Position) -> Result<(), StoreError> {
     answers::release(tx)
 }
 
-/// Walks the held rosters from the trust bundle's to the newest, and gathers their keys.
+/// Walks the held rosters from the trust bundle's to the newest, and gathers their keys; says since which version
+/// they name the log that the newest one names.
 fn newest_roster(
     connection: &Connection,
     bundle: &TrustBundle,
     keys: &mut SignKeys,
-) -> Result<Option<Roster>, StoreError> {
+) -> Result<Option<(Roster, u32)>, StoreError> {
     let mut statement =
         connection.prepare("SELECT note FROM rosters WHERE version >= ?1 ORDER BY version")?;
     let mut rows = statement.query([bundle.roster_version])?;
-    let mut newest: Option<Roster> = None;
+    let mut newest: Option<(Roster, u32)> = None;
     while let Some(row) = rows.next()? {
         let note = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
         let roster = match &newest {
             None => verify_first(note, bundle)?,
-            Some(roster) => verify_next(note, roster)?,
+            Some((roster, _)) => verify_next(note, roster)?,
         };
         keys.push(&roster);
-        newest = Some(roster);
+        let is_same_log = |before: &Roster| before.content().log.origin == roster.content().log.origin;
+        let since = newest.filter(|(before, _)| is_same_log(before)).map(|(_, since)| since);
+        let since = since.unwrap_or(roster.version());
+        newest = Some((roster, since));
     }
     Ok(newest)
 }

@@ -13,7 +13,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, Tx, alarms, columns::integer, standing, tiles};
+use super::{
+    Store, StoreError, Tx, alarms,
+    columns::integer,
+    doubts::{self, Shown},
+    standing, tiles,
+};
 use crate::{
     audit::{AuditError, LeafProof, LogTrust, SignedCheckpoint, TilePath, TileTree},
     limits::{HASH_BYTES, PROOFS_PER_TURN},
@@ -136,7 +141,9 @@ fn prove(
                 let id = checkpoint_id(tx, signed)?;
                 tx.db.prepare_cached(sql)?.execute(params![position, leaf, id, found, path])?;
                 if is_lie {
-                    alarms::raise(tx, now, alarms::AUDIT_LOG, &another_leaf(position))?;
+                    let note = signed.note.to_bytes();
+                    let shown = Shown { what: &note, proof: &[] };
+                    doubts::raise(tx, now, alarms::AUDIT_LOG, &another_leaf(position), &shown)?;
                 }
             }
             Cut::Missing(path) => drop(proved.missing.insert(path)),
@@ -196,8 +203,10 @@ fn cut(
     }
 }
 
-enum CutError {
+pub(super) enum CutError {
+    /// This tile is not at hand.
     Missing(TilePath),
+    /// The store failed.
     Store(StoreError),
     /// Tiles that make no tree.
     Audit,

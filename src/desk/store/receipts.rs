@@ -6,7 +6,7 @@ use prost::Message;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    Store, StoreError, Tx, alarms,
+    Store, StoreError, Tx, alarms, claims,
     columns::{integer, micros},
     naming::random,
     owing,
@@ -233,8 +233,8 @@ fn make(
     sign: &SigningKey,
     now: Timestamp,
 ) -> Result<Option<pb::Stored>, StoreError> {
-    let mut groups =
-        Groups { own: own.number, roster_version: roster.version(), now, parts: Vec::new(), bytes: 0 };
+    let (own, roster_version, checkpoint) = (own.number, roster.version(), claims::own(tx)?);
+    let mut groups = Groups { own, roster_version, now, checkpoint, parts: Vec::new(), bytes: 0 };
     let sql = "SELECT kind, reason, sender, at, hash, position, details, seq FROM receipts_due ORDER BY seq";
     let mut statement = tx.db.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
@@ -301,6 +301,8 @@ struct Groups {
     own: PartyNumber,
     roster_version: u32,
     now: Timestamp,
+    /// Size and root of the newest verified checkpoint.
+    checkpoint: (u64, Hash),
     parts: Vec<(ReceiptItem, Bytes)>,
     bytes: usize,
 }
@@ -342,6 +344,8 @@ impl Groups {
         let item = ReceiptItem {
             reason: due.reason,
             details_hash,
+            checkpoint_size: self.checkpoint.0,
+            checkpoint_root: self.checkpoint.1,
             ..ReceiptItem::own(due.kind, self.own, due.sender, time_us, version, vec![envelope])
         };
         (item, due.details)

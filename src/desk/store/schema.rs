@@ -12,11 +12,11 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, config::DbConfig, param
 use super::{StoreError, tables::TABLES, upgrades};
 
 /// Version of the tables, in SQLite's `user_version`.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 const FILE: &str = "desk.sqlite";
 const LOCK: &str = "desk.lock";
 /// Statements kept prepared: more than the store has.
-const STATEMENTS_MAX: usize = 160;
+const STATEMENTS_MAX: usize = 180;
 
 /// A store's file and the lock that keeps a second daemon away from it.
 pub(super) struct Opened {

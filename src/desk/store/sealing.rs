@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::{
     Store, StoreError, Tx,
     addressing::{Addressed, Directory, Naming},
-    clocks,
+    claims, clocks,
     columns::integer,
     draft, logs, orders,
     outbox::{keep_addressed, names},
@@ -19,7 +19,7 @@ use crate::{
     desk::error::DeskError,
     keys::SigningKey,
     limits,
-    merkle::{self, Hash},
+    merkle::Hash,
     roster::{Party, Roster},
     seal::{self, Sealed, Slip},
     wire::{
@@ -184,6 +184,8 @@ struct Sealer<'a> {
     now: Timestamp,
     epoch: u32,
     last: SubmissionNumber,
+    /// Size and root of the newest verified checkpoint.
+    checkpoint: (u64, Hash),
 }
 
 impl<'a> Sealer<'a> {
@@ -191,7 +193,7 @@ impl<'a> Sealer<'a> {
         let sql = "SELECT incarnation, last_submission FROM desk";
         let (epoch, last) = tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let directory = Directory::open(tx, roster, own, now)?;
-        Ok(Sealer { tx, directory, now, epoch, last })
+        Ok(Sealer { tx, directory, now, epoch, last, checkpoint: claims::own(tx)? })
     }
 
     fn run(mut self, sign: &SigningKey, room: Room) -> Result<Vec<SealedSubmit>, StoreError> {
@@ -293,8 +295,8 @@ impl<'a> Sealer<'a> {
             commitment: None,
             attachments: Vec::new(),
             supersedes: (dispatch.wire_id != dispatch.id).then_some(dispatch.id),
-            checkpoint_size: 0,
-            checkpoint_root: merkle::empty_root(),
+            checkpoint_size: self.checkpoint.0,
+            checkpoint_root: self.checkpoint.1,
             sealing: Sealing::Clear,
         }
     }

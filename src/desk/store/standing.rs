@@ -94,8 +94,8 @@ pub(super) fn hold_overdue(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError
     let sentence = first.map(|first| {
         format!(
             "{count} records that the relay told this desk of are not proven to be in the audit log, though two \
-             checkpoints have come since (the first at position {first}); {}",
-            alarms::LOG_WHAT_NOW
+             checkpoints have come since (the first at position {first}); mail goes on: save this desk's folder, do not \
+             restart anything, and telephone the ministry's watch officer and one other mission"
         )
     });
     alarms::hold(tx, now, "proof-overdue", sentence.as_deref())

@@ -41,6 +41,28 @@ CREATE TABLE tiles (
     hashes BLOB NOT NULL,
     PRIMARY KEY (level, tile)
 ) STRICT;
+-- roots of checkpoints that were verified, the newest
+CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB NOT NULL) STRICT;
+-- larger checkpoints that others name, until the log is followed so far
+CREATE TABLE claims (
+    author INTEGER NOT NULL,
+    size   INTEGER NOT NULL,
+    root   BLOB NOT NULL,
+    signed BLOB NOT NULL, -- the header or the item of a receipt that names it
+    proof  BLOB NOT NULL, -- the author's share of a batch signature over that
+    PRIMARY KEY (author, size, root)
+) STRICT;
+CREATE INDEX claims_size ON claims (size);
+-- what alarms about the log rest on, the first of each
+CREATE TABLE evidence (
+    key      TEXT NOT NULL, -- of the alarm
+    at       INTEGER NOT NULL,
+    sentence TEXT NOT NULL,
+    shown    BLOB NOT NULL, -- as it came
+    proof    BLOB NOT NULL,
+    held     BLOB NOT NULL, -- the newest checkpoint that was verified then
+    UNIQUE (key, shown)
+) STRICT;
 -- checkpoints that proofs lead to, as published
 CREATE TABLE checkpoints (
     id        INTEGER PRIMARY KEY,

@@ -16,10 +16,11 @@ pub(super) fn step(connection: &Connection, from: i64) -> Result<(), StoreError>
     match from {
         2 => connection.execute_batch(FROM_2)?,
         3 => clocks::upgrade(connection)?,
-        _ => {
+        4 => {
             connection.execute_batch(FROM_4)?;
             owing::owe_all(connection)?;
         }
+        _ => connection.execute_batch(FROM_5)?,
     }
     Ok(())
 }
@@ -99,4 +100,26 @@ CREATE TABLE stored_of (
     number   INTEGER NOT NULL,
     PRIMARY KEY (envelope, log, number)
 ) STRICT, WITHOUT ROWID;
+";
+
+const FROM_5: &str = "
+CREATE TABLE roots (size INTEGER PRIMARY KEY, root BLOB NOT NULL) STRICT;
+CREATE TABLE claims (
+    author INTEGER NOT NULL,
+    size   INTEGER NOT NULL,
+    root   BLOB NOT NULL,
+    signed BLOB NOT NULL,
+    proof  BLOB NOT NULL,
+    PRIMARY KEY (author, size, root)
+) STRICT;
+CREATE INDEX claims_size ON claims (size);
+CREATE TABLE evidence (
+    key      TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    sentence TEXT NOT NULL,
+    shown    BLOB NOT NULL,
+    proof    BLOB NOT NULL,
+    held     BLOB NOT NULL,
+    UNIQUE (key, shown)
+) STRICT;
 ";

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::{Store, StoreError, Tx, columns::micros, proofs, tiles};
+use super::{Store, StoreError, Tx, claims, columns::micros, doubts, proofs, tiles};
 use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash};
 
 /// How far this desk has verified the audit log.
@@ -34,11 +34,12 @@ pub struct Progress {
 }
 
 impl Store {
-    /// Keeps how far the log is followed, and verified: durable before anything is cosigned.
+    /// Keeps how far the log is followed, and verified: durable before anything is cosigned. Gives whether it may be:
+    /// not while an alarm says that the log does not fit.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn follow(&mut self, progress: &Progress, now: Timestamp) -> Result<(), StoreError> {
+    pub fn follow(&mut self, progress: &Progress, now: Timestamp) -> Result<bool, StoreError> {
         self.write(|tx| {
             tiles::append(tx, progress.follower.size() - progress.leaves.len() as u64, &progress.leaves)?;
             let sql = "INSERT OR IGNORE INTO log (one, followed, note, witnessed) VALUES (1, ?1, x'', x'')";
@@ -46,12 +47,16 @@ impl Store {
             let Some(verified) = &progress.verified else {
                 let sql = "UPDATE log SET ahead = ?1";
                 tx.db.prepare_cached(sql)?.execute([progress.follower.encode()])?;
-                return Ok(());
+                return doubts::trusts(tx);
             };
             let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = NULL";
             let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed];
             tx.db.prepare_cached(sql)?.execute(row)?;
-            if progress.is_published { count(tx, now) } else { Ok(()) }
+            claims::look_at_held(tx, now)?;
+            if progress.is_published {
+                count(tx, now)?;
+            }
+            doubts::trusts(tx)
         })
     }
 

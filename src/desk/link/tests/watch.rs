@@ -1,6 +1,8 @@
 //! The watch over the audit log, frame by frame: an honest relay gets its cosignature and no alarm, a lying one
 //! gets neither mail stopped nor its lie signed.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::{world::MYS, *};
@@ -8,7 +10,7 @@ use crate::{
     audit::{AddCheckpoint, BundlePath, Checkpoint, LogTrust, TilePath, bundles_between},
     desk::{
         link::watch::{Step, Watch},
-        store::Verified,
+        store::{FORKED, Verified},
     },
     merkle::{Hash, Tree, leaf_hash, sha256},
     note::Note,
@@ -94,7 +96,7 @@ impl Relay<'_> {
                             watch.fetched(&self.fetched(&fetch), &self.world.roster).expect("in order"),
                         );
                     }
-                    Step::Keep(_) => next.extend(watch.kept()),
+                    Step::Keep(_) => next.extend(watch.kept(true)),
                     other => said.push(other),
                 }
             }
@@ -132,7 +134,7 @@ fn refused(said: &[Step], expected: u32) {
     assert_eq!(statuses, [expected]);
     let alarms: Vec<&String> = said
         .iter()
-        .filter_map(|step| if let Step::Alarm(words) = step { Some(words) } else { None })
+        .filter_map(|step| if let Step::Doubt(doubt) = step { Some(&doubt.sentence) } else { None })
         .collect();
     let [alarm] = &alarms[..] else { panic!("one alarm, not {alarms:?}") };
     for word in ["mail goes on", "save this desk's folder", "telephone"] {
@@ -162,13 +164,28 @@ fn a_log_that_grows_is_followed_leaf_by_leaf_and_cosigned_once_it_is_kept() {
     let verified = progress.verified.as_ref().unwrap();
     assert_eq!((verified.follower.size(), verified.follower.root()), (600, relay.tree().root()));
     assert_eq!(verified.note, relay.checkpoint().to_bytes());
-    assert_eq!(watch.kept(), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    assert_eq!(watch.kept(true), [Step::Cosign(relay.checkpoint().text().to_owned())]);
     // After a restart it goes on from what was kept.
     let mut watch = Watch::new(Verified::clone(verified));
     relay.grow(601);
     assert_eq!(relay.asks(&mut watch, 600), [Step::Cosign(relay.checkpoint().text().to_owned())]);
     // The same once more is cosigned once more, with the time of now.
     assert_eq!(relay.asks(&mut watch, 601), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+}
+
+#[test]
+fn what_the_store_forbids_is_followed_and_not_cosigned() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    relay.grow(310);
+    let mut next = VecDeque::from(watch.add_checkpoint(&relay.ask(300), &world.roster));
+    while let Some(Step::Send(Kind::Fetch(fetch))) = next.front() {
+        next = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap().into();
+    }
+    assert!(matches!(next.make_contiguous(), [Step::Keep(_)]), "{next:?}");
+    let said = watch.kept(false);
+    assert_eq!(said.iter().map(status).collect::<Vec<_>>(), [422]);
 }
 
 #[test]
@@ -327,7 +344,10 @@ fn a_smaller_or_another_checkpoint_of_the_same_size_is_refused() {
     refused(&watch.add_checkpoint(&relay.ask_for(300, &other), &world.roster), 422);
     let published = pb::Checkpoint { note: cosigned(&world, other, &[IDN, MYS]) };
     let said = watch.published(&published, &world.roster);
-    assert!(matches!(&said[..], [Step::Alarm(words)] if words.contains("forked")), "{said:?}");
+    assert!(
+        matches!(&said[..], [Step::Doubt(doubt)] if doubt.key == FORKED && doubt.shown == published.note),
+        "{said:?}"
+    );
 }
 
 fn cosigned(world: &World, mut note: Note, parties: &[PartyNumber]) -> Bytes {
@@ -358,7 +378,7 @@ fn a_published_checkpoint_counts_once_a_quorum_signed_it_and_is_followed_by_who_
     let verified = progress.verified.as_ref().unwrap();
     assert_eq!((verified.follower.size(), &verified.witnessed), (300, &both.note));
     assert_eq!(verified.note, relay.checkpoint().to_bytes());
-    assert_eq!(watch.kept(), []);
+    assert_eq!(watch.kept(true), []);
     // An older one says nothing new.
     relay.leaves.truncate(200);
     let older = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
@@ -458,7 +478,7 @@ fn a_long_log_is_kept_step_by_step_and_a_new_session_goes_on_from_there() {
     };
     assert_eq!((step.follower.size(), step.leaves.len(), step.verified.as_ref()), (16_384, 16_384, None));
     // Nothing is asked for before that is durable.
-    let [Step::Send(Kind::Fetch(fetch))] = &watch.kept()[..] else { panic!("it goes on") };
+    let [Step::Send(Kind::Fetch(fetch))] = &watch.kept(true)[..] else { panic!("it goes on") };
     assert_eq!(fetch.name, "tile/entries/064");
     // Another session goes on from there, and holds the whole against the checkpoint.
     let ahead = Verified { ahead: Some(step.follower.clone()), ..Verified::default() };
@@ -524,10 +544,10 @@ fn nothing_is_cosigned_before_it_is_durable_itself() {
     // While that is on its way to the disk, the next is followed no further than to its last leaf.
     relay.grow(301);
     assert_eq!(watch.add_checkpoint(&relay.ask(300), &world.roster), []);
-    let steps = watch.kept();
+    let steps = watch.kept(true);
     let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { panic!("{steps:?}") };
     assert!(matches!(watch.fetched(&relay.fetched(fetch), &world.roster).unwrap()[..], [Step::Keep(_)]));
-    assert_eq!(watch.kept(), [Step::Cosign(relay.checkpoint().text().to_owned())]);
+    assert_eq!(watch.kept(true), [Step::Cosign(relay.checkpoint().text().to_owned())]);
 }
 
 #[test]

@@ -374,6 +374,7 @@ fn a_store_that_had_no_clocks_starts_those_of_all_that_waits() {
         assert!(before.0.len() >= 3, "{before:?}");
         // Back to version 3, in which there were no proofs either.
         let sql = "DROP TABLE clocks; ALTER TABLE addressees DROP COLUMN answered_at;
+            DROP TABLE roots; DROP TABLE claims; DROP TABLE evidence;
             DROP TABLE proofs; DROP TABLE checkpoints; DROP TABLE tiles; DROP TABLE receipts_of; DROP TABLE stored_of;
             ALTER TABLE rosters DROP COLUMN leaf; ALTER TABLE log DROP COLUMN ahead;
             ALTER TABLE log DROP COLUMN published; ALTER TABLE log DROP COLUMN published_at;";

@@ -2,6 +2,7 @@
 
 mod expired;
 mod addressing;
+mod claims;
 mod clocks;
 mod inbox;
 mod kills;
