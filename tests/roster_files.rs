@@ -201,6 +201,28 @@ fn a_version_that_changes_the_roster_keys_needs_the_former_ones_too() {
 }
 
 #[test]
+fn a_version_that_keeps_out_the_witnesses_of_the_one_before_is_warned_of() {
+    let (folder, example) = example();
+    let checked = |suspended: usize| {
+        let mut draft = RosterDraft::next(&example.roster).unwrap();
+        let witnesses = draft.parties.iter_mut().filter(|party| party.is_witness);
+        witnesses.take(suspended).for_each(|party| party.status = Status::Suspended);
+        let keys = [roster_key(folder.path(), 1), roster_key(folder.path(), 2)];
+        let note = roster_files::sign(&draft.text().unwrap(), &keys, &[]).unwrap().to_bytes();
+        fs::write(folder.path().join("next.note"), note).unwrap();
+        let mut pouch = std::process::Command::new(env!("CARGO_BIN_EXE_pouch"));
+        pouch.args(["roster", "check", "--trust", "relay/trust.toml", "roster.note", "next.note"]);
+        let output = pouch.current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let too_many = example.roster.witnesses().count() - example.roster.quorum() + 1;
+    assert!(!checked(too_many - 1).contains("Do not publish"));
+    let words = checked(too_many);
+    assert!(words.contains("Do not publish it") && words.contains("Take fewer"), "{words}");
+}
+
+#[test]
 fn a_trust_bundle_is_made_only_of_a_roster_with_its_signatures() {
     let (folder, example) = example();
     let root = tls::read_certificates(&folder.path().join("root.pem")).unwrap().remove(0);

@@ -5,7 +5,7 @@ use crate::{
     identity::SpiffeId,
     limits::CHECKPOINT_BYTES_MAX,
     note::{KeyKind, Note, Vkey},
-    roster::{PartyNumber, Roster},
+    roster::{PartyNumber, Roster, Status},
 };
 
 /// The log's keys and its witnesses, as one roster version has them (tlog-policy, derived).
@@ -76,6 +76,18 @@ impl LogTrust {
     /// A witness's key; `None` for a party whose cosignature does not count.
     pub fn witness(&self, party: PartyNumber) -> Option<&Vkey> {
         self.witnesses.iter().find(|(number, _)| *number == party).map(|(_, key)| key)
+    }
+
+    /// How many of the witnesses can still cosign once a later roster is in force: those that it has active, and with no
+    /// other witness key.
+    pub fn left_under(&self, roster: &Roster) -> usize {
+        let can_sign = |number: PartyNumber, key: &Vkey| {
+            let party = roster.party(number).filter(|party| party.status == Status::Active)?;
+            let Some(own) = party.witness else { return Some(()) };
+            let own = Vkey::new(&witness_name(&party.id), KeyKind::Cosignature, own.0).ok()?;
+            (own == *key).then_some(())
+        };
+        self.witnesses.iter().filter(|(number, key)| can_sign(*number, key).is_some()).count()
     }
 
     /// The same log without its witnesses: for whoever asks only whether the log has signed.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::pki::print;
+use crate::audit::LogTrust;
 use crate::cli::DeskArgs;
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
@@ -242,6 +243,28 @@ fn check(args: &CheckArgs) -> Result<(), PkiError> {
         roster.version(),
         roster.hash(),
         roster.parties().count()
+    ))?;
+    match args.notes.split_last() {
+        Some((_, former)) if !former.is_empty() => {
+            warn_of_witnesses(&verify_all(&args.trust, former)?, &roster)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The first checkpoint that covers a roster needs the quorum of the one before it (FORMATS 9).
+fn warn_of_witnesses(former: &Roster, roster: &Roster) -> Result<(), PkiError> {
+    let trust = LogTrust::of(former);
+    let (left, quorum) = (trust.left_under(roster), trust.quorum());
+    if left >= quorum {
+        return Ok(());
+    }
+    print(&format!(
+        "Do not publish it: it leaves {left} witnesses of version {} active under their former keys, and {quorum} must \
+         sign the first checkpoint that covers version {}. None could be published, and nothing new proven. Take fewer \
+         of them out at a time, and wait for a checkpoint between.\n",
+        former.version(),
+        roster.version()
     ))
 }
 
@@ -257,8 +280,12 @@ fn trust(args: &TrustArgs) -> Result<(), PkiError> {
 }
 
 fn verify(args: &CheckArgs) -> Result<Roster, PkiError> {
-    let bundle: TrustBundle = read(&args.trust)?.parse()?;
-    let notes = args.notes.iter().map(|path| read_bytes(path)).collect::<Result<Vec<_>, _>>()?;
+    verify_all(&args.trust, &args.notes)
+}
+
+fn verify_all(trust: &Path, notes: &[PathBuf]) -> Result<Roster, PkiError> {
+    let bundle: TrustBundle = read(trust)?.parse()?;
+    let notes = notes.iter().map(|path| read_bytes(path)).collect::<Result<Vec<_>, _>>()?;
     roster_files::verify(&bundle, &notes)
 }
 

@@ -44,7 +44,10 @@ pub(super) struct Checkpoints {
     unwitnessed: Option<(Duration, bool)>,
     /// Witnesses that an operator was told of, and have not cosigned since. At most as many as were ever asked.
     refusing: BTreeSet<PartyNumber>,
+    /// Whether no roster lists the key that signs.
     is_key_dropped: bool,
+    /// Whether that is so by the roster in force: nothing is signed before the next one.
+    awaits_roster: bool,
 }
 
 /// The newest checkpoint that the log's key signed.
@@ -183,6 +186,7 @@ impl Exchange {
     /// Whose signatures count once a roster is in the log.
     pub(super) fn trust_from(&mut self, position: Position, roster: &Roster) {
         self.checkpoints.trusts.push((position, LogTrust::of(roster)));
+        self.checkpoints.awaits_roster = false;
     }
 
     /// Nobody waits for the next one's time: a FLASH was accepted, or a claim is to be looked at.
@@ -204,7 +208,11 @@ impl Exchange {
     pub(super) fn checkpoint_due(&mut self) -> Option<Output> {
         let size = self.tree.size();
         let checkpoints = &mut self.checkpoints;
-        if !checkpoints.is_kept || checkpoints.is_signing || self.roster.is_none() {
+        if !checkpoints.is_kept
+            || checkpoints.is_signing
+            || checkpoints.awaits_roster
+            || self.roster.is_none()
+        {
             return None;
         }
         let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
@@ -213,14 +221,16 @@ impl Exchange {
         }
         (checkpoints.at_once, checkpoints.is_time, checkpoints.is_signing) = (false, false, true);
         checkpoints.begun = self.clock.mono();
+        // From here on, and not once it is signed: the disk may hold the log's thread up for ever.
+        checkpoints.unwitnessed.get_or_insert((checkpoints.begun, false));
         Some(Output::Sign { size, root: self.tree.root() })
     }
 
     /// The log's key has signed; the checkpoint and its tiles are durable.
-    pub(super) fn checkpoint_signed(&mut self, note: Bytes, now: Now) {
+    pub(super) fn checkpoint_signed(&mut self, note: Bytes) {
         self.checkpoints.is_signing = false;
         let Ok(opened) = self.open_by_roster(&note) else {
-            self.checkpoints.is_key_dropped = true;
+            (self.checkpoints.is_key_dropped, self.checkpoints.awaits_roster) = (true, true);
             return self.notice(Notice::LogKeyDropped);
         };
         if std::mem::take(&mut self.checkpoints.is_key_dropped) {
@@ -235,8 +245,8 @@ impl Exchange {
             }
             _ => checkpoints.signed = Some(Signed::new(opened.checkpoint, note)),
         }
-        checkpoints.unwitnessed.get_or_insert((now.mono, false));
         self.publish_if_witnessed();
+        self.count_witnesses();
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
             self.look_at_watcher(conn);
@@ -288,14 +298,29 @@ impl Exchange {
         }
     }
 
-    /// Tells an operator when witnesses stay away.
+    /// Tells an operator at once when the roster in force keeps out so many of the witnesses that count until a
+    /// checkpoint covers it, that none ever will.
+    fn count_witnesses(&mut self) {
+        let (Some(roster), Some(trust)) = (&self.roster, self.checkpoints.trust()) else { return };
+        let (left, quorum) = (trust.left_under(roster), trust.quorum());
+        if left < quorum
+            && let Some((_, said)) = &mut self.checkpoints.unwitnessed
+            && !std::mem::replace(said, true)
+        {
+            self.notice(Notice::WitnessesLost { left, quorum });
+        }
+    }
+
+    /// Tells an operator when witnesses stay away, or the log's thread does not sign at all.
     pub(super) fn watch_witnesses(&mut self, now: Now) {
         if let Some((since, said)) = &mut self.checkpoints.unwitnessed
             && !*said
             && now.mono >= *since + self.limits.unwitnessed_time_max
         {
             *said = true;
-            self.notice(Notice::Unwitnessed);
+            let is_stuck = self.checkpoints.is_signing
+                && now.mono >= self.checkpoints.begun + self.limits.unwitnessed_time_max;
+            self.notice(if is_stuck { Notice::Unsigned } else { Notice::Unwitnessed });
         }
     }
 

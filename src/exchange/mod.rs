@@ -270,7 +270,7 @@ impl Exchange {
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
             Input::ClockAccepted => self.accept_clock(now),
-            Input::Signed { note } => self.checkpoint_signed(note, now),
+            Input::Signed { note } => self.checkpoint_signed(note),
             Input::Proved { conn, old_size, size, path } => self.proved(conn, old_size, size, path),
             Input::Fetched { conn, request, bytes } => self.fetched(conn, request, bytes),
             Input::Stopping => self.stop(),

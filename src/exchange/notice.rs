@@ -52,7 +52,17 @@ pub enum Notice {
     },
     /// No quorum of witnesses has signed a checkpoint for too long. Mail goes on.
     Unwitnessed,
-    /// One has again.
+    /// The log's thread has been at one checkpoint for too long. Mail goes on.
+    Unsigned,
+    /// So few witnesses of the roster before are active with their keys under the one in force, that no checkpoint that
+    /// covers it can be published. Mail goes on.
+    WitnessesLost {
+        /// Of those that count, how many are active.
+        left: usize,
+        /// How many must sign.
+        quorum: usize,
+    },
+    /// A quorum has signed again.
     Witnessed,
     /// No roster so far lists the key that signs the log's checkpoints.
     LogKeyDropped,

@@ -369,7 +369,7 @@ impl Engine {
                 Output::Fetch { conn, request, name } => self.keeper.fetch(conn, request, name),
                 Output::Forked { note } => {
                     keeper::keep_evidence(&self.dir, &note)?;
-                    return Err(RelayError::Forked { evidence: self.dir.join("evidence") });
+                    return Err(RelayError::Forked { evidence: self.dir.join(keeper::EVIDENCE_FOLDER) });
                 }
                 Output::Notice(notice) => {
                     self.notices.take(&notice, self.exchange.roster().map(|roster| &**roster));

@@ -126,9 +126,12 @@ impl Keeper {
     }
 }
 
+/// Where checkpoints lie that parties brought, and that prove a fork.
+pub(super) const EVIDENCE_FOLDER: &str = "evidence";
+
 /// Keeps a checkpoint that proves a fork where an operator finds it.
 pub(super) fn keep_evidence(dir: &Path, note: &[u8]) -> Result<(), LogError> {
-    let folder = dir.join("evidence");
+    let folder = dir.join(EVIDENCE_FOLDER);
     let failed = |source| LogError::File { path: folder.clone(), source };
     let name = format!("checkpoint-{}", crate::merkle::sha256(note));
     DiskFolder::open(&folder).and_then(|folder| folder.put(&[(name, note.to_vec())])).map_err(failed)

@@ -113,7 +113,7 @@ pub enum RelayError {
     WithoutLog(String),
     /// A party has a checkpoint that this relay's key has signed, and that is none of its history.
     #[error(
-        "a party holds a checkpoint that this relay's log key has signed and that its journal does not lead to (kept in {evidence}): the journal was restored from an older copy, or the key was used elsewhere. Do not start the relay again and delete nothing: save its folder, tell the ministry, and start a new log under a new origin in a new roster",
+        "a party holds a checkpoint that this relay's log key has signed and that its journal does not lead to (kept in {evidence}): the journal was restored from an older copy, or the key was used elsewhere. Delete nothing: save the relay's folder, tell the ministry, and put the newest journal back; where there is none, start a new log under a new origin in a new roster. Until then the relay does not start",
         evidence = evidence.display()
     )]
     Forked {
@@ -233,7 +233,11 @@ async fn run_with(
         opened.exchange.leave_out_log();
     }
     if opened.exchange.roster().is_none() {
-        check_first_roster(&config, &bundle, offered.as_deref())?;
+        let first = check_first_roster(&config, &bundle, offered.as_deref())?;
+        if !first.content().log.keys.contains(&opened.log.vkey) {
+            let (origin, path) = (bundle.log_origin.clone(), config.pki.join("log.key"));
+            return Err(LogError::ForeignKey { origin, path }.into());
+        }
     }
     listener::raise_descriptor_limit(Limits::DEFAULT.connections_max);
     let listener = listen(config.listen).await?;
@@ -249,7 +253,8 @@ async fn run_with(
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
     let (alarms, trust_domain) = (Alarms::default(), bundle.trust_domain.clone());
     let dir = config.dir.clone();
-    let (journal, id) = (config.dir.join(JOURNAL_FOLDER), loaded.id.clone());
+    let (journal, id, log_key) =
+        (config.dir.join(JOURNAL_FOLDER), loaded.id.clone(), opened.log.vkey.clone());
     let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
     let shared = Arc::new(shared(reloader.tls(), trust_domain, sign, alarms.clone())?);
     let roster = shared.roster.clone();
@@ -259,7 +264,7 @@ async fn run_with(
     let reloading = tokio::spawn(reloader.run(reloads));
     let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
     let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
-    let admin = Admin { id, shared, alarms, vitals, journal, to_engine, started, last };
+    let admin = Admin { id, log_key, shared, alarms, vitals, journal, to_engine, started, last };
     let admin = Arc::new(admin);
     let administering = tokio::spawn(probes::serve(admin.clone().doors(admin_socket, admin_listener)));
     let feeding = tokio::spawn(probes::feed_watchdog(admin));
@@ -297,16 +302,14 @@ fn check_first_roster(
     config: &RelayConfig,
     bundle: &TrustBundle,
     note: Option<&[u8]>,
-) -> Result<(), RelayError> {
+) -> Result<Roster, RelayError> {
     let path = || config.roster.clone();
     let Some(note) = note else {
         let source = std::io::Error::from(std::io::ErrorKind::NotFound);
         return Err(RelayError::RosterFile { path: path(), source });
     };
-    match roster::verify_first(note, bundle) {
-        Ok(_) => Ok(()),
-        Err(source) => Err(RelayError::Roster { path: path(), source: Box::new(source) }),
-    }
+    roster::verify_first(note, bundle)
+        .map_err(|source| RelayError::Roster { path: path(), source: Box::new(source) })
 }
 
 #[cfg(test)]

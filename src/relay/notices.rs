@@ -104,6 +104,8 @@ impl Notices {
             }
             Notice::Witnessed
             | Notice::Unwitnessed
+            | Notice::Unsigned
+            | Notice::WitnessesLost { .. }
             | Notice::WitnessRefused { .. }
             | Notice::WitnessAhead { .. }
             | Notice::WitnessAgrees { .. }
@@ -157,6 +159,21 @@ impl Notices {
                                 roster before a new one count until a checkpoint covers the new one";
                 self.alarms.raise(AlarmKind::Unwitnessed, sentence.to_owned());
             }
+            Notice::Unsigned => {
+                let sentence = "no checkpoint of the audit log could be written for ten minutes; mail goes on until a million \
+                                leaves wait: look at the disk of the relay's folders log and log.kept, and at the kernel's \
+                                log; stop the relay only to mend the disk, and delete nothing";
+                self.alarms.raise(AlarmKind::Unwitnessed, sentence.to_owned());
+            }
+            Notice::WitnessesLost { left, quorum } => {
+                let sentence = format!(
+                    "the roster in force leaves {left} of the witnesses whose cosignatures the first checkpoint that covers it \
+                     needs, and {quorum} must sign: none can be published, and nothing new is proven; mail goes on: publish a \
+                     roster that has them active under their former witness keys, and take them out once a checkpoint covers \
+                     it, fewer at a time; if they are gone for good, begin a new log under a new origin"
+                );
+                self.alarms.raise(AlarmKind::Unwitnessed, sentence);
+            }
             Notice::WitnessRefused { party, status: 200 } => {
                 let code = code_of(roster, *party);
                 let sentence = format!(
@@ -182,8 +199,9 @@ impl Notices {
                 self.complain(Some(*party), sentence);
             }
             Notice::LogKeyDropped => {
-                let sentence = "the roster in force does not list this relay's log key, so no checkpoint is signed; \
-                                mail goes on: publish a roster with the key, or give the relay the key that it lists";
+                let sentence = "the roster in force does not list this relay's log key, so no checkpoint is signed before \
+                                the next roster; mail goes on: publish one that lists it, as the entry does that `pouch pki \
+                                issue` printed for this relay, or stop the relay and give it the log.key that is listed";
                 self.complain(None, sentence.to_owned());
             }
             Notice::WitnessAgrees { party } => self.settle(Some(*party)),

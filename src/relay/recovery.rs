@@ -13,16 +13,16 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{JOURNAL_FOLDER, RelayError};
+use super::{JOURNAL_FOLDER, RelayError, keeper::EVIDENCE_FOLDER};
 use crate::{
-    audit::LogTrust,
+    audit::{Checkpoint, LogTrust},
     exchange::{Exchange, Past},
     journal::{self, Disk, FileDisk, JournalError, Options, Reader, Recovered, Replayed, Writer},
     keys::SigningKey,
     limits::Limits,
     note::Vkey,
     roster::TrustBundle,
-    tiles::{CHECKPOINT_FILE, Continued, LogError, LogFiles, Opening},
+    tiles::{CHECKPOINT_FILE, Continued, DiskFolder, Folder, LogError, LogFiles, Opening},
     wire::Position,
 };
 
@@ -38,6 +38,8 @@ pub(super) struct Opened {
 pub(super) struct OpenedLog {
     pub(super) continued: Continued,
     pub(super) key: SigningKey,
+    /// Its public half, as rosters list it.
+    pub(super) vkey: Vkey,
     pub(super) origin: String,
 }
 
@@ -65,15 +67,25 @@ pub(super) fn open(
     let replay = Replay { exchange, log, journal_folder, disk: disk.clone(), is_first: true };
     let options = Options::with_bytes_max(journal_bytes_max);
     let (recovered, mut replay) = recover(disk, options, replay)?;
+    let evidence_folder = folder.join(EVIDENCE_FOLDER);
+    let evidence = evidence(&evidence_folder, &trust)?;
+    let check = |log: &mut Opening, exchange: &Exchange, more: usize| {
+        let found = log.check(exchange.tree(), more as u64, &evidence)?;
+        let forked = || RelayError::Forked { evidence: evidence_folder.clone() };
+        found.map_or(Ok(()), |_| Err(forked()))
+    };
+    // Now, and not once the journal goes on: what it shows is to stay as it is.
+    check(&mut replay.log, &replay.exchange, recovered.unconfirmed())?;
     let base = replay.exchange.base();
     let (mut writer, reader) = recovered.open(&base, &mut |replayed| replay.take(replayed))?;
-    let Replay { mut exchange, log, .. } = replay;
+    let Replay { mut exchange, mut log, .. } = replay;
     // What was begun is finished: erasure is a fact of the log.
     exchange.erasure().into_iter().for_each(|erasure| writer.erase(erasure));
+    check(&mut log, &exchange, 0)?;
     let continued = log.finish(exchange.tree())?;
     keep_log(&mut exchange, &continued, &vkey).map_err(|error| error.unwrap_or_else(foreign))?;
     tracing::info!(records = exchange.tree().size(), "journal read back");
-    Ok(Opened { exchange, writer, reader, log: OpenedLog { continued, key, origin } })
+    Ok(Opened { exchange, writer, reader, log: OpenedLog { continued, key, vkey, origin } })
 }
 
 /// What the journal's records make.
@@ -187,6 +199,22 @@ fn catch_up(log: &mut Opening, journal: &Path, end: Position) -> Result<(), Rela
         }
         Replayed::Archived(..) | Replayed::Record(..) | Replayed::Base(_) => Ok(()),
     })
+}
+
+/// The checkpoints that made an earlier run of this relay stop: they count until the journal that leads to them is back,
+/// or another key signs.
+fn evidence(folder: &Path, trust: &LogTrust) -> Result<Vec<Checkpoint>, LogError> {
+    let kept = DiskFolder::observe(folder);
+    let failed = |source| LogError::File { path: folder.to_owned(), source };
+    let mut evidence = Vec::new();
+    for name in kept.list("").map_err(failed)? {
+        let note = kept.read(&name).map_err(failed)?;
+        match note.map(|note| trust.open(&note)) {
+            Some(Ok(signed)) => evidence.push(signed.checkpoint),
+            _ => tracing::info!(name, "evidence of another log, key or form is passed over"),
+        }
+    }
+    Ok(evidence)
 }
 
 /// Hands the exchange what was signed and published, where the roster in force lists this relay's log key.

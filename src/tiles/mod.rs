@@ -100,7 +100,7 @@ pub enum LogError {
     },
     /// The journal is not the one whose checkpoints were signed.
     #[error(
-        "the journal disagrees with a checkpoint of {size} leaves that this relay has signed ({path}): it was restored from an older copy, or changed. Do not delete anything: save the relay's folder as evidence, tell the ministry, and start a new log under a new origin in a new roster",
+        "the journal disagrees with a checkpoint of {size} leaves that this relay has signed ({path}): it was restored from an older copy, or changed. Delete nothing: save the relay's folder as evidence, tell the ministry, and put the newest journal back; where there is none, start a new log under a new origin in a new roster",
         path = path.display()
     )]
     Forked {

@@ -121,6 +121,33 @@ impl Opening {
         }
     }
 
+    /// Holds what was read so far, of a journal that has so many records more, against what was signed and against other
+    /// checkpoints that this log's key signed; gives the first that is none of this history. What falls into the records
+    /// that are still to come, only [`Opening::finish`] and another call can tell.
+    ///
+    /// # Errors
+    /// [`LogError::Forked`] for the signed one, [`LogError::File`], [`LogError::Damaged`].
+    pub fn check<'a>(
+        &mut self,
+        tree: &Frontier,
+        more: u64,
+        others: &'a [Checkpoint],
+    ) -> Result<Option<&'a Checkpoint>, LogError> {
+        let is_whole = self.view.size() == tree.size();
+        if let Some((signed, _)) = &self.signed
+            && (signed.size > tree.size() + more || (is_whole && self.view.root() != tree.root()))
+        {
+            return Err(forked(signed));
+        }
+        for other in others {
+            let is_ahead = other.size > tree.size() + more;
+            if is_ahead || (is_whole && other.size <= tree.size() && !self.view.leads_from(other)?) {
+                return Ok(Some(other));
+            }
+        }
+        Ok(None)
+    }
+
     /// The journal is read: it must hold all that was signed, and the tiles must make its root.
     ///
     /// # Errors

@@ -141,6 +141,17 @@ impl View {
         if self.full.len() >= FULL_KEPT_MAX { self.write_full() } else { Ok(()) }
     }
 
+    /// Whether a checkpoint of at most as many leaves is one of this log's history. Writes as [`View::write`].
+    ///
+    /// # Errors
+    /// As [`View::take`], and [`LogError::Damaged`] or [`LogError::Tiles`] for what was read back.
+    pub fn leads_from(&mut self, old: &Checkpoint) -> Result<bool, LogError> {
+        self.write()?;
+        let (size, root) = (self.size(), self.root());
+        let path = serve::consistency_path(&*self.folder, old.size, size, root)?;
+        Ok(merkle::verify_consistency(old.size, old.root, size, root, &path).is_ok())
+    }
+
     /// Writes all tiles and bundles of the leaves taken, partial ones too; durable on return.
     ///
     /// # Errors

@@ -33,9 +33,14 @@ pub struct Peer<'a> {
 impl Peer<'_> {
     /// A Hello for the connection with this exporter, as of a first contact.
     pub fn hello(&self, exporter: [u8; 32]) -> pb::Hello {
+        self.hello_with(exporter, Bytes::new())
+    }
+
+    /// The same with a checkpoint of the log.
+    pub fn hello_with(&self, exporter: [u8; 32], checkpoint: Bytes) -> pb::Hello {
         let instance = [1; 16];
         let binding =
-            Binding { exporter, end: End::Desk, incarnation: 1, instance, checkpoint: Bytes::new() };
+            Binding { exporter, end: End::Desk, incarnation: 1, instance, checkpoint: checkpoint.clone() };
         pb::Hello {
             protocol: PROTOCOL,
             software: "a desk made by hand".to_owned(),
@@ -45,6 +50,7 @@ impl Peer<'_> {
             store_id: Bytes::from_static(&[2; 16]),
             roster_version: self.roster.version(),
             roster_hash: Bytes::copy_from_slice(self.roster.hash().as_bytes()),
+            checkpoint,
             proof: Some(self.sign_one(Tag::Hello, binding.leaf())),
             ..pb::Hello::default()
         }

@@ -14,6 +14,7 @@ use crate::{
     limits::Limits,
     merkle::{self, Hash, sha256},
     note::{KeyKind, Note, Vkey},
+    roster::Status,
     session::outbound::Outbound,
     wire::{
         Precedence,
@@ -307,6 +308,9 @@ fn a_log_key_that_the_roster_dropped_signs_nothing_and_stops_nobody() {
     let seen = world.wait(12 * SECOND);
     assert_eq!(seen, ["sign 2"], "and not published");
     assert_eq!(world.notices.last(), Some(&Notice::LogKeyDropped));
+    for _ in 0..20 {
+        assert_eq!(world.wait(10 * SECOND), [""; 0], "nothing before another roster is in force");
+    }
     for (size, root) in [(1, sha256(b"another root")), (9_000, Hash::ZERO)] {
         let conn = world.connect(MYS);
         let hello = pb::Hello { checkpoint: checkpoint_note(size, root), roster_version: 2, ..MYS.hello() };
@@ -315,6 +319,60 @@ fn a_log_key_that_the_roster_dropped_signs_nothing_and_stops_nobody() {
         world.close(conn);
         world.wait(11 * SECOND);
     }
+}
+
+#[test]
+fn a_log_key_that_the_first_roster_lacks_is_tried_once_for_each_roster_and_said_once() {
+    let mut world = unwitnessed();
+    let second = with_another_log_key(&first_note());
+    world.input(Input::RosterOffered { note: second.clone() });
+    assert_eq!(world.wait(SECOND), ["sign 2"]);
+    for _ in 0..20 {
+        assert_eq!(world.wait(SECOND), [""; 0], "not each time that somebody looks");
+    }
+    let seen = world.input(Input::RosterOffered { note: next_note(&second, |_| {}) });
+    assert_eq!(seen, ["append roster 3", "roster 3 in force", "sign 3"]);
+    assert_eq!(world.wait(100 * SECOND), [""; 0]);
+    assert_eq!(world.notices, [Notice::LogKeyDropped, Notice::LogKeyDropped]);
+}
+
+#[test]
+fn a_log_thread_that_hangs_is_an_alarm_after_ten_minutes() {
+    let mut world = unwitnessed();
+    world.holds_signing = true;
+    assert_eq!(world.wait(SECOND), ["sign 1"]);
+    for _ in 0..59 {
+        world.wait(10 * SECOND);
+    }
+    assert_eq!(world.notices, []);
+    world.wait(11 * SECOND);
+    assert_eq!(world.notices, [Notice::Unsigned]);
+    let note = checkpoint_note(1, merkle::root(&world.leaves(1)));
+    assert_eq!(world.input(Input::Signed { note })[0], "publish 1 signed by 1");
+    assert_eq!(world.notices, [Notice::Unsigned, Notice::Witnessed]);
+}
+
+#[test]
+fn a_roster_that_keeps_the_old_quorum_out_is_told_at_once_and_the_next_one_that_lets_it_in_ends_it() {
+    let mut world = witnessed();
+    let second = world.exchange.roster_notes().last().unwrap().1;
+    let third = next_note(&second, |draft| {
+        draft.parties[2..4].iter_mut().for_each(|party| party.status = Status::Suspended);
+    });
+    world.input(Input::RosterOffered { note: third.clone() });
+    let lost = Notice::WitnessesLost { left: 1, quorum: 2 };
+    assert!(!world.notices.contains(&lost));
+    assert_eq!(world.wait(10 * SECOND), ["sign 3"]);
+    world.wait(60 * SECOND);
+    assert_eq!(world.notices.iter().filter(|notice| **notice == lost).count(), 1);
+    let fourth = next_note(&third, |draft| {
+        draft.parties[2..4].iter_mut().for_each(|party| party.status = Status::Active);
+    });
+    world.input(Input::RosterOffered { note: fourth });
+    let conns = [MOD, IDN, MYS].map(|desk| open(&mut world, desk));
+    cosign(&mut world, conns[1], IDN);
+    assert_eq!(cosign(&mut world, conns[2], MYS)[0], "publish 3 signed by 3");
+    assert_eq!(world.notices.last(), Some(&Notice::Witnessed));
 }
 
 #[test]

@@ -31,12 +31,15 @@ use crate::{
     identity::SpiffeId,
     journal::Vitals,
     limits::{ADMIN_REPORT_KEPT, ENGINE_ANSWER_TIME_MAX},
+    note::Vkey,
     probes::{self, Doors, Probed},
 };
 
 /// What answers are made from.
 pub(super) struct Admin {
     pub(super) id: SpiffeId,
+    /// That of the relay's own audit log, as rosters list it.
+    pub(super) log_key: Vkey,
     pub(super) shared: Arc<Shared>,
     pub(super) alarms: Alarms,
     pub(super) vitals: Arc<Vitals>,

@@ -37,6 +37,13 @@ pub(super) fn not_ready(admin: &Admin, report: Option<&EngineReport>) -> Vec<Str
                     admin.id
                 ));
             }
+            if !roster.content().log.keys.contains(&admin.log_key) {
+                missing.push(
+                    "the roster in force does not list this relay's log key: no checkpoint is signed, and nothing new is \
+                     proven; have the roster corrected"
+                        .to_owned(),
+                );
+            }
         }
     }
     if let Some(busy_for) = stuck_for(admin) {

@@ -1,0 +1,258 @@
+//! A relay whose journal is not the one whose checkpoints were signed: it does not run, keeps what proves it, and says
+//! what to do (issue 5, start-up).
+
+#![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "bad_input/attacker.rs"]
+mod attacker;
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "support/peer.rs"]
+mod peer;
+mod support;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use pouch::{
+    audit::Checkpoint,
+    keys::SigningKey,
+    merkle::{Hash, sha256},
+    note::Note,
+    pki,
+    tiles::signed_note,
+    wire::{Precedence, envelope::Core, pb::frame::Kind},
+};
+use tokio::{net::TcpStream, time::sleep};
+
+use attacker::{Attacker, keys_of, party};
+use peer::Peer;
+use support::Site;
+
+const TIME_MAX: Duration = Duration::from_secs(60);
+
+/// A FLASH of IDN's, after which a checkpoint is signed at once.
+async fn flash(site: &Site, number: u64) {
+    let (mut idn, _) = Attacker::open(site, "idn").await;
+    let (own, key) = keys_of(site, "idn");
+    let peer = Peer { roster: &site.example().roster, number: own, key: &key };
+    let core = Core {
+        precedence_action: Precedence::Flash,
+        ..peer.core(number, &[party(site, "mys").number], SystemTime::now())
+    };
+    let before = signed(site).map_or(0, |checkpoint| checkpoint.size);
+    idn.send(Kind::Submit(peer.submit(&core, b"a text"))).await;
+    idn.wait_for(|frame| matches!(frame, Kind::Accepted(_)).then_some(())).await;
+    let until = Instant::now() + TIME_MAX;
+    while signed(site).is_none_or(|checkpoint| checkpoint.size <= before) {
+        assert!(Instant::now() < until, "nothing is signed: {}", site.last_words("relay"));
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The newest checkpoint that the relay has signed.
+fn signed(site: &Site) -> Option<Checkpoint> {
+    let note = fs::read(site.dir("relay").join("log.kept/signed")).ok()?;
+    Note::parse(&note).unwrap().text().parse().ok()
+}
+
+/// What the log's key would sign.
+fn signed_by_log(site: &Site, size: u64, root: Hash) -> Bytes {
+    let key = SigningKey::load(&site.example().folder.join("relay/log.key")).unwrap();
+    signed_note(&key, &Checkpoint { origin: site.example().trust.log_origin.clone(), size, root })
+}
+
+/// Every file in a folder, by its path there.
+fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().into_string().unwrap();
+        // Spares are zeroes, and made anew at each start.
+        if entry.file_type().unwrap().is_file() && !name.starts_with("spare-") && name != "lock" {
+            found.insert(name, fs::read(entry.path()).unwrap());
+        }
+    }
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for (name, bytes) in files(from) {
+        fs::write(to.join(name), bytes).unwrap();
+    }
+}
+
+/// Starts the relay, which must end with 72, change neither its journal nor what it has signed, and say what to do.
+fn stays_down(site: &mut Site) -> String {
+    let (journal, kept) = (site.dir("relay").join("journal"), site.dir("relay").join("log.kept"));
+    let before = (files(&journal), files(&kept));
+    let said = site.words("relay").len();
+    site.start("relay");
+    assert_eq!(site.ended("relay").code(), Some(72), "{}", site.last_words("relay"));
+    assert!((files(&journal), files(&kept)) == before, "journal and checkpoint are evidence");
+    let words = site.words("relay").split_off(said);
+    for must in [
+        "save the relay's folder",
+        "tell the ministry",
+        "put the newest journal back",
+        "new log under a new origin in a new roster",
+    ] {
+        assert!(words.contains(must), "{must}: {words}");
+    }
+    words
+}
+
+async fn starts(site: &mut Site) {
+    site.start("relay");
+    let until = Instant::now() + TIME_MAX;
+    while TcpStream::connect(site.address()).await.is_err() {
+        assert!(Instant::now() < until, "it does not listen: {}", site.last_words("relay"));
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_with_an_older_copy_of_its_journal_stays_down_until_the_newest_is_back() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    assert!(site.stop("relay").0.success());
+    let (journal, old, newest) = (site.dir("relay").join("journal"), site.dir("old"), site.dir("newest"));
+    copy(&journal, &old);
+    starts(&mut site).await;
+    flash(&site, 2).await;
+    assert!(site.stop("relay").0.success());
+    fs::rename(&journal, &newest).unwrap();
+    copy(&old, &journal);
+    let words = stays_down(&mut site);
+    assert!(words.contains("restored from an older copy"), "{words}");
+    // Not even without the files that anybody is shown.
+    fs::remove_dir_all(site.dir("relay").join("log")).unwrap();
+    stays_down(&mut site);
+    fs::remove_dir_all(&journal).unwrap();
+    fs::rename(&newest, &journal).unwrap();
+    starts(&mut site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_with_another_journal_of_the_same_length_stays_down() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    assert!(site.stop("relay").0.success());
+    let (dir, first) = (site.dir("relay"), site.dir("first"));
+    let size = signed(&site).unwrap().size;
+    fs::rename(&dir, &first).unwrap();
+    starts(&mut site).await;
+    flash(&site, 1).await;
+    assert!(site.stop("relay").0.success());
+    assert_eq!(signed(&site).unwrap().size, size, "the same happened twice");
+    for folder in ["log", "log.kept"] {
+        fs::remove_dir_all(dir.join(folder)).unwrap();
+        fs::rename(first.join(folder), dir.join(folder)).unwrap();
+    }
+    stays_down(&mut site);
+    fs::remove_dir_all(dir.join("log")).unwrap();
+    stays_down(&mut site);
+}
+
+/// A desk says Hello with a checkpoint that only a forked log can have; the relay ends with 72.
+async fn brings(site: &mut Site, note: &Bytes) {
+    let mut mys = Attacker::connect(site, "mys").await;
+    let (number, key) = keys_of(site, "mys");
+    let peer = Peer { roster: &site.example().roster, number, key: &key };
+    mys.send(Kind::Hello(peer.hello_with(mys.exporter, note.clone()))).await;
+    assert_eq!(site.ended("relay").code(), Some(72), "{}", site.last_words("relay"));
+    let kept = files(&site.dir("relay").join("evidence"));
+    assert_eq!(kept.into_values().collect::<Vec<_>>(), [note.to_vec()]);
+    let words = site.last_words("relay");
+    assert!(words.contains("put the newest journal back"), "{words}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signed_checkpoint_that_a_party_brings_and_the_journal_does_not_lead_to_stops_the_relay_for_good() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    let size = signed(&site).unwrap().size;
+    let evidence = site.dir("relay").join("evidence");
+    for (size, root) in [(size, sha256(b"another")), (1, sha256(b"another")), (1_000_000, Hash::ZERO)] {
+        let note = signed_by_log(&site, size, root);
+        brings(&mut site, &note).await;
+        // The relay stopped at once: its next start may have to settle the last batch.
+        site.start("relay");
+        assert_eq!(site.ended("relay").code(), Some(72), "{}", site.last_words("relay"));
+        let words = stays_down(&mut site);
+        assert!(words.contains("evidence"), "{words}");
+        stays_down(&mut site);
+        fs::rename(&evidence, site.dir(&format!("taken-{size}"))).unwrap();
+        starts(&mut site).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn evidence_that_the_journal_leads_to_or_that_is_of_another_log_keeps_nobody_down() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    assert!(site.stop("relay").0.success());
+    let evidence = site.dir("relay").join("evidence");
+    fs::create_dir(&evidence).unwrap();
+    fs::copy(site.dir("relay").join("log.kept/signed"), evidence.join("checkpoint-1")).unwrap();
+    let other = SigningKey::generate().unwrap();
+    let origin = site.example().trust.log_origin.clone();
+    let foreign = Checkpoint { origin, size: 1_000_000, root: Hash::ZERO };
+    fs::write(evidence.join("checkpoint-2"), signed_note(&other, &foreign)).unwrap();
+    let own = SigningKey::load(&site.example().folder.join("relay/log.key")).unwrap();
+    let former = Checkpoint { origin: "former.example/log".to_owned(), ..foreign };
+    fs::write(evidence.join("checkpoint-3"), signed_note(&own, &former)).unwrap();
+    starts(&mut site).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_published_log_is_held_against_an_older_checkpoint_that_somebody_kept() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    ["idn", "mys", "phl", "vnm"].into_iter().for_each(|desk| site.start(desk));
+    let published = site.dir("relay").join("log/checkpoint");
+    let until = Instant::now() + TIME_MAX;
+    while !published.exists() {
+        assert!(Instant::now() < until, "nothing is published: {}", site.last_words("relay"));
+        sleep(Duration::from_millis(20)).await;
+    }
+    let note = fs::read(&published).unwrap();
+    let checkpoint: Checkpoint = Note::parse(&note).unwrap().text().parse().unwrap();
+    let verify = |old: &[u8]| {
+        let path = site.dir("old.note");
+        fs::write(&path, old).unwrap();
+        let mut pouch = Command::new(env!("CARGO_BIN_EXE_pouch"));
+        pouch.args(["audit", "verify"]).arg(site.dir("relay").join("log"));
+        pouch.arg("--trust").arg(site.example().folder.join("idn/trust.toml")).arg("--old").arg(&path);
+        let output = pouch.output().unwrap();
+        let words = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(words).unwrap())
+    };
+    let (code, words) = verify(&note);
+    assert_eq!(code, Some(0), "{words}");
+    for (size, root) in
+        [(checkpoint.size, sha256(b"another")), (1, sha256(b"another")), (1_000_000, checkpoint.root)]
+    {
+        let (code, words) = verify(&signed_by_log(&site, size, root));
+        assert_eq!(code, Some(8), "{size}: {words}");
+        assert!(words.contains("checkpoint"), "{words}");
+    }
+}
+
+/// Before it takes anybody's mail, not when the first checkpoint is due.
+#[test]
+fn a_relay_whose_log_key_the_first_roster_does_not_list_does_not_start() {
+    let mut site = Site::new();
+    let path = site.example().folder.join("relay/log.key");
+    fs::remove_file(&path).unwrap();
+    SigningKey::create(&path).unwrap();
+    site.start("relay");
+    assert_eq!(site.ended("relay").code(), Some(78));
+    let words = site.words("relay");
+    assert!(words.contains("log.key") && words.contains("publish a roster with this key"), "{words}");
+}
