@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 
 use super::{Store, StoreError, Tx, claims, columns::micros, doubts, proofs, tiles};
-use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash};
+use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash, note::Note};
 
 /// How far this desk has verified the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,12 +49,16 @@ impl Store {
                 tx.db.prepare_cached(sql)?.execute([progress.follower.encode()])?;
                 return doubts::trusts(tx);
             };
+            let is_another = progress.is_published && !is_kept(tx, &verified.witnessed)?;
             let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = NULL";
             let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed];
             tx.db.prepare_cached(sql)?.execute(row)?;
             claims::look_at_held(tx, now)?;
-            if progress.is_published {
+            if is_another {
                 count(tx, now)?;
+            }
+            if progress.is_published {
+                improve(tx)?;
             }
             doubts::trusts(tx)
         })
@@ -83,13 +87,25 @@ impl Store {
     }
 }
 
-/// A checkpoint was published: one more has come by which owed proofs should have been paid. Published again soon
-/// after, with more cosignatures, it is the same.
+/// Whether a published checkpoint is the one that is kept, with whichever cosignatures: a relay shows its newest one again
+/// to whoever comes back, and when more witnesses have signed.
+fn is_kept(tx: &Tx<'_>, published: &[u8]) -> Result<bool, StoreError> {
+    let kept: Vec<u8> = tx.db.prepare_cached("SELECT witnessed FROM log")?.query_row([], |row| row.get(0))?;
+    let text = |note: &[u8]| Note::parse(note).map(|note| note.text().to_owned()).ok();
+    Ok(!kept.is_empty() && text(&kept) == text(published))
+}
+
+/// Another checkpoint was published: one more has come by which owed proofs should have been paid. Those that come soon
+/// after one another are one.
 fn count(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
     let apart = i64::try_from(PUBLISHED_APART.as_micros()).expect("seconds");
     let sql =
         "UPDATE log SET published = published + 1, published_at = ?1 WHERE abs(?1 - published_at) >= ?2";
     tx.db.prepare_cached(sql)?.execute([micros(now), apart])?;
+    Ok(())
+}
+
+fn improve(tx: &Tx<'_>) -> Result<(), StoreError> {
     match proofs::witnessed(tx)? {
         Some(signed) => proofs::improve(tx, &signed),
         None => Ok(()),
