@@ -124,13 +124,18 @@ fn a_log_that_brings_its_own_trust_proves_nothing() {
 #[test]
 fn an_older_checkpoint_that_somebody_kept_must_be_the_logs_beginning() {
     let bloc = Bloc::new();
-    let kept = bloc.log(&[300]).all()["checkpoint"].clone();
     let files = bloc.log(&[100, 600]);
-    assert!(tiles::verify(&files, &bloc.trust, Some(&kept)).is_ok());
-    let other = Checkpoint { origin: ORIGIN.into(), size: 300, root: sha256(b"another history") };
-    let fault = tiles::verify(&files, &bloc.trust, Some(&bloc.checkpoint(&other, 3))).unwrap_err();
-    assert!(matches!(fault, Fault::Root { size: 300, which: "older checkpoint" }), "{fault}");
-    let longer = Checkpoint { size: 601, ..other };
+    let other = |size| Checkpoint { origin: ORIGIN.into(), size, root: sha256(b"another history") };
+    // Within full bundles, at their ends and within the last one.
+    for size in [1, 255, 256, 257, 300, 511, 512, 513, 600] {
+        let kept = bloc.log(&[size]).all()["checkpoint"].clone();
+        assert!(tiles::verify(&files, &bloc.trust, Some(&kept)).is_ok(), "{size}");
+        let fault = tiles::verify(&files, &bloc.trust, Some(&bloc.checkpoint(&other(size), 3))).unwrap_err();
+        let is_told =
+            matches!(&fault, Fault::Root { size: told, which: "older checkpoint" } if *told == size);
+        assert!(is_told, "{size}: {fault}");
+    }
+    let longer = other(601);
     let fault = tiles::verify(&files, &bloc.trust, Some(&bloc.checkpoint(&longer, 3))).unwrap_err();
     assert!(matches!(fault, Fault::Root { size: 601, .. }), "the log was cut: {fault}");
     assert!(tiles::verify(&files, &bloc.trust, Some(b"no note")).is_err());

@@ -93,23 +93,40 @@ impl Follower {
     /// [`AuditError::Leaf`], or [`AuditError::Chain`] where an administrative leaf before this one was withheld.
     /// Nothing is changed then.
     pub fn take(&mut self, entry: &[u8]) -> Result<Followed, AuditError> {
-        let index = self.tree.size();
+        let hash = merkle::leaf_hash(entry);
+        let followed = self.look(self.tree.size(), entry, hash)?;
+        self.grow(0, hash);
+        Ok(followed)
+    }
+
+    /// Looks at a leaf whose hash is known, and leaves the tree behind: [`Follower::grow`] takes it and its neighbours
+    /// in. An index that is not the next one gives words of another leaf, and nothing worse.
+    ///
+    /// # Errors
+    /// As [`Follower::take`].
+    pub fn look(&mut self, index: u64, entry: &[u8], hash: Hash) -> Result<Followed, AuditError> {
         let unknown = |source| AuditError::Leaf { index, source };
-        let followed = if leaf::is_traffic(entry) {
+        if leaf::is_traffic(entry) {
             if entry.len() != TRAFFIC_LEAF_BYTES {
                 return Err(unknown(Malformed::new("traffic leaf", "is not 34 bytes")));
             }
-            Followed::Traffic
+            Ok(Followed::Traffic)
         } else {
             let leaf = AdministrativeLeaf::decode(entry).map_err(unknown)?;
             if leaf.previous != self.chain {
                 return Err(AuditError::Chain { index });
             }
-            self.chain = ChainHead { position: Position(index), hash: merkle::leaf_hash(entry) };
-            Followed::Administrative(Box::new(leaf))
-        };
-        self.tree.append(merkle::leaf_hash(entry));
-        Ok(followed)
+            self.chain = ChainHead { position: Position(index), hash };
+            Ok(Followed::Administrative(Box::new(leaf)))
+        }
+    }
+
+    /// Takes in 2^level leaves that were looked at, by the root over them.
+    ///
+    /// # Panics
+    /// If they do not begin where such a subtree begins.
+    pub fn grow(&mut self, level: u32, root: Hash) {
+        self.tree.append_subtree(level, root);
     }
 
     /// Holds a checkpoint of exactly the size that was followed against the leaves.

@@ -36,13 +36,22 @@ impl Frontier {
 
     /// Appends a leaf that is already hashed; about two node hashes' work in the mean.
     pub fn append(&mut self, leaf: Hash) {
-        let mut node = leaf;
-        for _ in 0..self.size.trailing_ones() {
+        self.append_subtree(0, leaf);
+    }
+
+    /// Appends a complete subtree of 2^level leaves at once, whose root is known.
+    ///
+    /// # Panics
+    /// If it does not begin where such a subtree begins.
+    pub fn append_subtree(&mut self, level: u32, root: Hash) {
+        assert!(self.size.trailing_zeros() >= level, "a subtree begins at a multiple of its leaves");
+        let mut node = root;
+        for _ in 0..(self.size >> level).trailing_ones() {
             let left = self.subtrees.pop().expect("one complete subtree for each bit set in the size");
             node = node_hash(&left, &node);
         }
         self.subtrees.push(node);
-        self.size += 1;
+        self.size += 1 << level;
         debug_assert_eq!(self.subtrees.len(), subtrees_of(self.size));
     }
 

@@ -136,6 +136,26 @@ fn a_frontier_has_the_root_of_its_leaves_and_survives_being_taken_apart() {
 }
 
 #[test]
+fn a_frontier_takes_complete_subtrees_where_they_begin() {
+    let all = leaves(70);
+    for begin in (0..64).step_by(8) {
+        let (mut by_leaf, mut frontier) = (Frontier::new(), Frontier::new());
+        all[..begin + 8].iter().for_each(|leaf| by_leaf.append(*leaf));
+        all[..begin].iter().for_each(|leaf| frontier.append(*leaf));
+        frontier.append_subtree(3, root(&all[begin..begin + 8]));
+        assert_eq!(frontier, by_leaf);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a subtree begins")]
+fn a_subtree_begins_at_a_multiple_of_its_leaves() {
+    let mut frontier = Frontier::new();
+    frontier.append(Hash::ZERO);
+    frontier.append_subtree(3, Hash::ZERO);
+}
+
+#[test]
 fn a_frontier_that_skips_leaves_counts_them_and_has_no_root_of_theirs() {
     let (mut skipped, mut tree) = (Frontier::new(), Frontier::new());
     for leaf in leaves(70) {

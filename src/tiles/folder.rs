@@ -12,7 +12,7 @@ use std::{
 /// A folder of files, named by relative paths with `/` between folders.
 ///
 /// What is assumed of it: after a crash each file that was being put is whole, old or new, whatever became of
-/// the others; what [`Folder::put`] returned for stays.
+/// the others; what [`Folder::show`] or [`Folder::put`] returned for stays.
 pub trait Folder: Send + Sync {
     /// A file's bytes; `None` where there is none.
     ///
@@ -20,11 +20,28 @@ pub trait Folder: Send + Sync {
     /// What the system says.
     fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>>;
 
-    /// Writes whole files in place of those of the same name; all of them are durable on return.
+    /// Makes whole files that nobody sees before they are shown. They need not be durable, and are gone when the folder is
+    /// opened anew. Those that were made before under the same names are replaced.
     ///
     /// # Errors
-    /// What the system says. Some of the files may be new then, and none is half of both.
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()>;
+    /// What the system says. Some of the files may be made then.
+    fn make(&self, files: &[(String, Vec<u8>)]) -> io::Result<()>;
+
+    /// Shows files that were made, in place of those of the same name; all of them are durable on return.
+    ///
+    /// # Errors
+    /// What the system says. Some of the files may be new then, and none is half of both; it can be tried again.
+    fn show(&self, paths: &[String]) -> io::Result<()>;
+
+    /// Makes files and shows them.
+    ///
+    /// # Errors
+    /// As [`Folder::make`] and [`Folder::show`].
+    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        self.make(files)?;
+        let paths: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
+        self.show(&paths)
+    }
 
     /// Removes a file or a folder with all that is in it. One that is not there is no error.
     ///
@@ -60,10 +77,12 @@ impl DiskFolder {
             fs::remove_dir_all(&making)?;
         }
         fs::create_dir_all(&making)?;
+        // Files that are synced alone must not lie in a folder whose own name is not durable.
+        sync_all(root)?;
         Ok(DiskFolder { root: root.to_owned(), making })
     }
 
-    /// Looks at a folder that somebody else keeps: nothing is made, and [`Folder::put`] fails.
+    /// Looks at a folder that somebody else keeps: nothing is made, and [`Folder::make`] fails.
     pub fn observe(root: &Path) -> DiskFolder {
         DiskFolder { root: root.to_owned(), making: root.join("not-ours") }
     }
@@ -71,6 +90,11 @@ impl DiskFolder {
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where a file lies before it is shown; no name of the log's has a plus sign.
+    fn made(&self, path: &str) -> PathBuf {
+        self.making.join(path.replace('/', "+"))
     }
 }
 
@@ -83,22 +107,38 @@ impl Folder for DiskFolder {
         }
     }
 
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        let mut folders = BTreeSet::new();
-        for (place, (_, bytes)) in files.iter().enumerate() {
-            patiently(|| fs::write(self.making.join(place.to_string()), bytes))?;
+    fn make(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        files.iter().try_for_each(|(path, bytes)| patiently(|| fs::write(self.made(path), bytes)))
+    }
+
+    fn show(&self, paths: &[String]) -> io::Result<()> {
+        // One call for many: a sync for each of a thousand tiles takes seconds. And none of the whole file system for a
+        // few, where the journal waits for its own.
+        let is_few = paths.len() <= SYNCED_ALONE_MAX;
+        if is_few {
+            paths.iter().try_for_each(|path| sync_alone(&self.made(path)).or_else(shown_before))?;
+        } else {
+            sync_all(&self.making)?;
         }
-        // One call for all of them: a sync for each of a thousand tiles takes seconds.
-        sync(&self.making)?;
-        for (place, (path, _)) in files.iter().enumerate() {
+        let mut folders = BTreeSet::new();
+        for path in paths {
             let target = self.root.join(path);
             let folder = target.parent().unwrap_or(&self.root);
             if folders.insert(folder.to_owned()) {
                 fs::create_dir_all(folder)?;
             }
-            fs::rename(self.making.join(place.to_string()), &target)?;
+            fs::rename(self.made(path), &target)
+                .or_else(|error| if target.exists() { shown_before(error) } else { Err(error) })?;
         }
-        sync(&self.root)
+        if !is_few {
+            return sync_all(&self.root);
+        }
+        let above = |folder: &PathBuf| -> Vec<PathBuf> {
+            let above = folder.ancestors().take_while(|above| above.starts_with(&self.root));
+            above.map(Path::to_owned).collect()
+        };
+        let folders: BTreeSet<PathBuf> = folders.iter().flat_map(above).collect();
+        folders.iter().try_for_each(|folder| sync_alone(folder))
     }
 
     fn remove(&self, path: &str) -> io::Result<()> {
@@ -129,13 +169,23 @@ impl Folder for DiskFolder {
     }
 }
 
+/// A file that an earlier attempt has shown already.
+fn shown_before(error: io::Error) -> io::Result<()> {
+    if is_absent(&error) { Ok(()) } else { Err(error) }
+}
+
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Makes durable whatever was written to the file system that holds a folder, names included.
-fn sync(folder: &Path) -> io::Result<()> {
+fn sync_all(folder: &Path) -> io::Result<()> {
     Ok(rustix::fs::syncfs(patiently(|| File::open(folder))?)?)
+}
+
+/// Makes one file durable, or the names in one folder.
+fn sync_alone(path: &Path) -> io::Result<()> {
+    patiently(|| File::open(path))?.sync_all()
 }
 
 /// Waits while the process or the system has no file descriptor left: peers use them up, and give them back. No
@@ -149,6 +199,8 @@ fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// Files that are synced one by one: what a checkpoint writes while little is going on.
+const SYNCED_ALONE_MAX: usize = 8;
 /// Of the process, and of the system.
 const NO_DESCRIPTORS: [Option<i32>; 2] =
     [Some(rustix::io::Errno::MFILE.raw_os_error()), Some(rustix::io::Errno::NFILE.raw_os_error())];

@@ -172,7 +172,11 @@ impl Folder for RemoteFolder {
         })
     }
 
-    fn put(&self, _: &[(String, Vec<u8>)]) -> io::Result<()> {
+    fn make(&self, _: &[(String, Vec<u8>)]) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn show(&self, _: &[String]) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

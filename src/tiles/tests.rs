@@ -406,6 +406,37 @@ fn a_relay_that_stops_does_not_wait_for_a_full_disk() {
 }
 
 #[test]
+fn nobody_sees_a_full_tile_before_all_are_shown_for_a_checkpoint() {
+    let shelf = Arc::new(Shelf::default());
+    let mut view = opened(&shelf, None);
+    (0..33_100).try_for_each(|index| view.take(leaf(index))).unwrap();
+    assert!(shelf.files().is_empty());
+    view.write().unwrap();
+    assert_eq!(shelf.files(), expected(33_100));
+}
+
+#[test]
+fn the_real_folder_shows_few_files_and_many_and_shows_them_once_more() {
+    for many in [3, 30] {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = DiskFolder::open(&dir.path().join("log")).unwrap();
+        let files: Vec<_> = (0..many).map(|at| (format!("tile/0/x000/{at:03}"), vec![at; 9])).collect();
+        let mut paths: Vec<_> = files.iter().map(|(path, _)| path.clone()).collect();
+        folder.make(&files).unwrap();
+        assert_eq!(folder.list("").unwrap(), [""; 0]);
+        // What was shown before an error came is no error when all of it is shown again.
+        folder.show(&paths[..2]).unwrap();
+        folder.show(&paths).unwrap();
+        for (path, bytes) in files {
+            assert_eq!(folder.read(&path).unwrap(), Some(bytes));
+        }
+        paths.push("tile/0/999".to_owned());
+        assert!(folder.show(&paths).is_err(), "it was never made");
+        assert_eq!(std::fs::read_dir(dir.path().join("log.making")).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn the_real_folder_keeps_removes_and_lists_files() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("log");

@@ -292,21 +292,32 @@ impl<'a> Walk<'a> {
             let bundle = bundle(self.folder, path)?;
             let hashes: Vec<Hash> = bundle.entries().iter().map(|entry| leaf_hash(entry)).collect();
             self.compare(TilePath { level: 0, index: path.index, width: path.width }, &hashes, 1)?;
-            for entry in bundle.entries() {
-                let index = self.follower.size();
+            let first = self.follower.size();
+            for ((index, entry), hash) in (first..).zip(bundle.entries()).zip(&hashes) {
                 let wrong = |error: AuditError| fault(index, error.to_string(), path.to_string());
-                match self.follower.take(entry).map_err(wrong)? {
+                match self.follower.look(index, entry, *hash).map_err(wrong)? {
                     Followed::Traffic => {}
                     Followed::Administrative(leaf) => self.administrative(index, &leaf.act, path)?,
                 }
-                if old.is_some_and(|old| old.size == self.follower.size() && old.root != self.follower.root())
-                {
-                    return Err(Fault::Root { size: self.follower.size(), which: OLD });
-                }
             }
-            if path.is_full() {
-                self.rise(1, merkle::root(&hashes))?;
+            let ends_within = |old: &Checkpoint| (first..first + TILE_HASHES).contains(&old.size);
+            let root = path.is_full().then(|| merkle::root(&hashes));
+            match root {
+                Some(root) if !old.is_some_and(ends_within) => self.follower.grow(TILE_HASHES.ilog2(), root),
+                _ => self.grow_by_leaves(&hashes, old)?,
             }
+            compare_old(&self.follower, old)?;
+            if let Some(root) = root {
+                self.rise(1, root)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn grow_by_leaves(&mut self, hashes: &[Hash], old: Option<&Checkpoint>) -> Result<(), Fault> {
+        for hash in hashes {
+            compare_old(&self.follower, old)?;
+            self.follower.grow(0, *hash);
         }
         Ok(())
     }
@@ -376,6 +387,14 @@ impl<'a> Walk<'a> {
             None => Ok(()),
             Some(at) => Err(wrong(at, "leaf and tile do not fit each other")),
         }
+    }
+}
+
+/// An older checkpoint of exactly the leaves that were taken in has their root.
+fn compare_old(follower: &Follower, old: Option<&Checkpoint>) -> Result<(), Fault> {
+    match old.filter(|old| old.size == follower.size() && old.root != follower.root()) {
+        Some(old) => Err(Fault::Root { size: old.size, which: OLD }),
+        None => Ok(()),
     }
 }
 

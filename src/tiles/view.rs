@@ -11,12 +11,15 @@ use crate::{
     merkle::{self, Hash, leaf_hash, node_hash},
 };
 
-/// Full tiles and bundles kept in memory before they are written, about 9 KiB each.
+/// Full tiles and bundles kept in memory before they are made as files, about 9 KiB each.
 const FULL_KEPT_MAX: usize = 256;
+/// Files that are made before they are shown and synced at the latest: two million leaves'.
+const MADE_MAX: usize = 16_384;
 /// Levels of tiles that a tree of 2^64 leaves has.
 const LEVELS: usize = 8;
 
-/// The right edge of the log's tiles. Memory: below 70 KiB, and 5 MiB of full tiles not yet written.
+/// The right edge of the log's tiles. Memory: below 70 KiB, 3 MiB of full tiles not yet made as files, and 1 MiB of the
+/// names of those that are made.
 pub struct View {
     folder: Arc<dyn Folder>,
     /// Leaves taken.
@@ -27,8 +30,10 @@ pub struct View {
     bundle: Bundle,
     /// For each level the hashes of its newest tile, fewer than 256.
     edges: [Vec<Hash>; LEVELS],
-    /// Files ready to be written: full ones, whose bytes will not change again.
+    /// Files ready to be made: full ones, whose bytes will not change again.
     full: Vec<(String, Vec<u8>)>,
+    /// Full ones that are made: they are shown together, so that the disk syncs once for a checkpoint.
+    made: Vec<String>,
 }
 
 impl View {
@@ -63,6 +68,7 @@ impl View {
             bundle: Bundle::default(),
             edges: Default::default(),
             full: Vec::new(),
+            made: Vec::new(),
         }
     }
 
@@ -112,7 +118,7 @@ impl View {
         folded.unwrap_or_else(merkle::empty_root)
     }
 
-    /// Takes the next leaf. Full tiles are written now and then, at the latest by [`View::write`].
+    /// Takes the next leaf. Full tiles are made as files now and then, and shown by [`View::write`] at the latest.
     ///
     /// # Errors
     /// [`LogError::File`]. Where the disk has no room, the leaf is taken and [`View::write_full`] tries again; after
@@ -157,16 +163,20 @@ impl View {
     /// # Errors
     /// As [`View::take`].
     pub fn write(&mut self) -> Result<(), LogError> {
-        let full = self.full.len();
+        self.make_full()?;
+        let mut partial = Vec::new();
         for path in tiles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
             let edge = &self.edges[usize::from(path.level)];
-            self.full.push((path.to_string(), bytes_of(edge)));
+            partial.push((path.to_string(), bytes_of(edge)));
         }
         for path in bundles_between(self.written, self.size).into_iter().filter(|path| !path.is_full()) {
-            self.full.push((path.to_string(), self.bundle.to_bytes(path.width)));
+            partial.push((path.to_string(), self.bundle.to_bytes(path.width)));
         }
         // Partial ones change: they are made anew when it is tried again.
-        self.write_full().inspect_err(|_| self.full.truncate(full))?;
+        make(&*self.folder, &partial)?;
+        let full = self.made.len();
+        self.made.extend(partial.into_iter().map(|(path, _)| path));
+        self.show().inspect_err(|_| self.made.truncate(full))?;
         self.remove_partials()?;
         self.written = self.size;
         Ok(())
@@ -195,14 +205,27 @@ impl View {
             .map_err(|source| file(CHECKPOINT_FILE, source))
     }
 
-    /// Writes the tiles and bundles that are full; durable on return. They stay in memory until they are.
+    /// Makes the tiles and bundles that are full as files, and shows them where there are many. They stay in memory until
+    /// they are made.
     ///
     /// # Errors
     /// As [`View::take`].
     pub fn write_full(&mut self) -> Result<(), LogError> {
-        if let [(path, _), ..] = &self.full[..] {
-            self.folder.put(&self.full).map_err(|source| file(path, source))?;
-            self.full.clear();
+        self.make_full()?;
+        if self.made.len() >= MADE_MAX { self.show() } else { Ok(()) }
+    }
+
+    fn make_full(&mut self) -> Result<(), LogError> {
+        make(&*self.folder, &self.full)?;
+        self.made.extend(self.full.drain(..).map(|(path, _)| path));
+        Ok(())
+    }
+
+    /// Shows what is made; durable on return.
+    fn show(&mut self) -> Result<(), LogError> {
+        if let [path, ..] = &self.made[..] {
+            self.folder.show(&self.made).map_err(|source| file(path, source))?;
+            self.made.clear();
         }
         Ok(())
     }
@@ -218,6 +241,11 @@ impl View {
         }
         Ok(())
     }
+}
+
+fn make(folder: &dyn Folder, files: &[(String, Vec<u8>)]) -> Result<(), LogError> {
+    let [(path, _), ..] = files else { return Ok(()) };
+    folder.make(files).map_err(|source| file(path, source))
 }
 
 /// A damaged file is as good as none: it can be written anew.

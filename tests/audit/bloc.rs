@@ -26,7 +26,10 @@ pub const ORIGIN: &str = "relay.bloc.example/log";
 
 /// The files of a log, in memory.
 #[derive(Clone, Default)]
-pub struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
+pub struct Files(Arc<Mutex<BTreeMap<String, Vec<u8>>>>, Made);
+
+/// What was made and not shown.
+type Made = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 impl Files {
     /// All of them, by path.
@@ -46,7 +49,7 @@ impl Files {
 
     /// These and no others.
     pub fn of(files: BTreeMap<String, Vec<u8>>) -> Files {
-        Files(Arc::new(Mutex::new(files)))
+        Files(Arc::new(Mutex::new(files)), Made::default())
     }
 }
 
@@ -55,8 +58,15 @@ impl Folder for Files {
         Ok(self.0.lock().unwrap().get(path).cloned())
     }
 
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
-        self.0.lock().unwrap().extend(files.iter().cloned());
+    fn make(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        self.1.lock().unwrap().extend(files.iter().cloned());
+        Ok(())
+    }
+
+    fn show(&self, paths: &[String]) -> io::Result<()> {
+        let mut made = self.1.lock().unwrap();
+        let shown = paths.iter().map(|path| (path.clone(), made.remove(path).expect("it was made")));
+        self.0.lock().unwrap().extend(shown);
         Ok(())
     }
 

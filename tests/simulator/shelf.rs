@@ -9,11 +9,13 @@ use std::{
 
 use super::Folder;
 
-/// A folder in memory, which can fail in the middle of a `put`.
+/// A folder in memory, which can fail in the middle of showing files.
 #[derive(Default)]
 pub struct Shelf {
     files: Mutex<BTreeMap<String, Vec<u8>>>,
-    /// So many more files are taken, then everything fails.
+    /// What was made and not shown.
+    made: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// So many more files are shown, then everything fails.
     left: Mutex<Option<usize>>,
     /// So many more attempts to put files find no room after the first of them.
     full: Mutex<usize>,
@@ -61,15 +63,24 @@ impl Folder for Shelf {
         Ok(self.lock().get(path).cloned())
     }
 
-    fn put(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+    fn make(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
         for (path, bytes) in files {
-            self.step()?;
-            self.lock().insert(path.clone(), bytes.clone());
+            self.made.lock().expect("nobody panics with it").insert(path.clone(), bytes.clone());
             let mut full = self.full.lock().expect("nobody panics with it");
             if *full > 0 {
                 *full -= 1;
                 return Err(io::ErrorKind::StorageFull.into());
             }
+        }
+        Ok(())
+    }
+
+    fn show(&self, paths: &[String]) -> io::Result<()> {
+        for path in paths {
+            self.step()?;
+            let bytes = self.made.lock().expect("nobody panics with it").remove(path);
+            let bytes = bytes.expect("what is shown was made, and nobody tries again after a power cut");
+            self.lock().insert(path.clone(), bytes);
         }
         self.step()
     }
