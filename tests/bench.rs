@@ -74,6 +74,7 @@ fn a_bench_prints_its_lines_loses_nothing_and_leaves_nothing_behind() {
         "w1_without_tree_relay_cpu_s_per_million",
         "tree_us_per_leaf",
         "append_us_per_leaf",
+        "tiles_durable_us_per_leaf",
         "verify_leaves_per_s",
     ] {
         assert!(log[figure].as_f64() > Some(0.0), "{figure}: {log}");

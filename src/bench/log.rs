@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::{
     BenchError, Options, PUBLISHERS,
     desk::{RelayEnd, Site},
+    process::used_by_this_thread,
     report::{Figures, LogCost},
     throwaway::{Purpose, Relay, Scratch},
     workloads::Run,
@@ -45,7 +46,7 @@ pub(super) async fn measure(options: &Options, scratch: &Scratch) -> Result<LogC
     with = with.w1(time).await?;
     without = without.w1(time).await?.w1(time).await?;
     with = with.w1(time).await?;
-    let (tree_us, tiles_us) = append_us(&scratch.fresh("append"))?;
+    let append = append(&scratch.fresh("append"))?;
     let log = with.relay.folder().join("log");
     let note = await_signed(with.relay.folder(), with.envelopes).await?;
     fs::write(log.join(CHECKPOINT_FILE), cosigned(&note, &example)?).map_err(BenchError::file(&log))?;
@@ -58,8 +59,9 @@ pub(super) async fn measure(options: &Options, scratch: &Scratch) -> Result<LogC
         log_cost_percent: hundredths(100.0 * (1.0 - rate / rate_without)),
         w1_relay_cpu_s_per_million: with.cpu_s_per_million(),
         w1_without_tree_relay_cpu_s_per_million: without.cpu_s_per_million(),
-        tree_us_per_leaf: hundredths(tree_us),
-        append_us_per_leaf: hundredths(tree_us + tiles_us),
+        tree_us_per_leaf: append.tree_us.map(hundredths),
+        append_us_per_leaf: append.tree_us.zip(append.tiles_us).map(|(tree, tiles)| hundredths(tree + tiles)),
+        tiles_durable_us_per_leaf: hundredths(append.durable_us),
         leaves: verified.checkpoint.size,
         verify_leaves_per_s: (verified.checkpoint.size as f64 / verify_time.as_secs_f64()).round() as u64,
     })
@@ -143,29 +145,40 @@ fn verify(log: &Path, example: &Example) -> Result<(VerifiedLog, Duration), Benc
     if verified.is_witnessed { Ok((verified, time)) } else { Err(BenchError::Wrong("no quorum")) }
 }
 
-/// Microseconds for each leaf: in a tree in memory, and in tiles and bundles that are durable at the end.
-fn append_us(folder: &Path) -> Result<(f64, f64), BenchError> {
+/// Microseconds for each leaf.
+struct Append {
+    /// Processor time of a tree in memory.
+    tree_us: Option<f64>,
+    /// Processor time of tiles and bundles.
+    tiles_us: Option<f64>,
+    /// The same by the clock, with the disk.
+    durable_us: f64,
+}
+
+fn append(folder: &Path) -> Result<Append, BenchError> {
     let leaf = |number: u32| {
         let mut leaf = [0x5a; LEAF_BYTES];
         leaf[..4].copy_from_slice(&number.to_be_bytes());
         Bytes::copy_from_slice(&leaf)
     };
     let leaves: Vec<Bytes> = (0..LEAVES).map(leaf).collect();
-    let per_leaf = |since: Instant| since.elapsed().as_secs_f64() * 1e6 / f64::from(LEAVES);
-    let since = Instant::now();
+    let per_leaf = |time: Duration| time.as_secs_f64() * 1e6 / f64::from(LEAVES);
+    let since = |before: Option<Duration>| Some(per_leaf(used_by_this_thread()?.saturating_sub(before?)));
+    let used = used_by_this_thread();
     let mut tree = Frontier::new();
     leaves.iter().for_each(|leaf| tree.append(merkle::leaf_hash(leaf)));
-    let tree_us = per_leaf(since);
+    let tree_us = since(used);
     let opened =
         DiskFolder::open(folder).map_err(|source| LogError::File { path: folder.to_owned(), source });
     let mut view = View::open(Arc::new(opened?), None)?;
-    let since = Instant::now();
+    let (used, began) = (used_by_this_thread(), Instant::now());
     for leaf in leaves {
         view.take(leaf)?;
     }
     view.write()?;
-    let tiles_us = per_leaf(since);
-    if view.root() == tree.root() { Ok((tree_us, tiles_us)) } else { Err(BenchError::Wrong("another root")) }
+    let (tiles_us, durable_us) = (since(used), per_leaf(began.elapsed()));
+    let fits = view.root() == tree.root();
+    fits.then_some(Append { tree_us, tiles_us, durable_us }).ok_or(BenchError::Wrong("another root"))
 }
 
 fn hundredths(value: f64) -> f64 {

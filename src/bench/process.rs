@@ -49,6 +49,12 @@ impl Process {
     }
 }
 
+/// Processor time of the calling thread so far, to the nanosecond; `None` where the kernel does not tell.
+pub(super) fn used_by_this_thread() -> Option<Duration> {
+    let stat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(Duration::from_nanos(stat.split_whitespace().next()?.parse().ok()?))
+}
+
 /// Fields 14 and 15 of /proc/PID/stat, utime and stime; field 2 is a name that may hold anything (proc(5)).
 fn ticks(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
