@@ -260,7 +260,9 @@ const FULL: usize = 256;
 const WIDTH: u16 = 256;
 
 fn bytes_of(hashes: &[Hash]) -> Vec<u8> {
-    hashes.iter().flat_map(|hash| hash.0).collect()
+    let mut bytes = Vec::with_capacity(hashes.len() * HASH_BYTES);
+    hashes.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+    bytes
 }
 
 pub(super) fn file(path: &str, source: std::io::Error) -> LogError {
