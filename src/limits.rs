@@ -69,6 +69,11 @@ pub const LEAF_PROOF_BYTES_MAX: usize = ADD_CHECKPOINT_BYTES_MAX + 6 * 1024;
 pub const PROOF_FILE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Receipts in a proof file: each addressee may give six, and the relay one for each. More: as above.
 pub const PROOF_FILE_RECEIPTS_MAX: usize = 8 * ADDRESSEES_MAX;
+/// Keys of a relay under which a receipt of its own is tried: those that it has got since the record. More are not.
+pub const RELAY_KEYS_TRIED_MAX: usize = 16;
+/// Suspensions and lifts that are kept of a log that is verified: more than a ministry gives in its life. With more
+/// the log is refused.
+pub const LOG_ORDERS_MAX: usize = 65_536;
 /// Cosignatures published with one checkpoint (FORMATS 9): with the log's own line, all that a note holds. More
 /// are left out.
 pub const COSIGNATURES_MAX: usize = NOTE_SIGNATURES_MAX - 1;

@@ -11,14 +11,24 @@ mod dispatch;
 
 use std::thread;
 
-use dispatch::{Change, IDN, MOD, MYS, PLACE, Plan, World};
+use dispatch::{Change, IDN, MOD, MYS, PLACE, Plan, RELAY, World};
 use pouch::{
-    audit::{KeyInForce, Part, ProofFault, ProofFile, ProofFileError, Revocation, Standing, check},
+    audit::{
+        KeyInForce, Outcome, Part, ProofFault, ProofFile, ProofFileError, Revocation, Ruling, Standing, check,
+    },
     limits::PROOF_FILE_BYTES_MAX,
     merkle::{Hash, sha256},
-    roster::{RosterDraft, Status, TrustBundle},
-    wire::receipt::{ReceiptItem, ReceiptKind},
+    roster::{PartyNumber, RosterDraft, Status, TrustBundle},
+    wire::{
+        Position,
+        order::OrderKind,
+        receipt::{ReceiptItem, ReceiptKind},
+    },
 };
+
+fn by_agreement(first: u32, last: u32) -> KeyInForce {
+    KeyInForce::ByAgreement { first, last }
+}
 
 fn kinds(proven: &pouch::audit::ProvenDispatch) -> Vec<(u32, ReceiptKind)> {
     proven.receipts.iter().map(|receipt| (receipt.item.receiptor.0, receipt.item.kind)).collect()
@@ -41,7 +51,7 @@ fn a_file_proves_sender_place_time_and_receipts_under_a_quorum() {
         ]
     );
     assert!(proven.receipts[2].details.ends_with(b"Coast guard informed"));
-    assert_eq!(proven.key_in_force, KeyInForce::ByAgreement(1));
+    assert_eq!(proven.key_in_force, by_agreement(1, 1));
     assert!(proven.has_content && proven.revoked_since.is_empty());
     assert_eq!(proven.codes[&IDN], "IDN");
 
@@ -218,7 +228,7 @@ fn rosters_are_followed_forwards_by_signatures_and_backwards_by_hashes() {
     let file = world.file();
     for version in 1..=4 {
         let proven = check(&file, Some(&bundle(&world, version)), None).unwrap();
-        assert_eq!((proven.newest_roster, proven.key_in_force), (4, KeyInForce::ByAgreement(2)), "{version}");
+        assert_eq!((proven.newest_roster, proven.key_in_force), (4, by_agreement(2, 2)), "{version}");
     }
     // Backwards the hash alone counts, so a bit of an old roster is seen too.
     let mut other = file.clone();
@@ -256,9 +266,9 @@ fn a_later_revocation_is_always_shown() {
     let later: Vec<Change> = vec![(false, suspend_mod), (false, revoke_idn)];
     let world = World::new(Plan { later, ..Plan::default() });
     let proven = check(&world.file(), Some(&world.bloc.trust), None).unwrap();
-    let shown = |party, standing, version| Revocation { party, standing, version };
+    let shown = |party, standing, version| Revocation { party, standing, by: Ruling::Roster(version) };
     assert_eq!(proven.revoked_since, [shown(MOD, Standing::Suspended, 2), shown(IDN, Standing::Revoked, 3)]);
-    assert_eq!(proven.key_in_force, KeyInForce::ByAgreement(1));
+    assert_eq!(proven.key_in_force, by_agreement(1, 1));
     // A file that leaves the revocation out is found out with the log.
     let mut silent = world.file();
     silent.rosters.truncate(1);
@@ -272,11 +282,12 @@ fn a_later_revocation_is_always_shown() {
 fn a_key_is_in_force_only_where_three_agree_or_the_log_shows_it() {
     let one: Vec<Change> = vec![(true, unchanged)];
     for (header, opening, receipt, expected) in [
-        (2, 2, 2, KeyInForce::ByAgreement(2)),
-        (1, 2, 2, KeyInForce::Unproven { header: 1, opening: 2 }),
+        (2, 2, 2, by_agreement(2, 2)),
+        (1, 2, 2, by_agreement(1, 2)),
         (2, 2, 1, KeyInForce::Unproven { header: 2, opening: 2 }),
-        // The relay judged by an older roster than stands before the envelope.
-        (1, 1, 1, KeyInForce::Unproven { header: 1, opening: 1 }),
+        // The relay judged by an older roster than stands before the envelope: one was on its way.
+        (1, 1, 1, by_agreement(1, 2)),
+        (1, 1, 2, by_agreement(1, 2)),
     ] {
         let world = World::new(Plan { header, opening, receipt, later: one.clone(), ..Plan::default() });
         let file = world.file();
@@ -297,6 +308,76 @@ fn a_key_is_in_force_only_where_three_agree_or_the_log_shows_it() {
     let world = World::new(Plan { opening: 2, later: vec![(false, unchanged)], ..Plan::default() });
     let fault = check(&world.file(), Some(&world.bloc.trust), None).unwrap_err();
     assert!(matches!(fault, ProofFault::Wrong { part: Part::Envelope, .. }), "from the future: {fault}");
+}
+
+#[test]
+fn a_file_proves_that_the_relay_refused_and_by_whose_word_why() {
+    let world = World::new(Plan { is_refused: true, ..Plan::default() });
+    let file = world.file();
+    let proven = check(&file, Some(&world.bloc.trust), None).unwrap();
+    assert_eq!((proven.outcome, proven.leaf.position), (Outcome::Refused, PLACE));
+    assert_eq!(kinds(&proven), [(RELAY.0, ReceiptKind::Refused)]);
+    assert_eq!(proven.key_in_force, KeyInForce::Unproven { header: 1, opening: 1 }, "no addressee says so");
+    let proven = check(&file, Some(&world.bloc.trust), Some(&world.facts(&file))).unwrap();
+    assert_eq!(proven.key_in_force, KeyInForce::ByLog(1));
+
+    // No addressee can have had it, and a refusal is nobody's but the relay's.
+    let mut world = World::new(Plan { is_refused: true, ..Plan::default() });
+    let plan = Plan::default();
+    let refusal = ReceiptItem::decode(&file.receipts[0].item.bytes).unwrap();
+    let (hash, _) = ReceiptItem::decode(&world.file().receipts[0].item.bytes).unwrap().envelopes[0];
+    let of = |position| vec![(hash, position)];
+    let delivered = ReceiptItem::own(ReceiptKind::Delivered, MOD, IDN, 1, 1, of(Position(PLACE)));
+    let by_hub = ReceiptItem { receiptor: MOD, envelopes: of(Position::NONE), ..refusal };
+    for (item, problem) in
+        [(delivered, "what was refused has no such receipt"), (by_hub, "its signer may give no such receipt")]
+    {
+        world.receipts(&plan, "MOD", vec![(item, Vec::new())]);
+        let mut file = world.file();
+        let last = file.receipts.pop().unwrap();
+        file.receipts.truncate(1);
+        file.receipts.push(last);
+        let fault = check(&file, Some(&world.bloc.trust), None).unwrap_err();
+        assert_eq!(fault, ProofFault::Wrong { part: Part::Receipt(2), problem });
+    }
+}
+
+#[test]
+fn suspensions_by_order_are_shown_where_the_log_is_at_hand_and_the_hub_gave_them() {
+    let suspend = |party| OrderKind::Suspend { party, until_s: u64::MAX };
+    let shown = |orders| {
+        let world = World::new(Plan { orders, ..Plan::default() });
+        let file = world.file();
+        assert_eq!(check(&file, Some(&world.bloc.trust), None).unwrap().revoked_since, []);
+        check(&file, Some(&world.bloc.trust), Some(&world.facts(&file))).unwrap().revoked_since
+    };
+    let by = |number, position, lifted_by| Revocation {
+        party: IDN,
+        standing: Standing::Suspended,
+        by: Ruling::Order { number, position, until_s: u64::MAX, lifted_by },
+    };
+    assert_eq!(shown(vec![("MOD", suspend(IDN))]), [by(1, 7, None)]);
+    let lift = OrderKind::Lift { party: IDN };
+    assert_eq!(shown(vec![("MOD", suspend(IDN)), ("MOD", lift)]), [by(1, 7, Some(2))]);
+    assert_eq!(shown(vec![("MOD", suspend(PartyNumber(5)))]), [], "signed nothing of it");
+    assert_eq!(shown(vec![("MYS", suspend(IDN))]), [], "the hub gave no such order");
+}
+
+#[test]
+fn the_relays_word_counts_by_the_key_that_it_got_since() {
+    fn new_relay_key(draft: &mut RosterDraft) {
+        let relay = draft.parties.iter_mut().find(|party| party.number == RELAY).unwrap();
+        relay.sign = bloc::key().public();
+    }
+    // It signed by its first key, and by none of those that it got.
+    let later: Vec<Change> = vec![(false, new_relay_key), (false, new_relay_key)];
+    let world = World::new(Plan { is_refused: true, later, ..Plan::default() });
+    assert!(check(&world.file(), Some(&world.bloc.trust), None).is_ok());
+    let later: Vec<Change> = vec![(true, new_relay_key), (true, new_relay_key)];
+    let world =
+        World::new(Plan { is_refused: true, header: 2, opening: 2, receipt: 2, later, ..Plan::default() });
+    let fault = check(&world.file(), Some(&world.bloc.trust), None).unwrap_err();
+    assert!(matches!(fault, ProofFault::Signature { part: Part::Receipt(1), .. }), "{fault}");
 }
 
 #[test]

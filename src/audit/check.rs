@@ -6,19 +6,20 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
-    FiledRoster, KeyInForce, LeafProof, LogFacts, Part, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf,
-    ProvenReceipt, Revocation, SignedItem, Standing,
-    rosters::{Rosters, own_bundle},
+    FiledRoster, LeafProof, LogFacts, Outcome, Part, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf,
+    ProvenReceipt, SignedItem,
+    rosters::{Opened, Rosters, own_bundle},
 };
 use crate::{
     batch::{self, PublicKey, Tag},
+    limits::RELAY_KEYS_TRIED_MAX,
     merkle::{Hash, leaf_hash, root_from_inclusion, sha256},
     record::{
         SALT_BYTES,
         administrative::{Act, AdministrativeLeaf},
         leaf::{Opening, OpeningKind},
     },
-    roster::{PartyKind, PartyNumber, Status, TrustBundle},
+    roster::{PartyKind, PartyNumber, TrustBundle},
     wire::{
         EnvelopeHash, Position,
         envelope::{Core, parse_header},
@@ -40,13 +41,13 @@ pub fn check(
     for roster in &file.rosters {
         check.roster_leaf(roster)?;
     }
-    let (core, leaf) = check.envelope(&file.envelope)?;
+    let (core, outcome, leaf) = check.envelope(&file.envelope)?;
     let hash = EnvelopeHash(batch::item_leaf(Tag::Envelope, &file.envelope.bytes));
-    let named = (hash, Position(leaf.position));
+    let named = Named { core: &core, outcome, hash, position: Position(leaf.position) };
     let mut receipts = Vec::with_capacity(file.receipts.len());
     for (number, receipt) in (1..).zip(&file.receipts) {
         let part = Part::Receipt(number);
-        let (item, leaf) = check.receipt(part, &receipt.item, &core, named)?;
+        let (item, leaf) = check.receipt(part, &receipt.item, &named)?;
         let details_hash =
             if receipt.details.is_empty() { item.details_hash } else { sha256(&receipt.details) };
         if details_hash != item.details_hash {
@@ -62,6 +63,7 @@ pub fn check(
         newest_roster: check.rosters.newest().version(),
         core,
         hash,
+        outcome,
         leaf,
         receipts,
         has_content,
@@ -101,9 +103,10 @@ fn rosters(
     Ok(rosters)
 }
 
-struct Check<'a> {
-    rosters: Rosters,
-    log: Option<&'a LogFacts>,
+/// What everything is held against.
+pub(super) struct Check<'a> {
+    pub rosters: Rosters,
+    pub log: Option<&'a LogFacts>,
 }
 
 impl Check<'_> {
@@ -130,8 +133,8 @@ impl Check<'_> {
     }
 
     /// Holds a leaf against its checkpoint, and against the log where that is at hand.
-    fn included(&mut self, part: Part, proof: &LeafProof, leaf: Hash) -> Result<(usize, usize), ProofFault> {
-        let signed = self.rosters.open(part, &proof.checkpoint)?;
+    fn included(&mut self, part: Part, proof: &LeafProof, leaf: Hash) -> Result<Opened, ProofFault> {
+        let (signed, counted_by) = self.rosters.open(part, &proof.checkpoint)?;
         let root = root_from_inclusion(leaf, proof.index, signed.checkpoint.size, &proof.path)
             .map_err(|source| ProofFault::Leaf { part, source: source.into() })?;
         if root != signed.checkpoint.root {
@@ -149,7 +152,7 @@ impl Check<'_> {
                 Some(_) => {}
             }
         }
-        Ok((signed.witnesses.len(), signed.quorum))
+        Ok((signed, counted_by))
     }
 
     /// A traffic leaf, by what opens it.
@@ -160,7 +163,7 @@ impl Check<'_> {
             .split_first_chunk::<SALT_BYTES>()
             .ok_or(ProofFault::Wrong { part, problem: "what opens its leaf is too short" })?;
         let opening = Opening::decode(opening).map_err(malformed)?;
-        let (witnesses, quorum) = self.included(part, proof, leaf_hash(&opening.leaf(salt)))?;
+        let (signed, counted_by) = self.included(part, proof, leaf_hash(&opening.leaf(salt)))?;
         let (position, log_time_us, roster_version) =
             (proof.index, opening.log_time_us, opening.roster_version);
         // An older one may be named just behind a new one: the relay judges by what is durable.
@@ -170,7 +173,8 @@ impl Check<'_> {
                 problem: "the relay names a roster that came into force later",
             });
         }
-        Ok((opening, ProvenLeaf { position, log_time_us, roster_version, witnesses, quorum }))
+        let (witnesses, quorum) = (signed.witnesses.len(), signed.quorum);
+        Ok((opening, ProvenLeaf { position, log_time_us, roster_version, witnesses, quorum, counted_by }))
     }
 
     /// A party's sign key under a roster version.
@@ -189,7 +193,7 @@ impl Check<'_> {
         verified.map_err(|source| ProofFault::Signature { part, source })
     }
 
-    fn envelope(&mut self, item: &SignedItem) -> Result<(Core, ProvenLeaf), ProofFault> {
+    fn envelope(&mut self, item: &SignedItem) -> Result<(Core, Outcome, ProvenLeaf), ProofFault> {
         let part = Part::Envelope;
         let wrong = |problem| ProofFault::Wrong { part, problem };
         let header = Bytes::copy_from_slice(&item.bytes);
@@ -200,29 +204,37 @@ impl Check<'_> {
             return Err(wrong("it was addressed by another roster"));
         }
         let (opening, leaf) = self.opened(part, &item.leaf)?;
-        let named = opening.hash == batch::item_leaf(Tag::Envelope, &item.bytes);
-        if opening.kind != OpeningKind::Envelope || !named {
-            return Err(wrong("its leaf is that of something else"));
-        }
+        let outcome = match opening.kind {
+            OpeningKind::Envelope => Some(Outcome::Accepted),
+            OpeningKind::Refusal => Some(Outcome::Refused),
+            OpeningKind::Receipts | OpeningKind::Expiry => None,
+        };
+        let outcome = outcome.filter(|_| opening.hash == batch::item_leaf(Tag::Envelope, &item.bytes));
+        let outcome = outcome.ok_or(wrong("its leaf is that of something else"))?;
         if version > leaf.roster_version {
             return Err(wrong("its sender names a newer roster than was in force"));
         }
         self.signed(part, Tag::Envelope, item, &self.key(part, core.sender, leaf.roster_version)?)?;
-        Ok((core, leaf))
+        Ok((core, outcome, leaf))
     }
 
     fn receipt(
         &mut self,
         part: Part,
         signed: &SignedItem,
-        core: &Core,
-        envelope: (EnvelopeHash, Position),
+        named: &Named<'_>,
     ) -> Result<(ReceiptItem, ProvenLeaf), ProofFault> {
         let wrong = |problem| ProofFault::Wrong { part, problem };
         let item =
             ReceiptItem::decode(&signed.bytes).map_err(|source| ProofFault::Malformed { part, source })?;
-        if !item.envelopes.contains(&envelope) || item.sender != core.sender {
+        let core = named.core;
+        // What was refused has no position.
+        let position = if item.kind == ReceiptKind::Refused { Position::NONE } else { named.position };
+        if !item.envelopes.contains(&(named.hash, position)) || item.sender != core.sender {
             return Err(wrong("it is a receipt for something else"));
+        }
+        if named.outcome == Outcome::Refused && item.kind != ReceiptKind::Refused {
+            return Err(wrong("what was refused has no such receipt"));
         }
         let (opening, leaf) = self.opened(part, &signed.leaf)?;
         let is_addressed = core.addressees.iter().any(|addressee| addressee.party == item.addressee);
@@ -241,86 +253,59 @@ impl Check<'_> {
             }
             ReceiptKind::Withdrawn => (item.receiptor == core.sender, OpeningKind::Receipts),
             ReceiptKind::Expired => (is_addressed && by_relay(), OpeningKind::Expiry),
-            // What was refused was never accepted, and has no such file.
-            ReceiptKind::Refused => (false, OpeningKind::Refusal),
+            ReceiptKind::Refused => (item.addressee == core.sender && by_relay(), OpeningKind::Refusal),
         };
         if !may {
             return Err(wrong("its signer may give no such receipt"));
         }
         let committed = match kind {
             OpeningKind::Receipts => batch_root(signed),
-            OpeningKind::Envelope | OpeningKind::Refusal | OpeningKind::Expiry => Some(envelope.0.0),
+            OpeningKind::Envelope | OpeningKind::Refusal | OpeningKind::Expiry => Some(named.hash.0),
         };
         if opening.kind != kind || committed != Some(opening.hash) {
             return Err(wrong("its leaf is that of something else"));
         }
-        let version = leaf.roster_version;
-        let mut verified = self.signed(part, Tag::Receipt, signed, &self.key(part, item.receiptor, version)?);
-        if kind == OpeningKind::Expiry {
-            // The relay signs when it delivers, perhaps with a key that it got since.
-            for roster in self.rosters.since(version) {
-                let key = roster.party(item.receiptor).map(|party| party.sign);
-                let tried = key.map(|key| self.signed(part, Tag::Receipt, signed, &key));
-                verified = verified.or_else(|fault| tried.unwrap_or(Err(fault)));
+        match kind {
+            OpeningKind::Receipts | OpeningKind::Envelope => {
+                let key = self.key(part, item.receiptor, leaf.roster_version)?;
+                self.signed(part, Tag::Receipt, signed, &key)?;
+            }
+            OpeningKind::Refusal | OpeningKind::Expiry => {
+                self.signed_since(part, signed, item.receiptor, leaf.roster_version)?;
             }
         }
-        verified.map(|()| (item, leaf))
+        Ok((item, leaf))
     }
 
-    fn key_in_force(&self, core: &Core, leaf: &ProvenLeaf, receipts: &[ProvenReceipt]) -> KeyInForce {
-        let (header, opening) = (core.roster_version, leaf.roster_version);
-        let agrees = |receipt: &ProvenReceipt| {
-            receipt.item.receiptor == receipt.item.addressee
-                && receipt.item.receiptor != core.sender
-                && receipt.item.roster_version == opening
-        };
-        let sign = |version| Some(self.rosters.version(version)?.party(core.sender)?.sign);
-        let log = self.rosters.version(opening).map_or("", |roster| &roster.content().log.origin);
-        let in_force = self.rosters.in_force_at(log, leaf.position);
-        let kept =
-            in_force.filter(|newer| sign(*newer) == sign(opening) && self.is_active(core.sender, *newer));
-        if let Some(version) = kept.filter(|_| self.log.is_some()) {
-            KeyInForce::ByLog(version)
-        } else if header == opening && in_force <= Some(opening) && receipts.iter().any(agrees) {
-            KeyInForce::ByAgreement(opening)
-        } else {
-            KeyInForce::Unproven { header, opening }
+    /// The relay signs what is its own when it sends it, perhaps with a key that it got since.
+    fn signed_since(
+        &self,
+        part: Part,
+        item: &SignedItem,
+        relay: PartyNumber,
+        version: u32,
+    ) -> Result<(), ProofFault> {
+        let mut keys: Vec<PublicKey> = vec![self.key(part, relay, version)?];
+        keys.extend(self.rosters.since(version).filter_map(|roster| Some(roster.party(relay)?.sign)));
+        // A key that was replaced never returns.
+        keys.dedup();
+        let mut verified = Ok(());
+        for key in keys.iter().take(RELAY_KEYS_TRIED_MAX) {
+            verified = self.signed(part, Tag::Receipt, item, key);
+            if verified.is_ok() {
+                break;
+            }
         }
+        verified
     }
+}
 
-    fn is_active(&self, party: PartyNumber, version: u32) -> bool {
-        let party = self.rosters.version(version).and_then(|roster| roster.party(party));
-        party.is_some_and(|party| party.status == Status::Active)
-    }
-
-    fn revoked_since(&self, core: &Core, leaf: &ProvenLeaf, receipts: &[ProvenReceipt]) -> Vec<Revocation> {
-        let mut signers = BTreeMap::from([(core.sender, leaf.roster_version)]);
-        for receipt in receipts {
-            signers.entry(receipt.item.receiptor).or_insert(receipt.leaf.roster_version);
-        }
-        signers.into_iter().filter_map(|(party, version)| self.revoked(party, version)).collect()
-    }
-
-    /// The first thing that a later roster says against the key that a party had.
-    fn revoked(&self, party: PartyNumber, version: u32) -> Option<Revocation> {
-        let key = self.rosters.version(version)?.party(party)?.sign;
-        let later = self.rosters.since(version);
-        let changed = later.filter_map(|roster| {
-            let standing = match roster.party(party)? {
-                now if now.status == Status::Revoked => Standing::Revoked,
-                now if now.status == Status::Suspended => Standing::Suspended,
-                now if now.sign != key => Standing::KeyReplaced,
-                _ => return None,
-            };
-            Some(Revocation { party, standing, version: roster.version() })
-        });
-        // The gravest, and of equal ones the first.
-        changed.min_by_key(|found| match found.standing {
-            Standing::Revoked => 0,
-            Standing::KeyReplaced => 1,
-            Standing::Suspended => 2,
-        })
-    }
+/// The envelope that receipts must be for.
+struct Named<'a> {
+    core: &'a Core,
+    outcome: Outcome,
+    hash: EnvelopeHash,
+    position: Position,
 }
 
 /// The root of the batch that an item was signed in: what a record of receipts commits to.

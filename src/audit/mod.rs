@@ -4,7 +4,8 @@
 //! tlog-checkpoint, `tile` and `bundle` are tlog-tiles, `proof` is tlog-proof, `witness` is tlog-witness.
 //! `trust` says whose signatures count, from a roster and never from the log itself. `tree` finds roots and
 //! paths in tiles, and `follow` is what whoever watches a log does with every leaf. `file` is the proof file of one
-//! dispatch, and [`check()`] says what it proves, on the `rosters` that a trust bundle leads to.
+//! dispatch, and [`check()`] says what it proves, on the `rosters` that a trust bundle leads
+//! to; `standing` is what it says of the signers' keys.
 //!
 //! Nothing here reads a file or asks a peer: tiles come in through a closure. Nothing panics on what a
 //! peer sends.
@@ -17,6 +18,7 @@ mod follow;
 mod proof;
 mod proven;
 mod rosters;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -31,7 +33,8 @@ pub use file::{FiledReceipt, FiledRoster, Part, ProofFile, ProofFileError, Signe
 pub use follow::{Followed, Follower};
 pub use proof::LeafProof;
 pub use proven::{
-    KeyInForce, LogFacts, ProofFault, ProvenDispatch, ProvenLeaf, ProvenReceipt, Revocation, Standing,
+    KeyInForce, LogFacts, Outcome, ProofFault, ProvenDispatch, ProvenLeaf, ProvenReceipt, Revocation, Ruling,
+    Standing,
 };
 pub use tile::{BundlePath, TILE_HASHES, TilePath, bundles_between, tiles_between};
 pub use tree::TileTree;

@@ -7,7 +7,7 @@ use crate::{
     batch::BatchError,
     merkle::Hash,
     roster::{PartyNumber, RosterError},
-    wire::{EnvelopeHash, Malformed, envelope::Core, receipt::ReceiptItem},
+    wire::{EnvelopeHash, Malformed, envelope::Core, order::SignedOrder, receipt::ReceiptItem},
 };
 
 /// What holds.
@@ -17,9 +17,11 @@ pub struct ProvenDispatch {
     pub core: Core,
     /// The envelope's name.
     pub hash: EnvelopeHash,
+    /// What the relay did with it.
+    pub outcome: Outcome,
     /// Its leaf.
     pub leaf: ProvenLeaf,
-    /// Whether the sender's key is shown to have been in force when the relay accepted it.
+    /// Whether the sender's key is shown to have been in force when the relay took it.
     pub key_in_force: KeyInForce,
     /// In the file's order.
     pub receipts: Vec<ProvenReceipt>,
@@ -31,6 +33,15 @@ pub struct ProvenDispatch {
     pub codes: BTreeMap<PartyNumber, String>,
     /// That roster's version.
     pub newest_roster: u32,
+}
+
+/// What the relay did with an envelope, by its leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Took it, to deliver it.
+    Accepted,
+    /// Refused it for good; the code stands in a receipt that the relay signed.
+    Refused,
 }
 
 /// A leaf that is in the log, and what it commits to.
@@ -46,6 +57,9 @@ pub struct ProvenLeaf {
     pub witnesses: usize,
     /// How many they must be.
     pub quorum: usize,
+    /// The roster by which they were counted: the newest that is shown to stand below the checkpoint, or the one
+    /// before.
+    pub counted_by: u32,
 }
 
 /// A receipt that holds.
@@ -64,8 +78,14 @@ pub struct ProvenReceipt {
 pub enum KeyInForce {
     /// The log shows it: no newer roster stands before the envelope.
     ByLog(u32),
-    /// Sender, relay and an addressee name the same roster, each under its own signature.
-    ByAgreement(u32),
+    /// Sender, relay and an addressee name rosters of this range, each under its own signature, and the addressee no
+    /// older one than the relay; in all of them the sender is active with that key.
+    ByAgreement {
+        /// The oldest that one of them names.
+        first: u32,
+        /// The newest that one of them names, or that stands before the envelope.
+        last: u32,
+    },
     /// Nobody but sender and relay names the roster.
     Unproven {
         /// The sender's.
@@ -82,8 +102,26 @@ pub struct Revocation {
     pub party: PartyNumber,
     /// What became of it.
     pub standing: Standing,
-    /// From this version on.
-    pub version: u32,
+    /// Who says so.
+    pub by: Ruling,
+}
+
+/// What changed a key's standing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ruling {
+    /// A roster, from this version on.
+    Roster(u32),
+    /// An order of the hub, which the log holds.
+    Order {
+        /// The order's number.
+        number: u32,
+        /// Its leaf.
+        position: u64,
+        /// Seconds since 1970; `u64::MAX` is until it is lifted.
+        until_s: u64,
+        /// The order that lifted it.
+        lifted_by: Option<u32>,
+    },
 }
 
 /// What became of a signer.
@@ -110,6 +148,8 @@ pub struct LogFacts {
     pub rosters: BTreeMap<u32, u64>,
     /// Their notes.
     pub notes: BTreeMap<u32, Vec<u8>>,
+    /// Orders that suspend or lift, by position, rising. Nobody has verified their signatures.
+    pub orders: Vec<(u64, SignedOrder)>,
 }
 
 /// Why a proof file does not prove its dispatch.

@@ -21,8 +21,11 @@ pub(super) struct Rosters {
     /// Of the leaf that put a version in force.
     positions: BTreeMap<u32, u64>,
     /// Checkpoints that were opened before, by their text: most leaves of a file stand under one.
-    opened: BTreeMap<String, SignedCheckpoint>,
+    opened: BTreeMap<String, Opened>,
 }
+
+/// A checkpoint with a quorum, and the version whose witnesses make it.
+pub(super) type Opened = (SignedCheckpoint, u32);
 
 impl Rosters {
     /// Verifies all notes that are connected to the bundle's version.
@@ -91,9 +94,9 @@ impl Rosters {
 
     /// Opens a checkpoint by the newest version that it covers, or by the one before that: the first checkpoint that
     /// covers a version needs the quorum of the one before (FORMATS 9).
-    pub fn open(&mut self, part: Part, note: &str) -> Result<SignedCheckpoint, ProofFault> {
-        if let Some(signed) = self.opened.get(note) {
-            return Ok(signed.clone());
+    pub fn open(&mut self, part: Part, note: &str) -> Result<Opened, ProofFault> {
+        if let Some(opened) = self.opened.get(note) {
+            return Ok(opened.clone());
         }
         let wrong = |source| ProofFault::Leaf { part, source };
         let checkpoint = Note::parse(note.as_bytes())
@@ -104,13 +107,14 @@ impl Rosters {
         let covered = covered.ok_or(ProofFault::Unlisted { part })?;
         let before = covered.checked_sub(1).and_then(|before| self.version(before));
         let candidates = self.version(covered).into_iter().chain(before);
-        let opened: Vec<_> = candidates.map(|roster| LogTrust::of(roster).open(note.as_bytes())).collect();
+        let opened: Vec<_> =
+            candidates.map(|roster| (roster.version(), LogTrust::of(roster).open(note.as_bytes()))).collect();
         let mut best = Err(AuditError::Unsigned);
-        for signed in opened {
+        for (version, signed) in opened {
             match (&best, &signed) {
                 (_, Ok(signed)) if signed.is_witnessed() => {
-                    self.opened.insert(note.to_owned(), signed.clone());
-                    return Ok(signed.clone());
+                    self.opened.insert(note.to_owned(), (signed.clone(), version));
+                    return Ok((signed.clone(), version));
                 }
                 (Ok(_), _) => {}
                 (Err(_), _) => best = signed,

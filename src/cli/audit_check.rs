@@ -10,7 +10,8 @@ use prost::Message;
 use serde::Serialize;
 
 use crate::audit::{
-    self, KeyInForce, LogFacts, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf, Revocation, Standing,
+    self, KeyInForce, LogFacts, Outcome, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf, Revocation,
+    Ruling, Standing,
 };
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
@@ -33,7 +34,7 @@ pub struct CheckArgs {
     /// Trust bundle, as you got it from the ministry; without it nothing is proven
     #[arg(long, value_name = "BUNDLE")]
     trust: Option<PathBuf>,
-    /// Folder of the log: it shows outright which roster was in force, and every later revocation
+    /// Folder of the log: it shows outright which roster was in force, and every later revocation and suspension
     #[arg(long, value_name = "DIR", requires = "trust")]
     log: Option<PathBuf>,
     /// Print one JSON object
@@ -51,10 +52,14 @@ struct Verdict {
     to: Vec<String>,
     info: Vec<String>,
     position: u64,
-    accepted_at_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted_at_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_at_us: Option<u64>,
     roster_version: u32,
     witnesses: usize,
     quorum: usize,
+    counted_by_roster: u32,
     key_in_force: bool,
     receipts: Vec<ReceiptLine>,
     revoked_since: Vec<RevocationLine>,
@@ -81,7 +86,27 @@ struct ReceiptLine {
 struct RevocationLine {
     party: String,
     what: &'static str,
-    roster_version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roster_version: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order: Option<OrderLine>,
+}
+
+#[derive(Serialize)]
+struct OrderLine {
+    number: u32,
+    position: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_s: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifted_by: Option<u32>,
+}
+
+/// What the file was held against.
+#[derive(Clone, Copy)]
+struct Shown {
+    is_trusted: bool,
+    has_log: bool,
 }
 
 /// Checks a file.
@@ -94,11 +119,12 @@ pub fn run(args: &CheckArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     };
     let proven = audit::check(&file, trust.as_ref(), facts.as_ref())?;
     let is_trusted = trust.is_some();
+    let shown = Shown { is_trusted, has_log: facts.is_some() };
     let content = content(&file, &proven)?;
     if screen.json {
         screen.object(&verdict(&proven, is_trusted, content.as_ref()))?;
     } else {
-        screen.text(&said(&proven, is_trusted, content.as_ref()))?;
+        screen.text(&said(&proven, shown, content.as_ref()))?;
     }
     if is_trusted { Ok(()) } else { Err(Failure::NoTrust) }
 }
@@ -140,11 +166,8 @@ fn verdict(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft
         witnesses: receipt.leaf.witnesses,
         words: words(receipt),
     };
-    let revoked = |found: &Revocation| RevocationLine {
-        party: code(found.party),
-        what: standing(found.standing),
-        roster_version: found.version,
-    };
+    let is_refused = proven.outcome == Outcome::Refused;
+    let at = Some(proven.leaf.log_time_us);
     Verdict {
         proven: is_trusted,
         id: uuid::Uuid::from_bytes(proven.core.id.0).to_string(),
@@ -153,21 +176,38 @@ fn verdict(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft
         to: addressees(proven, crate::wire::Role::To),
         info: addressees(proven, crate::wire::Role::Info),
         position: proven.leaf.position,
-        accepted_at_us: proven.leaf.log_time_us,
+        accepted_at_us: at.filter(|_| !is_refused),
+        refused_at_us: at.filter(|_| is_refused),
         roster_version: proven.leaf.roster_version,
         witnesses: proven.leaf.witnesses,
         quorum: proven.leaf.quorum,
+        counted_by_roster: proven.leaf.counted_by,
         key_in_force: !matches!(proven.key_in_force, KeyInForce::Unproven { .. }),
         receipts: proven.receipts.iter().map(receipt).collect(),
-        revoked_since: proven.revoked_since.iter().map(revoked).collect(),
+        revoked_since: proven.revoked_since.iter().map(|found| revocation(proven, found)).collect(),
         newest_roster: proven.newest_roster,
         subject: content.map(|draft| draft.subject.clone()),
         body: content.map(|draft| draft.body.clone()),
     }
 }
 
-fn said(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft>) -> String {
+fn revocation(proven: &ProvenDispatch, found: &Revocation) -> RevocationLine {
+    let (roster_version, order) = match found.by {
+        Ruling::Roster(version) => (Some(version), None),
+        Ruling::Order { number, position, until_s, lifted_by } => {
+            let until_s = Some(until_s).filter(|until_s| *until_s < u64::MAX);
+            (None, Some(OrderLine { number, position, until_s, lifted_by }))
+        }
+    };
+    RevocationLine { party: code(proven, found.party), what: standing(found.standing), roster_version, order }
+}
+
+fn said(proven: &ProvenDispatch, shown: Shown, content: Option<&pb::Draft>) -> String {
     let ProvenDispatch { core, leaf, .. } = proven;
+    let outcome = match proven.outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Refused => "refused",
+    };
     let sender = code(proven, core.sender);
     let mut lines = vec![
         ("dispatch", uuid::Uuid::from_bytes(core.id.0).to_string()),
@@ -175,7 +215,7 @@ fn said(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft>) 
         ("from", sender.clone()),
         ("to", addressees(proven, crate::wire::Role::To).join(" ")),
         ("info", addressees(proven, crate::wire::Role::Info).join(" ")),
-        ("accepted", format!("by the relay at {}, {}", time::seconds(leaf.log_time_us), placed(leaf))),
+        (outcome, format!("by the relay at {}, {}", time::seconds(leaf.log_time_us), placed(leaf))),
     ];
     for receipt in &proven.receipts {
         let (item, by) = (&receipt.item, code(proven, receipt.item.receiptor));
@@ -197,14 +237,12 @@ fn said(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft>) 
     lines.push(("key", key_words(proven, &sender)));
     for found in &proven.revoked_since {
         let party = code(proven, found.party);
-        lines.push(("since", format!("{party} {} by roster {}", standing(found.standing), found.version)));
+        lines.push(("since", format!("{party} {} by {}", standing(found.standing), ruling(found.by))));
     }
-    lines.extend(
-        not_proven(proven, is_trusted, content.is_some()).into_iter().map(|words| ("unproven", words)),
-    );
-    let shown = lines.iter().filter(|(_, value)| !value.is_empty());
+    lines.extend(not_proven(proven, shown, content.is_some()).into_iter().map(|words| ("unproven", words)));
+    let filled = lines.iter().filter(|(_, value)| !value.is_empty());
     let mut text: String =
-        shown.map(|(name, value)| format!("{name:<9} {}\n", safe_text::line(value))).collect();
+        filled.map(|(name, value)| format!("{name:<9} {}\n", safe_text::line(value))).collect();
     if let Some(draft) = content {
         text.push_str(&format!("\n{}\n", safe_text::body(draft.body.trim_end())));
     }
@@ -212,7 +250,8 @@ fn said(proven: &ProvenDispatch, is_trusted: bool, content: Option<&pb::Draft>) 
 }
 
 fn placed(leaf: &ProvenLeaf) -> String {
-    format!("leaf {}, witnessed by {} ({} are a quorum)", leaf.position, leaf.witnesses, leaf.quorum)
+    let ProvenLeaf { position, witnesses, quorum, counted_by, .. } = leaf;
+    format!("leaf {position}, witnessed by {witnesses} ({quorum} are a quorum of roster {counted_by})")
 }
 
 fn key_words(proven: &ProvenDispatch, sender: &str) -> String {
@@ -220,9 +259,13 @@ fn key_words(proven: &ProvenDispatch, sender: &str) -> String {
         KeyInForce::ByLog(version) => {
             format!("of {sender}, in force: the log shows roster {version} before the envelope")
         }
-        KeyInForce::ByAgreement(version) => {
-            format!("of {sender}, in force: sender, relay and an addressee each name roster {version}")
+        KeyInForce::ByAgreement { first, last } if first == last => {
+            format!("of {sender}, in force: sender, relay and an addressee each name roster {first}")
         }
+        KeyInForce::ByAgreement { first, last } => format!(
+            "of {sender}, in force: sender, relay and an addressee name rosters of {first} to {last}, and it is the same, and \
+             not revoked, in each of them"
+        ),
         KeyInForce::Unproven { header, opening } if header == opening => {
             format!("of {sender} in roster {opening}, by the word of sender and relay")
         }
@@ -233,9 +276,9 @@ fn key_words(proven: &ProvenDispatch, sender: &str) -> String {
 }
 
 /// What nobody should read into the lines above.
-fn not_proven(proven: &ProvenDispatch, is_trusted: bool, has_content: bool) -> Vec<String> {
+fn not_proven(proven: &ProvenDispatch, shown: Shown, has_content: bool) -> Vec<String> {
     let mut words = Vec::new();
-    if !is_trusted {
+    if !shown.is_trusted {
         words.push(
             "all of it: the file fits itself, and brings its own keys: give the trust bundle with --trust"
                 .to_owned(),
@@ -244,13 +287,29 @@ fn not_proven(proven: &ProvenDispatch, is_trusted: bool, has_content: bool) -> V
     if matches!(proven.key_in_force, KeyInForce::Unproven { .. }) {
         words.push("that the key was in force then: give the log with --log".to_owned());
     }
+    if !shown.has_log {
+        let leaves = [&proven.leaf].into_iter().chain(proven.receipts.iter().map(|receipt| &receipt.leaf));
+        let oldest = leaves.map(|leaf| leaf.counted_by).min().unwrap_or_default();
+        if oldest < proven.newest_roster {
+            words.push(format!(
+                "that the log went on from here: witnesses are counted by roster {oldest}, and whoever has a quorum of their \
+                 keys and the log's, also of those that roster {} replaced, can make this anew: give the log with --log",
+                proven.newest_roster
+            ));
+        }
+        words
+            .push("that no order suspended a signer: orders stand in the log: give it with --log".to_owned());
+    }
+    if proven.outcome == Outcome::Refused {
+        words.push("that the relay was right to refuse it: the reason is its own word".to_owned());
+    }
     let silent = proven.core.addressees.iter().map(|addressee| addressee.party);
     let silent = silent.filter(|party| {
         let settled = |kind: ReceiptKind| kind.settles() || kind == ReceiptKind::Expired;
         !proven.receipts.iter().any(|receipt| receipt.item.addressee == *party && settled(receipt.item.kind))
     });
     let silent: Vec<String> = silent.map(|party| code(proven, party)).collect();
-    if !silent.is_empty() {
+    if !silent.is_empty() && proven.outcome == Outcome::Accepted {
         words.push(format!(
             "what became of it at {}: no receipt is no proof that it did not arrive",
             silent.join(" ")
@@ -273,12 +332,38 @@ fn code(proven: &ProvenDispatch, party: PartyNumber) -> String {
 }
 
 fn words(receipt: &audit::ProvenReceipt) -> Option<String> {
-    if receipt.item.kind == ReceiptKind::SetAside {
-        return Some(SetAsideReason::words(receipt.item.reason).to_owned());
+    match receipt.item.kind {
+        ReceiptKind::SetAside => return Some(SetAsideReason::words(receipt.item.reason).to_owned()),
+        ReceiptKind::Refused => return Some(refusal_name(receipt.item.reason)),
+        ReceiptKind::Delivered
+        | ReceiptKind::Read
+        | ReceiptKind::Acknowledged
+        | ReceiptKind::Withdrawn
+        | ReceiptKind::Expired => {}
     }
     let details = pb::Details::decode(receipt.details.get(SALT_BYTES..)?).ok()?;
     let said = [details.who, details.remark].into_iter().filter(|said| !said.is_empty());
     Some(said.collect::<Vec<_>>().join(": ")).filter(|said| !said.is_empty())
+}
+
+/// As `pouch outbox` shows it.
+fn refusal_name(code: u16) -> String {
+    let known = pb::RefusalCode::try_from(i32::from(code)).unwrap_or(pb::RefusalCode::Unspecified);
+    known.as_str_name().trim_start_matches("REFUSAL_CODE_").to_owned()
+}
+
+fn ruling(by: Ruling) -> String {
+    match by {
+        Ruling::Roster(version) => format!("roster {version}"),
+        Ruling::Order { number, position, until_s, lifted_by } => {
+            let ends = match (lifted_by, until_s.checked_mul(1_000_000)) {
+                (Some(order), _) => format!("lifted by order {order}"),
+                (None, Some(until_us)) => format!("until {}", time::seconds(until_us)),
+                (None, None) => "until it is lifted".to_owned(),
+            };
+            format!("order {number} (leaf {position}), {ends}")
+        }
+    }
 }
 
 /// Before a receipt's details.

@@ -13,7 +13,7 @@ use crate::{
         AuditError, Bundle, BundlePath, Checkpoint, Followed, Follower, LogFacts, LogTrust, SignedCheckpoint,
         TILE_HASHES, TilePath, bundles_between,
     },
-    limits::HASH_BYTES,
+    limits::{HASH_BYTES, LOG_ORDERS_MAX},
     merkle::{self, Hash, leaf_hash},
     note::Note,
     record::{
@@ -21,7 +21,10 @@ use crate::{
         leaf,
     },
     roster::{self, PartyNumber, Roster, RosterError, TrustBundle},
-    wire::Malformed,
+    wire::{
+        Malformed,
+        order::{OrderKind, SignedOrder},
+    },
 };
 
 /// What was found to hold.
@@ -41,6 +44,8 @@ pub struct VerifiedLog {
     pub roster: Roster,
     /// Where each version came into force, those before the bundle's too.
     pub roster_positions: BTreeMap<u32, u64>,
+    /// Orders that suspend or lift, by position; their signatures are not verified.
+    pub orders: Vec<(u64, SignedOrder)>,
 }
 
 /// Why a log is not what it claims.
@@ -123,6 +128,7 @@ pub fn verify(folder: &dyn Folder, bundle: &TrustBundle, old: Option<&[u8]>) -> 
         quorum: signed.quorum,
         administrative: walk.administrative,
         roster_positions: walk.roster_positions,
+        orders: walk.orders,
         roster: rosters.versions.into_iter().nth(covered).expect("it was found among them"),
     })
 }
@@ -138,7 +144,8 @@ pub fn facts(
 ) -> Result<LogFacts, Fault> {
     let size = found.checkpoint.size;
     let (origin, rosters) = (found.checkpoint.origin.clone(), found.roster_positions.clone());
-    let mut facts = LogFacts { origin, size, rosters, ..LogFacts::default() };
+    let orders = found.orders.clone();
+    let mut facts = LogFacts { origin, size, rosters, orders, ..LogFacts::default() };
     for index in indices.filter(|index| *index < size) {
         let path =
             BundlePath::in_log(index / TILE_HASHES, size).expect("a leaf below the size has its bundle");
@@ -268,6 +275,7 @@ struct Walk<'a> {
     /// The newest roster that a leaf names, by its place among those that were verified.
     covered: Option<usize>,
     roster_positions: BTreeMap<u32, u64>,
+    orders: Vec<(u64, SignedOrder)>,
     /// Hashes of the newest tile of each level above the leaves'.
     edges: Vec<Vec<Hash>>,
 }
@@ -283,6 +291,7 @@ impl<'a> Walk<'a> {
             administrative: 0,
             covered: None,
             roster_positions: BTreeMap::new(),
+            orders: Vec::new(),
             edges: Vec::new(),
         }
     }
@@ -324,7 +333,7 @@ impl<'a> Walk<'a> {
 
     fn administrative(&mut self, index: u64, act: &Act, path: BundlePath) -> Result<(), Fault> {
         self.administrative += 1;
-        let Act::Roster { version, hash, .. } = act else { return Ok(()) };
+        let Act::Roster { version, hash, .. } = act else { return self.order(index, act, path) };
         self.roster_positions.entry(*version).or_insert(index);
         match self.rosters.place(*version, *hash) {
             None => Ok(()),
@@ -337,6 +346,21 @@ impl<'a> Walk<'a> {
                 Err(fault(index, problem, path.to_string()))
             }
         }
+    }
+
+    fn order(&mut self, index: u64, act: &Act, path: BundlePath) -> Result<(), Fault> {
+        let Act::Order(signed) = act else { return Ok(()) };
+        match signed.order.kind {
+            OrderKind::Minimize { .. } | OrderKind::Erase { .. } => {}
+            OrderKind::Suspend { .. } | OrderKind::Lift { .. } if self.orders.len() < LOG_ORDERS_MAX => {
+                self.orders.push((index, (**signed).clone()));
+            }
+            OrderKind::Suspend { .. } | OrderKind::Lift { .. } => {
+                let problem = format!("it is one more than the {LOG_ORDERS_MAX} orders that a log may have");
+                return Err(fault(index, problem, path.to_string()));
+            }
+        }
+        Ok(())
     }
 
     /// A node above the leaves is known: its tile is held against it once it is full.

@@ -15,6 +15,7 @@ use pouch::{
     wire::{
         DispatchId, EnvelopeHash, Position, Precedence, Role, SubmissionNumber,
         envelope::{Addressee, Core, Sealing},
+        order::{Order, OrderKind, SignedOrder},
         pb,
         receipt::{ReceiptItem, ReceiptKind},
     },
@@ -23,6 +24,7 @@ use prost::Message;
 
 use super::bloc::{Bloc, Files, ORIGIN};
 
+pub const RELAY: PartyNumber = PartyNumber(1);
 /// The hub, which is TO; Indonesia sends, Malaysia is INFO.
 pub const MOD: PartyNumber = PartyNumber(2);
 pub const IDN: PartyNumber = PartyNumber(3);
@@ -66,11 +68,23 @@ pub struct Plan {
     pub later: Vec<Change>,
     /// Codes of the missions; IDN and MYS are among them.
     pub missions: &'static [&'static str],
+    /// Whether the relay refuses it.
+    pub is_refused: bool,
+    /// What is ordered behind the receipts, by whose key, from order 1 on.
+    pub orders: Vec<(&'static str, OrderKind)>,
 }
 
 impl Default for Plan {
     fn default() -> Plan {
-        Plan { header: 1, opening: 1, receipt: 1, later: Vec::new(), missions: &["IDN", "MYS", "PHL"] }
+        Plan {
+            header: 1,
+            opening: 1,
+            receipt: 1,
+            later: Vec::new(),
+            missions: &["IDN", "MYS", "PHL"],
+            is_refused: false,
+            orders: Vec::new(),
+        }
     }
 }
 
@@ -120,7 +134,17 @@ impl World {
             let act = roster(&world, version);
             administer(&mut world, act);
         }
-        world.receive(&plan);
+        if plan.is_refused {
+            world.refuse(&plan);
+        } else {
+            world.receive(&plan);
+        }
+        for (number, (by, kind)) in (1..).zip(&plan.orders) {
+            let order = Order { number, kind: *kind, salt: [8; 32] };
+            let proof =
+                world.bloc.signers[*by].sign_batch("bloc.example", Tag::Order, &[order.leaf()]).remove(0);
+            administer(&mut world, Act::Order(Box::new(SignedOrder { order, proof })));
+        }
         administer(&mut world, Act::Stopped);
         world
     }
@@ -171,7 +195,8 @@ impl World {
         let proof = self.bloc.signers["IDN"].sign_batch("bloc.example", Tag::Envelope, &[leaf]).remove(0);
         let submit = sealed.submit(&proof);
         (self.header, self.ciphertext) = (submit.header.clone(), submit.ciphertext);
-        self.log(plan.opening, OpeningKind::Envelope, leaf, vec![(submit.header, proof, Vec::new())]);
+        let kind = if plan.is_refused { OpeningKind::Refusal } else { OpeningKind::Envelope };
+        self.log(plan.opening, kind, leaf, vec![(submit.header, proof, Vec::new())]);
     }
 
     fn receive(&mut self, plan: &Plan) {
@@ -191,6 +216,29 @@ impl World {
         );
         self.receipts(plan, "MYS", vec![(item(ReceiptKind::Delivered, MYS), Vec::new())]);
         self.receipts(plan, "MOD", vec![(acknowledged, details)]);
+    }
+
+    /// What the relay signs when it sends its refusal, which has the envelope's own leaf.
+    fn refuse(&mut self, plan: &Plan) {
+        let hash = EnvelopeHash(item_leaf(Tag::Envelope, &self.header));
+        let item = ReceiptItem {
+            kind: ReceiptKind::Refused,
+            reason: u16::try_from(i32::from(pb::RefusalCode::Topic)).unwrap(),
+            addressee: IDN,
+            ..ReceiptItem::own(
+                ReceiptKind::Refused,
+                RELAY,
+                IDN,
+                1,
+                plan.receipt,
+                vec![(hash, Position::NONE)],
+            )
+        };
+        let bytes = item.encode();
+        let leaf = item_leaf(Tag::Receipt, &bytes);
+        let proof = self.bloc.signers["RELAY"].sign_batch("bloc.example", Tag::Receipt, &[leaf]).remove(0);
+        let (extra, index) = (self.signed[0].extra.clone(), self.signed[0].index);
+        self.signed.push(Signed { bytes, proof, details: Vec::new(), extra, index });
     }
 
     /// Logs receipts that one desk signs as a batch.

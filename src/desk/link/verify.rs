@@ -104,7 +104,8 @@ impl Judge<'_> {
         Ok(ReceivedReceipt { position, part, proof, salt: frame.salt, opening: frame.opening })
     }
 
-    /// Checks a refusal of the envelope with this hash: signed by the relay, for this code.
+    /// Checks a refusal of the envelope with this hash: signed by the relay, for this code; and where it is a record,
+    /// that the log's opening names it.
     ///
     /// # Errors
     /// [`Unproven`]; the envelope is not refused then.
@@ -116,6 +117,9 @@ impl Judge<'_> {
             return Err(Unproven::Wrong("the refusal's signed item says something else"));
         }
         self.is_rightful(&item)?;
+        if frame.recorded {
+            opens(&frame.opening, OpeningKind::Refusal, hash.0)?;
+        }
         let key = self.newest_key(item.receiptor)?;
         let proof = convert::proof(frame.proof.as_ref())?;
         self.signed(Tag::Receipt, &key, batch::item_leaf(Tag::Receipt, &frame.item), &proof)
@@ -185,6 +189,7 @@ pub(super) fn log_time_us(frame: &Kind) -> Option<u64> {
         Kind::Deliver(frame) => &frame.opening,
         Kind::StoredAt(frame) => &frame.opening,
         Kind::Receipt(frame) => &frame.opening,
+        Kind::Refused(frame) if frame.recorded => &frame.opening,
         Kind::Administrative(frame) => {
             return AdministrativeLeaf::decode(&frame.leaf).ok().map(|leaf| leaf.log_time_us);
         }

@@ -94,6 +94,7 @@ impl Watching {
             Kind::Accepted(accepted) => accepted.position,
             Kind::Deliver(deliver) => deliver.position,
             Kind::Receipt(receipt) => receipt.position,
+            Kind::Refused(refused) if refused.recorded => refused.position,
             Kind::StoredAt(stored_at) => stored_at.position,
             _ => return,
         };

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     Store, StoreError, Tx, alarms, clocks,
     columns::{integer, micros},
-    logs,
+    evidence, logs,
     naming::new_id,
     owing, raise_incarnation, receipts,
     sealing::{self, SealedSubmit, give_back},
@@ -247,6 +247,9 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
         contradiction(tx, number, "refused what it had accepted", now)?;
     }
     tx.db.prepare_cached("UPDATE submissions SET state = 2 WHERE number = ?1")?.execute([number])?;
+    if refused.recorded {
+        evidence::keep_refusal(tx, number, refused, now)?;
+    }
     if logs::is_settled(tx, known.dispatch)? {
         return taken(tx, &known, now);
     }

@@ -16,8 +16,8 @@ use crate::{
     batch::Proof,
     merkle,
     wire::{
-        EnvelopeHash, Position,
-        convert::proof_frame,
+        EnvelopeHash, Position, SubmissionNumber,
+        convert::{self, proof_frame},
         pb,
         receipt::{ReceiptItem, ReceiptKind, ReceiptPart, SetAsideReason},
     },
@@ -81,6 +81,24 @@ fn keep(tx: &Tx<'_>, receipt: &ReceivedReceipt, now: Timestamp) -> Result<bool, 
         claims::look_at(tx, &Claim::of_receipt(receipt), now)?;
     }
     Ok(kept == 1)
+}
+
+/// Keeps a refusal that the log holds, which the link has verified: what a proof file shows of it.
+pub(super) fn keep_refusal(
+    tx: &Tx<'_>,
+    number: SubmissionNumber,
+    refused: &pb::Refused,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let corrupt = || StoreError::Corrupt { what: "a refusal" };
+    let part = ReceiptPart::parse(refused.item.clone(), Bytes::new()).map_err(|_| corrupt())?;
+    let proof = convert::proof(refused.proof.as_ref()).map_err(|_| corrupt())?;
+    let (position, salt, opening) =
+        (Position(refused.position), refused.salt.clone(), refused.opening.clone());
+    // What it accepted before, against its word, stays proven as that.
+    let sql = "UPDATE submissions SET position = ?2, salt = ?3, opening = ?4 WHERE number = ?1 AND position IS NULL";
+    tx.db.prepare_cached(sql)?.execute(params![number, position, &salt[..], &opening[..]])?;
+    keep(tx, &ReceivedReceipt { position, part, proof, salt, opening }, now).map(drop)
 }
 
 fn apply(tx: &Tx<'_>, part: &ReceiptPart, now: Timestamp) -> Result<(), StoreError> {

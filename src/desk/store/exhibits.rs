@@ -28,13 +28,17 @@ impl Store {
     /// All that can be proven of a dispatch of the outbox or the inbox, by UUID or short id.
     ///
     /// # Errors
-    /// [`DeskError::NotFound`], also for what the relay has not accepted; [`DeskError::Store`].
+    /// [`DeskError::NotFound`], also for what the log does not hold: neither accepted nor recorded as refused;
+    /// [`DeskError::Store`].
     pub(in crate::desk) fn exhibits(&self, id: &str) -> Result<Evidence, DeskError> {
         let tx = self.read();
         let (id_found, hash, envelope, is_sent) = match outbox::find(&tx, id)? {
             Some(seq) => {
                 let sql = "SELECT outbox.id, submissions.hash, frame, submissions.position, submissions.salt, opening
-                    FROM outbox JOIN submissions USING (hash) WHERE seq = ?1 AND submissions.state = 1";
+                    FROM outbox JOIN submissions ON dispatch = seq WHERE seq = ?1
+                    AND iif(outbox.state = 3, submissions.state = 2 AND submissions.position IS NOT NULL,
+                        submissions.state = 1 AND submissions.hash = outbox.hash)
+                    ORDER BY number DESC LIMIT 1";
                 let found = tx
                     .db
                     .prepare_cached(sql)?

@@ -353,6 +353,20 @@ fn a_refusal_counts_only_with_the_relays_signature_and_sealing_goes_on_after_it(
     let forged = refusal(&bench.world, MOD, &submits[0]);
     let (_, reason) = ended(&bench.frame(Kind::Refused(forged)));
     assert!(reason.contains("not proven"), "{reason}");
+
+    // A record must be the one of this envelope.
+    let recorded = |change: u8| {
+        let (mut bench, submits) = open_with(1..=1);
+        let mut hash = hash_of(&submits[0].submit).0;
+        hash.0[0] ^= change;
+        let opening = Opening { kind: OpeningKind::Refusal, log_time_us: 1, roster_version: 1, hash };
+        let opening = Bytes::copy_from_slice(&opening.encode());
+        let refusal = refusal(&bench.world, RELAY, &submits[0]);
+        bench.frame(Kind::Refused(pb::Refused { recorded: true, opening, ..refusal }))
+    };
+    assert!(matches!(*recorded(0), [Output::Ask(StoreJob::Refused(_))]));
+    let (_, reason) = ended(&recorded(1));
+    assert!(reason.contains("not proven"), "{reason}");
 }
 
 #[test]

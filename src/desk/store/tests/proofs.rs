@@ -5,9 +5,14 @@ use data_encoding::BASE64;
 use super::*;
 use crate::{
     audit::{Follower, LeafProof, LogTrust, TilePath, witness_name},
+    batch::Tag,
     desk::store::{FetchedTiles, Progress, Proved, proofs::proof_of},
     merkle::{Tree, leaf_hash},
     record::leaf::traffic_leaf,
+    wire::{
+        EnvelopeHash,
+        receipt::{ReceiptItem, ReceiptKind},
+    },
 };
 
 /// A bloc whose missions are witnesses, a desk of IDN, and the log that a relay shows it.
@@ -323,6 +328,48 @@ fn evidence_of_what_was_sent_holds_all_that_a_proof_file_needs() {
         (&receipt.item, &receipt.signature)
     );
     assert_eq!(theirs.receipts[0].leaf.position, Some(at));
+}
+
+#[test]
+fn evidence_of_a_refusal_that_the_log_holds_is_what_the_relay_signed_and_one_without_a_record_is_none() {
+    let mut watched = Watched::new();
+    let [short, counted] = ["x", "y"].map(|subject| watched.idn.send(dispatch("MYS", "routine", subject)));
+    let submits = watched.bloc.seal(&mut watched.idn);
+    let (position, salt, opening) = watched.record(OpeningKind::Refusal, hash(&submits[0]));
+    let relay = watched.bloc.roster.relay().unwrap().number;
+    let own = watched.bloc.roster.party_by_code("IDN").unwrap().number;
+    let named = vec![(EnvelopeHash(hash(&submits[0])), Position::NONE)];
+    let item = ReceiptItem {
+        kind: ReceiptKind::Refused,
+        addressee: own,
+        ..ReceiptItem::own(ReceiptKind::Delivered, relay, own, 1, 2, named)
+    };
+    let item = item.encode();
+    let leaf = crate::batch::item_leaf(Tag::Receipt, &item);
+    let proof = watched.bloc.sign("RELAY-A").sign_batch(DOMAIN, Tag::Receipt, &[leaf]).remove(0);
+    let frame = pb::Refused {
+        item: item.clone(),
+        proof: Some(crate::wire::convert::proof_frame(&proof)),
+        recorded: true,
+        position,
+        salt: salt.clone(),
+        opening: opening.clone(),
+        ..refused(&submits[0], pb::RefusalCode::Topic)
+    };
+    watched.idn.store.refused(frame.clone(), now()).unwrap();
+    watched.idn.store.refused(frame, now()).unwrap();
+    watched.idn.store.refused(refused(&submits[1], pb::RefusalCode::Topic), now()).unwrap();
+    assert_eq!(watched.idn.status().proofs_owed, 1);
+    watched.publish(&["IDN", "MYS"], after(10));
+    watched.prove();
+
+    let evidence = watched.idn.store.exhibits(&short).unwrap();
+    let proof: LeafProof = evidence.envelope.leaf.proof.clone().unwrap().parse().unwrap();
+    proof.verify(leaf_hash(&traffic_leaf(&salt, &opening)), &watched.trust()).unwrap();
+    let [receipt] = &evidence.receipts[..] else { panic!("{:?}", evidence.receipts) };
+    assert_eq!((receipt.kind.as_str(), &receipt.leaf), ("refused", &evidence.envelope.leaf));
+    assert_eq!(BASE64.decode(receipt.item.as_bytes()).unwrap(), item);
+    assert_eq!(watched.idn.store.exhibits(&counted).unwrap_err().code(), "not-found");
 }
 
 fn opening_of(submit: &SealedSubmit) -> Vec<u8> {
