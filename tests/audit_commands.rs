@@ -19,7 +19,7 @@ use std::{
 
 use bloc::{Bloc, Files};
 use dispatch::{Plan, World};
-use pouch::tiles::Folder;
+use pouch::{tiles::Folder, wire::order::OrderKind};
 
 fn pouch(folder: &Path, line: &str) -> Output {
     let arguments = line.split_whitespace();
@@ -88,12 +88,13 @@ dispatch  01010101-0101-0101-0101-010101010101
 from      IDN
 to        MOD
 info      MYS
-accepted  by the relay at 2026-11-18T11:06:40Z, leaf 3, witnessed by 3 (2 are a quorum)
-receipt   delivered by MOD at 2026-11-18T11:06:40Z, leaf 4, witnessed by 3 (2 are a quorum)
-receipt   delivered by MYS at 2026-11-18T11:06:40Z, leaf 5, witnessed by 3 (2 are a quorum)
-receipt   acknowledged by MOD at 2026-11-18T11:06:40Z, leaf 6, witnessed by 3 (2 are a quorum): Watch officer: Coast guard informed
+accepted  by the relay at 2026-11-18T11:06:40Z, leaf 3, witnessed by 3 (2 are a quorum of roster 1)
+receipt   delivered by MOD at 2026-11-18T11:06:40Z, leaf 4, witnessed by 3 (2 are a quorum of roster 1)
+receipt   delivered by MYS at 2026-11-18T11:06:40Z, leaf 5, witnessed by 3 (2 are a quorum of roster 1)
+receipt   acknowledged by MOD at 2026-11-18T11:06:40Z, leaf 6, witnessed by 3 (2 are a quorum of roster 1): Watch officer: Coast guard informed
 subject   Unlit vessel
 key       of IDN, in force: sender, relay and an addressee each name roster 1
+unproven  that no order suspended a signer: orders stand in the log: give it with --log
 unproven  which person wrote or released it: a desk signs, and its people are its own
 
 Two miles east.
@@ -106,10 +107,55 @@ Two miles east.
         out.contains("key       of IDN, in force: the log shows roster 1 before the envelope\n"),
         "{out}"
     );
+    assert!(!out.contains("orders stand in the log"), "{out}");
     let (code, out, _) = words(&pouch(folder.path(), "check proof --trust trust.toml --json"));
     let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((code, &verdict["proven"], &verdict["key_in_force"]), (Some(0), &true.into(), &true.into()));
     assert_eq!((&verdict["sender"], &verdict["receipts"][1]["by"]), (&"IDN".into(), &"MYS".into()));
+}
+
+#[test]
+fn a_refusal_and_a_suspension_by_order_are_said_in_plain_words() {
+    let orders = vec![
+        ("MOD", OrderKind::Suspend { party: dispatch::IDN, until_s: 1_800_000_000 }),
+        ("MOD", OrderKind::Lift { party: dispatch::IDN }),
+    ];
+    let world = World::new(Plan { is_refused: true, orders, ..Plan::default() });
+    let folder = with_proof(&world);
+    let (code, out, err) = words(&pouch(folder.path(), "check proof --trust trust.toml"));
+    assert_eq!(code, Some(0), "{err}");
+    for line in [
+        "refused   by the relay at 2026-11-18T11:06:40Z, leaf 3, witnessed by 3 (2 are a quorum of roster 1)\n",
+        "receipt   refused by RELAY for IDN at 1970-01-01T00:00:00Z, leaf 3, witnessed by 3 (2 are a quorum of roster 1): TOPIC\n",
+        "unproven  that no order suspended a signer: orders stand in the log: give it with --log\n",
+        "unproven  that the relay was right to refuse it: the reason is its own word\n",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    assert!(!out.contains("no receipt is no proof"), "it went nowhere: {out}");
+
+    let address = mirror(world.files(), |_| None);
+    for log in ["log".to_owned(), format!("http://{address}/log/")] {
+        let line = format!("check proof --trust trust.toml --log {log}");
+        let (code, out, err) = words(&pouch(folder.path(), &line));
+        assert_eq!(code, Some(0), "{err}");
+        assert!(
+            out.contains("since     IDN was suspended by order 1 (leaf 4), lifted by order 2\n"),
+            "{out}"
+        );
+        let (_, out, _) = words(&pouch(folder.path(), &(line + " --json")));
+        let verdict: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(verdict["refused_at_us"], 1_795_000_000_000_003_u64);
+        assert_eq!(verdict["accepted_at_us"], serde_json::Value::Null);
+        let order =
+            serde_json::json!({"number": 1, "position": 4, "until_s": 1_800_000_000_u64, "lifted_by": 2});
+        assert_eq!(verdict["revoked_since"][0]["order"], order);
+    }
+    let (code, _, err) =
+        words(&pouch(folder.path(), "check proof --trust trust.toml --log http://127.0.0.1:1/"));
+    assert_eq!(code, Some(3), "{err}");
+    let nameless = "check proof --trust trust.toml --log https://127.0.0.1:1/";
+    assert_eq!(pouch(folder.path(), nameless).status.code(), Some(2), "with which certificate");
 }
 
 #[test]

@@ -413,9 +413,9 @@ fn people_get_tables_that_end_with_the_next_command() {
     let desk = Desk::start();
     let output = desk.pouch(&["outbox"]);
     let expected = "\
-ID    DTG           PRECEDENCE  TOPIC     TO   STATE          DUE                   SUBJECT
-K7QF  241015ZNOV26  FLASH       maritime  MOD  delivered 1/1  OVERDUE 241025ZNOV26  EXERCISE Unlit vessel
-T0PC  241015ZNOV26  FLASH       maritime  MOD  refused        -                     EXERCISE Unlit vessel
+ID    DTG           PRECEDENCE  TOPIC     TO   STATE          WITNESSED   DUE                   SUBJECT
+K7QF  241015ZNOV26  FLASH       maritime  MOD  delivered 1/1  by 7 of 11  OVERDUE 241025ZNOV26  EXERCISE Unlit vessel
+T0PC  241015ZNOV26  FLASH       maritime  MOD  refused                    -                     EXERCISE Unlit vessel
 
 next      pouch outbox T0PC
 ";
@@ -423,7 +423,11 @@ next      pouch outbox T0PC
     let shown = desk.pouch(&["outbox", "K7QF"]);
     assert!(out(&shown).contains("MOD        TO    delivered  OVERDUE 241025ZNOV26"), "{}", out(&shown));
     let inbox = desk.pouch(&["inbox"]);
-    assert!(out(&inbox).contains("maritime  answer owed  OVERDUE 241025ZNOV26"), "{}", out(&inbox));
+    assert!(
+        out(&inbox).contains("maritime  answer owed  not yet    OVERDUE 241025ZNOV26"),
+        "{}",
+        out(&inbox)
+    );
     let status = desk.pouch(&["status"]);
     let words = "overdue   2 not delivered or acknowledged, 1 to answer here\n";
     assert!(out(&status).contains(words), "{}", out(&status));

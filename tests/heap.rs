@@ -8,7 +8,9 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use peak_alloc::PeakAlloc;
 use pouch::{
-    audit::{AddCheckpoint, Bundle, Checkpoint, LeafProof, OLD_LINE_PATH_MAX},
+    audit::{
+        AddCheckpoint, Bundle, BundlePath, Checkpoint, LeafProof, OLD_LINE_PATH_MAX, ProofFile, TilePath,
+    },
     keys::SigningKey,
     limits::{
         ADDRESSEES_MAX, BATCH_ITEMS_MAX, DISPATCH_BYTES_MAX, FRAME_BEFORE_WELCOME_BYTES_MAX, FRAME_BYTES_MAX,
@@ -17,6 +19,7 @@ use pouch::{
     merkle::Hash,
     note::Note,
     pki::{self, Example},
+    record::leaf::{OPENING_BYTES, Opening},
     roster::PartyNumber,
     session::inbound::{Inbound, Intake},
     wire::{
@@ -260,4 +263,60 @@ fn what_the_audit_log_is_read_from_takes_no_more_room_than_its_bytes() {
     reading_is_bounded("too long a path", many.len(), || many.parse::<AddCheckpoint>().is_err());
     let lines = format!("{text}\n{}", line.repeat(100_000));
     reading_is_bounded("too many lines", lines.len(), || Note::parse(lines.as_bytes()).is_err());
+}
+
+/// A proof file that holds so much of each of its parts.
+fn proof_file(header: usize, ciphertext: usize, receipts: usize, note: usize) -> String {
+    let base64 = |bytes: usize| data_encoding::BASE64.encode(&vec![7; bytes]);
+    let (signature, hash) = (base64(64), base64(32));
+    let leaf = |index: usize| {
+        format!(
+            "'''\nc2sp.org/tlog-proof@v1\nextra AAAA\nindex {index}\n{hash}\n\na\n9\n{hash}\n\n\u{2014} a AAAAAAA=\n'''\n"
+        )
+    };
+    let item = |name: &str, bytes: usize, index: usize| {
+        let bytes = base64(bytes);
+        format!(
+            "{name} = \"{bytes}\"\ncount = 1\nindex = 0\npath = []\nsignature = \"{signature}\"\nproof = {}",
+            leaf(index)
+        )
+    };
+    let receipts = (1..=receipts).map(|index| format!("\n[[receipt]]\n{}", item("item", 1, index)));
+    format!(
+        "format = \"pouch-proof/v1\"\n\n[envelope]\n{}\n[content]\nciphertext = \"{}\"\n{}\n[[roster]]\nversion = 1\nnote = \"{}\"\n",
+        item("header", header, 0),
+        base64(ciphertext),
+        receipts.collect::<String>(),
+        base64(note),
+    )
+}
+
+#[test]
+fn a_proof_file_and_what_a_log_is_named_and_opened_by_take_no_more_room_than_their_bytes() {
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mib = 1 << 20;
+    for (header, ciphertext, receipts, note) in
+        [(1, 1, 0, 1), (1, 1, 1024, 1), (4 * mib, 1, 0, 1), (1, 8 * mib, 0, 1), (1, 1, 0, 11 * mib)]
+    {
+        let text = proof_file(header, ciphertext, receipts, note);
+        let what = format!("a proof file of {} bytes with {receipts} receipts", text.len());
+        reading_is_bounded(&what, text.len(), || text.parse::<ProofFile>().is_ok());
+    }
+    let many = proof_file(1, 1, 8192, 1);
+    reading_is_bounded("too many receipts", many.len(), || many.parse::<ProofFile>().is_err());
+    for (what, bytes) in
+        [("arrays in arrays", "["), ("empty arrays", "[],"), ("tables", "[a]\n"), ("keys", "a.")]
+    {
+        let bomb = format!("a = [{}", bytes.repeat(mib / bytes.len()));
+        reading_is_bounded(what, bomb.len(), || bomb.parse::<ProofFile>().is_err());
+        let bomb = bytes.repeat(mib / bytes.len());
+        reading_is_bounded(what, bomb.len(), || bomb.parse::<ProofFile>().is_err());
+    }
+    let opening = [1; OPENING_BYTES];
+    reading_is_bounded("an opening", opening.len(), || Opening::decode(&opening).is_ok());
+    let path = "tile/entries/x001/234.p/7";
+    reading_is_bounded("the path of a bundle", path.len(), || path.parse::<BundlePath>().is_ok());
+    for path in ["x001/".repeat(mib / 5), "tile/0/".to_owned() + &"x001/".repeat(mib / 5)] {
+        reading_is_bounded("a long path", path.len(), || path.parse::<TilePath>().is_err());
+    }
 }

@@ -64,6 +64,14 @@ fn a_dispatch_is_proven_from_either_end_with_the_relay_gone() {
         };
         until(party, || run(party, &prove), all);
     }
+    // By then a quorum has signed it, and the lists say so: three of four witnesses, for one is not there.
+    for (party, list) in [("idn", "outbox"), ("hub", "inbox")] {
+        let listed = words(&run(party, list));
+        assert!(listed.contains("  by 3 of 4  "), "{list}: {listed}");
+        let line: serde_json::Value =
+            serde_json::from_slice(&run(party, &format!("{list} --json")).stdout).unwrap();
+        assert_eq!(line["witnessed"], serde_json::json!({"by": 3, "of": 4}), "{list}: {line}");
+    }
     let trust = run("idn", "audit trust export --out trust.toml");
     assert!(trust.status.success(), "{}", words(&trust));
     assert!(run("idn", &format!("audit prove {id} --with-content --out content")).status.success());
@@ -88,7 +96,15 @@ fn a_dispatch_is_proven_from_either_end_with_the_relay_gone() {
         ] {
             assert!(said.contains(part), "{file}: {part}\n{said}");
         }
+        assert!(said.contains("orders stand in the log: give it with --log"), "{said}");
         assert_eq!(said.contains("subject   Vessel"), file == "content", "{said}");
         assert_eq!(said.contains(": Taken"), file == "content", "{said}");
+        // The log that the relay has left.
+        let log = site.dir("relay").join("log");
+        let whole = pouch(folder.path(), &nowhere, &[&line[..], &["--log", log.to_str().unwrap()]].concat());
+        let said = words(&whole);
+        assert_eq!(whole.status.code(), Some(0), "{file}: {said}");
+        assert!(said.contains("the log shows roster 1 before the envelope"), "{file}: {said}");
+        assert!(!said.contains("--log"), "{file}: {said}");
     }
 }

@@ -4,10 +4,12 @@
 //! that nothing can be changed in a file without being seen. Byte strings are base64 with padding. Nothing is
 //! verified here: [`super::check`] does.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Write as _},
+    str::FromStr,
+};
 
 use data_encoding::BASE64;
-use serde::Deserialize;
 
 use super::{AuditError, LeafProof};
 use crate::{
@@ -65,13 +67,13 @@ pub enum ProofFileError {
     /// Longer than any proof file.
     #[error("a proof file has at most {PROOF_FILE_BYTES_MAX} bytes; get it anew from whoever made it")]
     TooLong,
-    /// Not TOML, or without a field that every proof file has.
-    #[error("line {line}: {problem}; get the file anew from whoever made it")]
+    /// A line is not what every proof file has there.
+    #[error("line {line} {problem}; get the file anew from whoever made it")]
     Form {
         /// From 1.
         line: usize,
-        /// What the parser says.
-        problem: String,
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// A field is not what it should be.
     #[error("{part}: {problem}; get the file anew from whoever made it")]
@@ -128,61 +130,6 @@ impl fmt::Display for Part {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileText {
-    format: Format,
-    envelope: ItemText,
-    content: Option<ContentText>,
-    #[serde(rename = "receipt", default)]
-    receipts: Vec<ReceiptText>,
-    #[serde(rename = "roster", default)]
-    rosters: Vec<RosterText>,
-}
-
-#[derive(Deserialize)]
-enum Format {
-    #[serde(rename = "pouch-proof/v1")]
-    V1,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ItemText {
-    header: String,
-    count: u32,
-    index: u32,
-    path: Vec<String>,
-    signature: String,
-    proof: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ContentText {
-    ciphertext: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ReceiptText {
-    item: String,
-    count: u32,
-    index: u32,
-    path: Vec<String>,
-    signature: String,
-    details: Option<String>,
-    proof: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RosterText {
-    version: u32,
-    note: String,
-    proof: Option<String>,
-}
-
 impl FromStr for ProofFile {
     type Err = ProofFileError;
 
@@ -190,24 +137,139 @@ impl FromStr for ProofFile {
         if text.len() > PROOF_FILE_BYTES_MAX {
             return Err(ProofFileError::TooLong);
         }
-        let FileText { format: Format::V1, envelope, content, receipts, rosters } =
-            toml::from_str(text).map_err(|error| form(text, &error))?;
-        if receipts.len() > PROOF_FILE_RECEIPTS_MAX {
-            return Err(field(Part::Receipt(receipts.len()), "is more than a proof file has"));
-        }
-        if rosters.is_empty() || rosters.len() > ROSTER_VERSIONS_MAX {
-            let version = rosters.last().map_or(0, |roster| roster.version);
-            return Err(field(Part::Roster(version), "there are none, or more than a proof file has"));
-        }
-        let ItemText { header, count, index, path, signature, proof } = envelope;
-        let file = ProofFile {
-            envelope: item(Part::Envelope, &header, (count, index, &path, &signature), &proof)?,
-            ciphertext: content.map(|content| bytes(Part::Content, &content.ciphertext)).transpose()?,
-            receipts: (1..).zip(&receipts).map(receipt).collect::<Result<_, _>>()?,
-            rosters: rosters.iter().map(roster).collect::<Result<_, _>>()?,
-        };
+        let file = read(&mut Lines { rest: text, line: 0 })?;
         file.check_order()?;
-        if file.to_string() == text { Ok(file) } else { Err(ProofFileError::Changed) }
+        let mut rest = Same(text);
+        let is_same = write!(rest, "{file}").is_ok() && rest.0.is_empty();
+        if is_same { Ok(file) } else { Err(ProofFileError::Changed) }
+    }
+}
+
+/// Part after part: a tree of all that TOML may say would take many times the room of a hostile file.
+fn read(lines: &mut Lines<'_>) -> Result<ProofFile, ProofFileError> {
+    lines.expect("format = \"pouch-proof/v1\"")?;
+    lines.expect("")?;
+    lines.expect("[envelope]")?;
+    let (envelope, _) = lines.item(Part::Envelope, "header")?;
+    let mut file = ProofFile { envelope, ciphertext: None, receipts: Vec::new(), rosters: Vec::new() };
+    while !lines.rest.is_empty() {
+        lines.expect("")?;
+        match lines.next() {
+            "[content]" if file.ciphertext.is_none() => {
+                file.ciphertext = Some(bytes(Part::Content, lines.field("ciphertext")?)?);
+            }
+            "[[receipt]]" if file.receipts.len() < PROOF_FILE_RECEIPTS_MAX => {
+                let (item, details) = lines.item(Part::Receipt(file.receipts.len() + 1), "item")?;
+                file.receipts.push(FiledReceipt { item, details });
+            }
+            "[[roster]]" if file.rosters.len() < ROSTER_VERSIONS_MAX => file.rosters.push(lines.roster()?),
+            _ => return Err(lines.wrong("is no heading that may stand here")),
+        }
+    }
+    if file.rosters.is_empty() {
+        return Err(field(Part::Roster(0), "there is none"));
+    }
+    Ok(file)
+}
+
+/// What is left to be read, and the number of the line read last. It may be laxer than the one form: that is looked at
+/// in the end.
+struct Lines<'a> {
+    rest: &'a str,
+    line: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn next(&mut self) -> &'a str {
+        let (line, rest) = self.rest.split_once('\n').unwrap_or((self.rest, ""));
+        self.rest = rest;
+        self.line += 1;
+        line
+    }
+
+    fn wrong(&self, problem: &'static str) -> ProofFileError {
+        ProofFileError::Form { line: self.line, problem }
+    }
+
+    fn expect(&mut self, line: &str) -> Result<(), ProofFileError> {
+        if self.next() == line { Ok(()) } else { Err(self.wrong("is not what stands here in a proof file")) }
+    }
+
+    /// The value behind a name.
+    fn value(&mut self, name: &str) -> Result<&'a str, ProofFileError> {
+        let value = self.next().strip_prefix(name).and_then(|rest| rest.strip_prefix(" = "));
+        value.ok_or(self.wrong("has not the name that stands here in a proof file"))
+    }
+
+    /// A string.
+    fn field(&mut self, name: &str) -> Result<&'a str, ProofFileError> {
+        let value = self.value(name)?;
+        self.unquoted(value)
+    }
+
+    fn unquoted(&self, value: &'a str) -> Result<&'a str, ProofFileError> {
+        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        value.ok_or(self.wrong("holds no string in quotation marks"))
+    }
+
+    fn number(&mut self, name: &str) -> Result<u32, ProofFileError> {
+        self.value(name)?.parse().map_err(|_| self.wrong("holds no number"))
+    }
+
+    /// The hashes of a batch signature's path, one behind the other.
+    fn path(&mut self, part: Part) -> Result<Vec<u8>, ProofFileError> {
+        let list = self.value("path")?;
+        let list = list.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+        let list = list.ok_or(self.wrong("holds no list"))?;
+        let mut path = Vec::new();
+        for hash in list.split(", ").filter(|hash| !hash.is_empty()) {
+            path.extend(bytes(part, self.unquoted(hash)?)?);
+        }
+        Ok(path)
+    }
+
+    fn leaf(&mut self, part: Part) -> Result<LeafProof, ProofFileError> {
+        self.expect("proof = '''")?;
+        let text = self.rest;
+        let mut length = 0;
+        loop {
+            match self.next() {
+                "'''" => break,
+                _ if self.rest.is_empty() => return Err(self.wrong("ends a proof that has no end")),
+                line => length += line.len() + 1,
+            }
+        }
+        leaf(part, &text[..length])
+    }
+
+    /// An item, and the details that may stand beside a receipt's.
+    fn item(&mut self, part: Part, name: &str) -> Result<(SignedItem, Vec<u8>), ProofFileError> {
+        let signed = bytes(part, self.field(name)?)?;
+        let (count, index, path) = (self.number("count")?, self.number("index")?, self.path(part)?);
+        let signature = bytes(part, self.field("signature")?)?;
+        let signature = Proof::from_parts(count, index, &path, &signature)
+            .map_err(|source| ProofFileError::Signature { part, source })?;
+        let has_details = part != Part::Envelope && self.rest.starts_with("details");
+        let details = if has_details { bytes(part, self.field("details")?)? } else { Vec::new() };
+        Ok((SignedItem { bytes: signed, signature, leaf: self.leaf(part)? }, details))
+    }
+
+    fn roster(&mut self) -> Result<FiledRoster, ProofFileError> {
+        let version = self.number("version")?;
+        let part = Part::Roster(version);
+        let note = bytes(part, self.field("note")?)?;
+        let leaf = self.rest.starts_with("proof").then(|| self.leaf(part)).transpose()?;
+        Ok(FiledRoster { version, note, leaf })
+    }
+}
+
+/// Holds what is written against a text, and keeps none of it.
+struct Same<'a>(&'a str);
+
+impl fmt::Write for Same<'_> {
+    fn write_str(&mut self, written: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(written).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 
@@ -286,34 +348,6 @@ fn write_proof(f: &mut fmt::Formatter<'_>, leaf: &LeafProof) -> fmt::Result {
     writeln!(f, "proof = '''\n{leaf}'''")
 }
 
-fn receipt((number, text): (usize, &ReceiptText)) -> Result<FiledReceipt, ProofFileError> {
-    let part = Part::Receipt(number);
-    let signature = (text.count, text.index, &text.path[..], &text.signature[..]);
-    let details = text.details.as_deref().map(|details| bytes(part, details)).transpose()?;
-    Ok(FiledReceipt {
-        item: item(part, &text.item, signature, &text.proof)?,
-        details: details.unwrap_or_default(),
-    })
-}
-
-fn roster(text: &RosterText) -> Result<FiledRoster, ProofFileError> {
-    let part = Part::Roster(text.version);
-    let leaf = text.proof.as_deref().map(|proof| leaf(part, proof)).transpose()?;
-    Ok(FiledRoster { version: text.version, note: bytes(part, &text.note)?, leaf })
-}
-
-fn item(
-    part: Part,
-    text: &str,
-    (count, index, path, signature): (u32, u32, &[String], &str),
-    proof: &str,
-) -> Result<SignedItem, ProofFileError> {
-    let path: Vec<Vec<u8>> = path.iter().map(|hash| bytes(part, hash)).collect::<Result<_, _>>()?;
-    let signature = Proof::from_parts(count, index, &path.concat(), &bytes(part, signature)?)
-        .map_err(|source| ProofFileError::Signature { part, source })?;
-    Ok(SignedItem { bytes: bytes(part, text)?, signature, leaf: leaf(part, proof)? })
-}
-
 fn leaf(part: Part, proof: &str) -> Result<LeafProof, ProofFileError> {
     let leaf: LeafProof = proof.parse().map_err(|source| ProofFileError::Leaf { part, source })?;
     if leaf.extra.is_none() {
@@ -328,10 +362,4 @@ fn bytes(part: Part, base64: &str) -> Result<Vec<u8>, ProofFileError> {
 
 fn field(part: Part, problem: &'static str) -> ProofFileError {
     ProofFileError::Field { part, problem }
-}
-
-/// Without the line itself, which may be megabytes long.
-fn form(text: &str, error: &toml::de::Error) -> ProofFileError {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    ProofFileError::Form { line: before.matches('\n').count() + 1, problem: error.message().to_owned() }
 }

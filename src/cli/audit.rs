@@ -32,18 +32,25 @@ pub enum AuditCommand {
     Trust(audit_trust::TrustCommand),
 }
 
+/// Who reads a log over HTTPS.
 #[derive(Args)]
-pub struct VerifyArgs {
-    /// Folder of the log (`log` in the relay's folder, or a copy of it), or its address: https:// at a relay, http:// at
-    /// a mirror
-    #[arg(value_name = "DIR|URL")]
-    log: String,
+pub(super) struct ReaderArgs {
     /// Folder with tls.key and tls.pem of a party or an auditor, for https://
     #[arg(long, value_name = "DIR")]
     pki: Option<PathBuf>,
     /// Certificate of the root CA, for https://; without it root.pem in the folder that --pki names
     #[arg(long, value_name = "FILE", requires = "pki")]
     root: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Folder of the log (`log` in the relay's folder, or a copy of it), or its address: https:// at a relay, http:// at
+    /// a mirror
+    #[arg(value_name = "DIR|URL")]
+    log: String,
+    #[command(flatten)]
+    reader: ReaderArgs,
     /// Trust bundle, as you got it from the ministry; never one that came with the log
     #[arg(long, value_name = "FILE")]
     trust: PathBuf,
@@ -98,13 +105,8 @@ pub fn run(command: &AuditCommand) -> Result<(), Failure> {
 fn verify(args: &VerifyArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let trust = config::trust_bundle(&args.trust)?;
     let old = args.old.as_deref().map(read).transpose()?;
-    let folder = folder(args, &trust)?;
-    let found = tiles::verify(&*folder, &trust, old.as_deref()).map_err(|fault| match fault {
-        Fault::Log(LogError::File { path, source }) if LogUrl::is_meant(&args.log) => {
-            Failure::Remote { url: args.log.clone(), name: path.display().to_string(), source }
-        }
-        fault => fault.into(),
-    })?;
+    let folder = folder(&args.log, &args.reader, &trust)?;
+    let found = tiles::verify(&*folder, &trust, old.as_deref()).map_err(|fault| unread(&args.log, fault))?;
     let codes = codes(&found);
     let VerifiedLog { checkpoint, quorum, is_witnessed, administrative, roster, .. } = &found;
     if screen.json {
@@ -141,17 +143,32 @@ fn verify(args: &VerifyArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     }
 }
 
-fn folder(args: &VerifyArgs, trust: &TrustBundle) -> Result<Box<dyn Folder>, Failure> {
-    if !LogUrl::is_meant(&args.log) {
-        return Ok(Box::new(DiskFolder::observe(Path::new(&args.log))));
+/// A log by its folder or its address.
+pub(super) fn folder(
+    log: &str,
+    reader: &ReaderArgs,
+    trust: &TrustBundle,
+) -> Result<Box<dyn Folder>, Failure> {
+    if !LogUrl::is_meant(log) {
+        return Ok(Box::new(DiskFolder::observe(Path::new(log))));
     }
-    let url: LogUrl = args.log.parse().map_err(|error: NoLogUrl| Failure::Usage(error.to_string()))?;
-    let tls = match (&args.pki, url.is_https()) {
+    let url: LogUrl = log.parse().map_err(|error: NoLogUrl| Failure::Usage(error.to_string()))?;
+    let tls = match (&reader.pki, url.is_https()) {
         (None, true) => return Err(Failure::Usage(NO_CERTIFICATE.to_owned())),
-        (Some(pki), true) => Some(reader_tls(pki, args.root.as_deref(), trust).map_err(PkiError::from)?),
+        (Some(pki), true) => Some(reader_tls(pki, reader.root.as_deref(), trust).map_err(PkiError::from)?),
         (_, false) => None,
     };
     Ok(Box::new(RemoteFolder::new(url, tls).map_err(Failure::System)?))
+}
+
+/// What is wrong with a log: an address that could not be read is not a log that is false.
+pub(super) fn unread(log: &str, fault: Fault) -> Failure {
+    match fault {
+        Fault::Log(LogError::File { path, source }) if LogUrl::is_meant(log) => {
+            Failure::Remote { url: log.to_owned(), name: path.display().to_string(), source }
+        }
+        fault => fault.into(),
+    }
 }
 
 const NO_CERTIFICATE: &str = "the relay shows its log to whom the roster lists: name the folder with your tls.key and tls.pem with --pki";

@@ -13,6 +13,7 @@ use crate::audit::{
     self, KeyInForce, LogFacts, Outcome, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf, Revocation,
     Ruling, Standing,
 };
+use crate::cli::audit::{self as audit_log, ReaderArgs};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 use crate::cli::{safe_text, time};
@@ -20,7 +21,7 @@ use crate::config;
 use crate::limits::PROOF_FILE_BYTES_MAX;
 use crate::roster::{PartyNumber, TrustBundle};
 use crate::seal::OpenedDispatch;
-use crate::tiles::{self, DiskFolder};
+use crate::tiles;
 use crate::wire::pb;
 use crate::wire::receipt::{ReceiptKind, SetAsideReason};
 
@@ -34,9 +35,11 @@ pub struct CheckArgs {
     /// Trust bundle, as you got it from the ministry; without it nothing is proven
     #[arg(long, value_name = "BUNDLE")]
     trust: Option<PathBuf>,
-    /// Folder of the log: it shows outright which roster was in force, and every later revocation and suspension
-    #[arg(long, value_name = "DIR", requires = "trust")]
-    log: Option<PathBuf>,
+    /// Folder or address of the log: it shows outright which roster was in force, and every later revocation and suspension
+    #[arg(long, value_name = "DIR|URL", requires = "trust")]
+    log: Option<String>,
+    #[command(flatten)]
+    reader: ReaderArgs,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -114,7 +117,7 @@ pub fn run(args: &CheckArgs, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let file: ProofFile = read(&args.file)?.parse()?;
     let trust = args.trust.as_deref().map(config::trust_bundle).transpose()?;
     let facts = match (&args.log, &trust) {
-        (Some(log), Some(trust)) => Some(facts(log, trust, &file)?),
+        (Some(log), Some(trust)) => Some(facts(log, &args.reader, trust, &file)?),
         (None, _) | (_, None) => None,
     };
     let proven = audit::check(&file, trust.as_ref(), facts.as_ref())?;
@@ -137,13 +140,14 @@ fn read(path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes).map_err(|_| Failure::ProofFile(audit::ProofFileError::Changed))
 }
 
-fn facts(log: &Path, trust: &TrustBundle, file: &ProofFile) -> Result<LogFacts, Failure> {
-    let folder = DiskFolder::observe(log);
-    let found = tiles::verify(&folder, trust, None)?;
+fn facts(log: &str, reader: &ReaderArgs, trust: &TrustBundle, file: &ProofFile) -> Result<LogFacts, Failure> {
+    let folder = audit_log::folder(log, reader, trust)?;
+    let unread = |fault| audit_log::unread(log, fault);
+    let found = tiles::verify(&*folder, trust, None).map_err(unread)?;
     if !found.is_witnessed {
         return Err(Failure::NothingProven { found: found.witnesses.len(), quorum: found.quorum });
     }
-    Ok(tiles::facts(&folder, &found, file.leaves().map(|leaf| leaf.index))?)
+    tiles::facts(&*folder, &found, file.leaves().map(|leaf| leaf.index)).map_err(unread)
 }
 
 /// What was written, where the file has it. Its hash is proven; that it reads as a dispatch is looked at here.

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::table::table;
+use crate::cli::table::{self, table};
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
 use crate::desk::view::{InboxFilter, Incoming};
@@ -45,15 +45,16 @@ pub async fn run(args: &InboxArgs, desk: &DeskClient, screen: &mut Screen<'_>) -
         screen.text("nothing here\n")?;
         return screen.next("pouch status");
     };
-    let rows: Vec<[String; 9]> = inbox.iter().map(row).collect();
-    let heading = ["NO", "ID", "FROM", "DTG", "PRECEDENCE", "TOPIC", "STATE", "DUE", "SUBJECT"];
+    let rows: Vec<[String; 10]> = inbox.iter().map(row).collect();
+    let heading = ["NO", "ID", "FROM", "DTG", "PRECEDENCE", "TOPIC", "STATE", "WITNESSED", "DUE", "SUBJECT"];
     screen.text(&table(screen.paint, heading, &rows))?;
     let next = inbox.iter().find(|incoming| incoming.read_at.is_none()).unwrap_or(last);
     screen.next(&format!("pouch read {}", next.short))
 }
 
-/// A dispatch as one row: number, id, sender, date-time group, precedence, topic, state, what is due, subject.
-pub(super) fn row(incoming: &Incoming) -> [String; 9] {
+/// A dispatch as one row: number, id, sender, date-time group, precedence, topic, state, who
+/// witnessed it, what is due, subject.
+pub(super) fn row(incoming: &Incoming) -> [String; 10] {
     let subject = safe_text::line(&incoming.subject);
     [
         incoming.register.to_string(),
@@ -63,6 +64,7 @@ pub(super) fn row(incoming: &Incoming) -> [String; 9] {
         safe_text::line(&incoming.precedence.to_uppercase()),
         safe_text::line(&incoming.topic),
         state(incoming).to_owned(),
+        table::witnessed(incoming.witnessed),
         time::due(&incoming.awaited),
         if incoming.exercise { format!("EXERCISE {subject}") } else { subject },
     ]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
-use crate::cli::table::{Paint, table};
+use crate::cli::table::{self, Paint, table};
 use crate::cli::{DeskArgs, safe_text, time};
 use crate::desk::client::DeskClient;
 use crate::desk::view::{AddresseeState, Named, Outgoing, Progress, Step, Witnessed};
@@ -123,8 +123,8 @@ fn list(outbox: &[Outgoing], screen: &mut Screen<'_>) -> Result<(), Failure> {
         screen.text("the outbox is empty\n")?;
         return screen.next("pouch send --to MOD --topic TOPIC \"text\"");
     };
-    let rows: Vec<[String; 8]> = outbox.iter().map(row).collect();
-    let heading = ["ID", "DTG", "PRECEDENCE", "TOPIC", "TO", "STATE", "DUE", "SUBJECT"];
+    let rows: Vec<[String; 9]> = outbox.iter().map(row).collect();
+    let heading = ["ID", "DTG", "PRECEDENCE", "TOPIC", "TO", "STATE", "WITNESSED", "DUE", "SUBJECT"];
     screen.text(&table(screen.paint, heading, &rows))?;
     screen.next(&format!("pouch outbox {}", newest.short))
 }
@@ -154,7 +154,7 @@ pub(super) fn left_out(outgoing: &Outgoing) -> Option<String> {
     })
 }
 
-fn row(outgoing: &Outgoing) -> [String; 8] {
+fn row(outgoing: &Outgoing) -> [String; 9] {
     let names = [names(outgoing, "to"), names(outgoing, "info")].concat();
     let subject = safe_text::line(&outgoing.subject);
     [
@@ -164,6 +164,7 @@ fn row(outgoing: &Outgoing) -> [String; 8] {
         safe_text::line(&outgoing.topic),
         names.join(","),
         state(outgoing),
+        outgoing.position.map_or_else(String::new, |_| table::witnessed(outgoing.witnessed)),
         time::due(outgoing.addressees.iter().filter_map(|one| one.awaited.as_ref())),
         if outgoing.exercise { format!("EXERCISE {subject}") } else { subject },
     ]

@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::desk::view::Witnessed;
+
 /// Columns of the widest cell but the last; a longer one is cut and ends in an ellipsis.
 const CELL_COLUMNS_MAX: usize = 60;
 
@@ -51,6 +53,15 @@ pub fn table<const N: usize>(paint: Paint, heading: [&str; N], rows: &[[String; 
         text.push('\n');
     }
     text
+}
+
+/// Who has witnessed what a row shows, as a cell.
+pub fn witnessed(witnessed: Option<Witnessed>) -> String {
+    match witnessed {
+        None => "not yet".to_owned(),
+        Some(Witnessed { of: 0, .. }) => "by nobody".to_owned(),
+        Some(Witnessed { by, of }) => format!("by {by} of {of}"),
+    }
 }
 
 fn aligned<const N: usize>(cells: [&str; N], widths: &[usize; N]) -> String {
