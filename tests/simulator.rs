@@ -2,6 +2,8 @@
 //! "The simulator"). `POUCH_SEED=7 cargo test --test simulator one_seed -- --nocapture` tells one run;
 //! `POUCH_SEEDS=1000..5000 cargo test --test simulator seeds` runs many.
 
+#[path = "simulator/alarms.rs"]
+mod alarms;
 #[path = "simulator/bloc.rs"]
 mod bloc;
 #[path = "simulator/bounds.rs"]
@@ -17,6 +19,8 @@ mod desk;
 #[path = "simulator/disk.rs"]
 #[expect(dead_code, reason = "the journal's own tests do more to a disk")]
 mod disk;
+#[path = "simulator/erasure.rs"]
+mod erasure;
 #[path = "simulator/faults.rs"]
 mod faults;
 #[path = "simulator/impostor.rs"]
@@ -84,7 +88,7 @@ const SEEDS: Range<u64> = 0..1000;
 const SEEDS_PER_LIE: u64 = 100;
 
 /// What a hundred seeds come to at least once, or nothing is shown of it.
-const COMES_UP: [&str; 21] = [
+const COMES_UP: [&str; 24] = [
     "checkpoint",
     "death between signature and publication",
     "death between sync and tree",
@@ -92,18 +96,21 @@ const COMES_UP: [&str; 21] = [
     "death while tiles are written",
     "deferred",
     "disk failure",
+    "erased beside what waits",
     "expired by a clock that was ahead",
     "forged sender",
     "full mailbox",
     "key rotated",
     "log's files lost",
     "no room",
+    "openings erased",
     "restored store",
     "roll",
     "room again",
     "roster through the hub's session",
     "segment carried on",
     "segment given up",
+    "sent again when it was erased",
     "taken over",
     "witnessed checkpoint",
 ];
@@ -233,7 +240,7 @@ fn caught(lie: Lie) -> (u64, Violation) {
 }
 
 /// Each planted bug, and the promises by which it may be noticed.
-const LIES: [(Lie, &[Promise]); 26] = [
+const LIES: [(Lie, &[Promise]); 29] = [
     (Lie::DurableAfterFailure, &[Promise::FailedDisk, Promise::Log]),
     (Lie::LogTimeGoesBack, &[Promise::LogTime]),
     (Lie::BaseNotReplayed, &[Promise::Corruption, Promise::Accepted, Promise::Log]),
@@ -260,6 +267,9 @@ const LIES: [(Lie, &[Promise]); 26] = [
     (Lie::RosterWithheld, &[Promise::Accepted, Promise::Log]),
     (Lie::DeliveriesSwapped, &[Promise::Order]),
     (Lie::SuspensionIgnored, &[Promise::Suspension]),
+    (Lie::ErasedTooEarly, &[Promise::Erasure]),
+    (Lie::ErasedWithoutLeaf, &[Promise::Erasure]),
+    (Lie::ArchiveNotErased, &[Promise::Erasure]),
 ];
 
 #[test]

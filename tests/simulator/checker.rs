@@ -22,12 +22,12 @@ use pouch::{
     wire::{
         Position,
         envelope::parse_header,
-        pb::{GoodbyeCode, frame::Kind},
+        pb::{GoodbyeCode, RefusalCode, frame::Kind},
         receipt::{ReceiptKind, split_parts},
     },
 };
 
-use super::{bloc::DESKS, desk::Desk, relay::Relay};
+use super::{bloc::DESKS, desk::Desk, erasure::Erasures, relay::Relay};
 
 /// A promise of DESIGN.md section 4, by what breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +54,8 @@ pub enum Promise {
     Corruption,
     /// FORMATS 8: log time never goes back.
     LogTime,
+    /// FORMATS 8: what is past its time is erased for good, a leaf says so first, and nothing else is.
+    Erasure,
 }
 
 /// A broken promise.
@@ -92,6 +94,7 @@ pub struct Checker {
     pub clock_was_ahead: bool,
     /// Log time of the newest record.
     log_time_us: u64,
+    pub erasure: Erasures,
     /// Checkpoints that were looked at.
     checkpoints: BTreeSet<Bytes>,
     /// Where the relay said that an envelope is.
@@ -167,6 +170,8 @@ impl Checker {
         });
         for record in records {
             let (time_us, hash) = time_and_name(record);
+            let found = self.erasure.durable(record, time_us);
+            self.erasure_must(found);
             let before_us = std::mem::replace(&mut self.log_time_us, time_us);
             self.must(before_us <= time_us, Promise::LogTime, || {
                 format!("log time goes from {before_us} back to {time_us}")
@@ -178,7 +183,10 @@ impl Checker {
     }
 
     /// A start replayed these records from `first` on, and an operator is shown this log.
-    pub fn recovered(&mut self, first: u64, replayed: &[Bytes], shown: Vec<Bytes>) {
+    pub fn recovered(&mut self, first: u64, replayed: &[Bytes], shown: &[Record]) {
+        let found = self.erasure.shown(shown);
+        self.erasure_must(found);
+        let shown: Vec<Bytes> = shown.iter().map(|record| record.leaf.clone()).collect();
         let (promised, found) = (self.promised, shown.len());
         let kept = found >= promised && shown[..promised] == self.log[..promised];
         self.must(kept, Promise::Accepted, || {
@@ -235,8 +243,8 @@ impl Checker {
         self.suspended.contains_key(&desk)
     }
 
-    pub fn drained(&mut self, drained: bool) {
-        self.must(drained, Promise::Accepted, || "queues do not drain".to_owned());
+    pub fn drained(&mut self, unsettled: &[&str]) {
+        self.must(unsettled.is_empty(), Promise::Accepted, || format!("queues do not drain: {unsettled:?}"));
     }
 
     /// A frame of the relay, on its way to a desk.
@@ -286,6 +294,9 @@ impl Checker {
                 self.checkpoint(request.checkpoint.as_bytes());
             }
             Kind::Deferred(_) => self.came("deferred"),
+            Kind::Refused(refused) if refused.code == RefusalCode::OldNumber as u32 => {
+                self.came("sent again when it was erased");
+            }
             Kind::Goodbye(goodbye) if goodbye.code == GoodbyeCode::TakenOver as u32 => {
                 self.came("taken over")
             }
@@ -354,7 +365,7 @@ pub fn roster_version(leaf: &[u8]) -> Option<u32> {
 }
 
 /// Log time of a record, and the name of the envelope that it holds.
-fn time_and_name(record: &Record) -> (u64, Option<Bytes>) {
+pub fn time_and_name(record: &Record) -> (u64, Option<Bytes>) {
     if is_administrative(&record.leaf) {
         return (AdministrativeLeaf::decode(&record.leaf).expect("the relay made it").log_time_us, None);
     }

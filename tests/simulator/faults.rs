@@ -18,6 +18,8 @@ use super::{
 /// Simulated time within which everything drains once nothing goes wrong: silence is noticed after 25 s,
 /// and the longest wait between two attempts to connect is 30 s.
 const SETTLED_TIME_MAX: Duration = Duration::from_secs(180);
+/// How often somebody looks whether all has come to rest; out of step with what the relay does each second.
+const LOOKED_AT_EVERY: Duration = Duration::from_millis(1_037);
 const DAY_US: i64 = 24 * 3_600_000_000;
 /// Bytes that are left when the disk fills up: a spare segment fits, or not even an archive.
 const FREE_BYTES_MAX: usize = 160 * 1024;
@@ -129,19 +131,28 @@ impl World {
     pub fn settle(&mut self) -> Result<(), Violation> {
         self.wanted.suspended.clear();
         let until = self.now + SETTLED_TIME_MAX;
-        while !self.is_settled() && self.now < until {
+        self.checker.erasure.must_be_done();
+        while !self.unsettled().is_empty() && self.now < until {
             self.publish();
-            self.run_until(self.now + Duration::from_secs(1))?;
+            self.run_until(self.now + LOOKED_AT_EVERY)?;
         }
         self.checker.settled(&self.desks);
-        let settled = self.is_settled();
-        self.checker.drained(settled);
+        self.checker.openings_at(&self.desks);
+        self.checker.blames_nobody(&self.desks);
+        self.look_for_what_is_erased();
+        self.checker.drained(&self.unsettled());
         self.checker.check(self.now, self.relay.as_ref())
     }
 
-    fn is_settled(&self) -> bool {
-        self.is_as_wanted()
-            && self.relay.as_ref().is_some_and(Relay::is_idle)
-            && self.desks.iter().all(Desk::is_drained)
+    /// Who has not come to rest.
+    fn unsettled(&self) -> Vec<&'static str> {
+        let relay_is_idle = self.relay.as_ref().is_some_and(Relay::is_idle);
+        let parts = [
+            ("roster", self.is_as_wanted()),
+            ("relay", relay_is_idle),
+            ("erasure", self.checker.erasure.is_done()),
+        ];
+        let desks = DESKS.into_iter().zip(self.desks.iter().map(Desk::is_drained));
+        parts.into_iter().chain(desks).filter(|(_, rests)| !rests).map(|(part, _)| part).collect()
     }
 }

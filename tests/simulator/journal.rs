@@ -74,7 +74,7 @@ struct Replay {
 
 impl Replay {
     fn new(world: &World) -> Replay {
-        let exchange = Exchange::new(world.limits.clone(), BLOC.trust.clone());
+        let exchange = Exchange::new(world.limits_of_relay(), BLOC.trust.clone());
         let (disk, lie) = (world.disk.clone(), world.lie);
         let log = world.log.open();
         Replay { disk, lie, exchange, is_first: true, first: 0, leaves: Vec::new(), log }
@@ -141,17 +141,17 @@ impl World {
         Ok(Opened { exchange, writer, reader, first, leaves, log })
     }
 
-    /// The leaves of the whole log, as `pouch relay log` reads them.
-    pub fn shown_log(&self) -> Result<Vec<Bytes>, JournalError> {
-        let mut leaves = Vec::new();
+    /// The records of the whole log without header and body, as `pouch relay log` reads them.
+    pub fn shown_log(&self) -> Result<Vec<Record>, JournalError> {
+        let mut records = Vec::new();
         journal::observe(&*self.disk.shared(), &mut |replayed| {
             if let Replayed::Record(position, record) | Replayed::Archived(position, record) = replayed {
-                assert_eq!(position, Position(leaves.len() as u64), "every position is shown once");
-                leaves.push(record.leaf);
+                assert_eq!(position, Position(records.len() as u64), "every position is shown once");
+                records.push(Record { header: Bytes::new(), body: Bytes::new(), ..record });
             }
             Ok::<(), JournalError>(())
         })?;
-        Ok(leaves)
+        Ok(records)
     }
 
     /// The records of the next batch.
@@ -262,6 +262,7 @@ impl World {
         match relay.writer.retire_oldest(needed) {
             Ok(true) => {
                 self.checker.came(if needed.is_empty() { "segment given up" } else { "segment carried on" });
+                self.checker.erasure.carried(needed);
                 self.tend();
             }
             Ok(false) => self.tell_room(),
@@ -279,10 +280,7 @@ impl World {
             Ok(())
         };
         let tended = rolled.and_then(|()| relay.writer.tend());
-        if let Some(erased) = relay.writer.erased() {
-            erased.expect("no archive is damaged");
-            self.checker.came("openings erased");
-        }
+        self.look_at_erasure();
         match tended {
             Ok(()) if idle => self.ask_what_is_needed(),
             Ok(()) => {}

@@ -51,4 +51,17 @@ pub enum Lie {
     PublishedUnwitnessed,
     /// The relay's answer names the position of another record.
     AcceptedElsewhere,
+    /// The relay erases openings long before they are past their time.
+    ErasedTooEarly,
+    /// The journal erases openings, and no leaf says so.
+    ErasedWithoutLeaf,
+    /// The journal says that openings are erased, and its archives still hold them.
+    ArchiveNotErased,
+}
+
+impl Lie {
+    /// Whether it shows only in a run in which openings are erased.
+    pub fn is_about_erasure(self) -> bool {
+        matches!(self, Lie::ErasedTooEarly | Lie::ErasedWithoutLeaf | Lie::ArchiveNotErased)
+    }
 }

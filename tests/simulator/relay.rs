@@ -93,7 +93,7 @@ impl World {
     fn run_relay(&mut self, opened: Opened) {
         let Opened { mut exchange, writer, reader, first, leaves, log } = opened;
         match self.shown_log() {
-            Ok(log) => self.checker.recovered(first, &leaves, log),
+            Ok(log) => self.checker.recovered(first, &leaves, &log),
             Err(error) => {
                 let words = format!("what the relay started with cannot be shown: {error}");
                 return self.checker.broken(Violation::new(Promise::Corruption, words));

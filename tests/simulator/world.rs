@@ -120,6 +120,9 @@ impl World {
             let later = world.chance.between(10, 400);
             world.at(later, Event::Person(desk));
         }
+        if world.chance.one_in(4) || lie.is_some_and(Lie::is_about_erasure) {
+            world.keep_openings_for_short();
+        }
         world
     }
 
@@ -161,6 +164,7 @@ impl World {
             journal: SMALL_JOURNAL,
             body_bytes_max: 1_200,
         };
+        world.checker.erasure.keep(world.limits.openings_keep);
         world.at(Duration::ZERO, Event::RelayStarts);
         for desk in 0..world.desks.len() {
             let later = world.chance.between(0, 50);
