@@ -75,7 +75,7 @@ pub struct Journal {
 enum Command {
     Append(Vec<Append>),
     Base(Vec<u8>),
-    Needed(Vec<Position>),
+    Needed(Needed),
     Roll,
 }
 
@@ -149,10 +149,10 @@ impl Journal {
         self.vitals.clone()
     }
 
-    /// Answers [`Event::NeededWanted`]: positions that somebody still waits for, rising. Others below the one
-    /// asked for may be gone from now on. May wait as [`Journal::base`].
-    pub fn needed(&self, needed: Vec<Position>) -> Result<(), AppendError> {
-        self.commands.send(Command::Needed(needed)).map_err(|_| AppendError::Stopped)
+    /// Answers [`Event::NeededWanted`] about `below`: positions that somebody still waits for, rising. Others below that
+    /// one may be gone from now on. May wait as [`Journal::base`].
+    pub fn needed(&self, below: Position, positions: Vec<Position>) -> Result<(), AppendError> {
+        self.commands.send(Command::Needed(Needed { below, positions })).map_err(|_| AppendError::Stopped)
     }
 
     /// Makes durable what was handed in, seals the log and waits for the thread to end. Records
@@ -189,10 +189,16 @@ struct Retiring {
     /// When it was last asked what is needed of it, or what was needed was too much.
     asked: Option<Instant>,
     /// The answer.
-    needed: Option<Vec<Position>>,
+    needed: Option<Needed>,
     /// How many were needed when that was too much: it is tried again when they are an eighth fewer, or after
     /// the next roll, which makes room.
     too_many: Option<usize>,
+}
+
+/// Which records below a position are still needed.
+struct Needed {
+    below: Position,
+    positions: Vec<Position>,
 }
 
 /// What to do after waiting.
@@ -299,11 +305,13 @@ impl Committer {
     /// base is missing.
     fn retire(&mut self) -> Result<bool, JournalError> {
         let mut retired = false;
-        if let Some(needed) = self.retiring.needed.take() {
-            let is_worth_it = |many: usize| needed.len() <= many - many.div_ceil(8);
+        // An answer that was asked for sooner says nothing of what a newer segment holds.
+        let is_of_oldest = |needed: &Needed| Some(needed.below) == self.writer.oldest_end();
+        if let Some(Needed { positions, .. }) = self.retiring.needed.take().filter(is_of_oldest) {
+            let is_worth_it = |many: usize| positions.len() <= many - many.div_ceil(8);
             if self.retiring.too_many.is_none_or(is_worth_it) {
-                retired = self.writer.retire_oldest(&needed)?;
-                self.retiring.too_many = (!retired).then_some(needed.len());
+                retired = self.writer.retire_oldest(&positions)?;
+                self.retiring.too_many = (!retired).then_some(positions.len());
             }
         }
         if retired {

@@ -312,9 +312,10 @@ impl Engine {
                 self.roll_asked = false;
                 self.journal.base(self.exchange.base()).map_err(|_| JournalError::Stopped.into())
             }
-            Event::NeededWanted(end) => {
-                self.journal.needed(self.exchange.needed_below(end)).map_err(|_| JournalError::Stopped.into())
-            }
+            Event::NeededWanted(end) => self
+                .journal
+                .needed(end, self.exchange.needed_below(end))
+                .map_err(|_| JournalError::Stopped.into()),
             Event::Room(has_room) => {
                 let room = if has_room { Room::Plenty } else { Room::ReceiptsOnly };
                 self.notices.journal_room(has_room);

@@ -229,7 +229,7 @@ fn a_relay_without_traffic_gives_up_its_only_segment() {
             Event::BaseWanted => journal.base(base(durable)).expect("it listens"),
             Event::NeededWanted(end) => {
                 let needed = (end.0 > WAITS).then_some(Position(WAITS));
-                journal.needed(needed.into_iter().collect()).expect("it listens");
+                journal.needed(end, needed.into_iter().collect()).expect("it listens");
             }
             Event::Erased(erased) => {
                 assert_eq!(erased.expect("no archive is damaged"), Position(THROUGH));

@@ -69,8 +69,8 @@ impl Relay {
                 }
                 Event::NeededWanted(end) => {
                     self.asked += 1;
-                    let end = if self.needs_all { end.0 } else { 0 };
-                    self.journal.needed((0..end).map(Position).collect()).expect("it listens");
+                    let needed = if self.needs_all { end.0 } else { 0 };
+                    self.journal.needed(end, (0..needed).map(Position).collect()).expect("it listens");
                 }
                 Event::Room(has_room) => self.has_room = has_room,
                 Event::Erased(erased) => panic!("erased: {erased:?}"),

@@ -251,3 +251,36 @@ fn a_panic_on_the_journal_thread_ends_the_process() {
     let child = Command::new(this).args(["--ignored", "--exact", name]).output().expect("it runs");
     assert_eq!(child.status.code(), Some(70), "{}", String::from_utf8_lossy(&child.stderr));
 }
+
+#[test]
+fn an_answer_that_was_asked_for_sooner_gives_no_newer_segment_up() {
+    const WAITS: Position = Position(30);
+    let options = Options { retry_every: Duration::from_millis(1), ..OPTIONS };
+    let (journal, reader, events, mut durable) = journal(SimDisk::new(1).shared(), options);
+    journal.append(appends(0..60, Urgency::Now)).expect("room");
+    let (mut answered, mut late) = (Position(0), None);
+    loop {
+        match events.recv_timeout(LONG).expect("the journal goes on") {
+            Event::Durable(records) => durable += records.len() as u64,
+            Event::BaseWanted => journal.base(durable.to_be_bytes().to_vec()).expect("it listens"),
+            // Two segments later what waits was carried on.
+            Event::NeededWanted(end) if durable == 60 && end > Position(WAITS.0 + 20) => break,
+            // The answer before comes once more, and only when it is asked again the one that is due.
+            Event::NeededWanted(end) if answered > Position(0) && late != Some(end) => {
+                late = Some(end);
+                let needed = (answered > WAITS).then_some(WAITS);
+                journal.needed(answered, needed.into_iter().collect()).expect("it listens");
+            }
+            Event::NeededWanted(end) => {
+                answered = end;
+                let needed = (end > WAITS).then_some(WAITS);
+                journal.needed(end, needed.into_iter().collect()).expect("it listens");
+            }
+            Event::Room(_) => {}
+            Event::Erased(erased) => panic!("erased: {erased:?}"),
+            Event::Failed(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(reader.load(WAITS).expect("it is waited for"), record(WAITS.0));
+    journal.stop();
+}

@@ -115,7 +115,7 @@ fn lives_on_a_disk_with_a_bug() {
                     journal.base(position.to_be_bytes().to_vec()).expect("it listens");
                 }
                 Event::NeededWanted(end) => {
-                    journal.needed((0..end.0).map(Position).collect()).expect("it listens");
+                    journal.needed(end, (0..end.0).map(Position).collect()).expect("it listens");
                 }
                 Event::Room(_) | Event::Erased(_) => {}
                 Event::Failed(error) => panic!("{error}"),
