@@ -54,7 +54,7 @@ pub(super) struct Span {
 }
 
 impl Span {
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         format!("{ARCHIVE_PREFIX}{:016}-{:016}", self.first, self.end)
     }
 
@@ -166,14 +166,24 @@ pub(super) fn erase(disk: &dyn Disk, span: Span, below: u64) -> Result<(), Journ
         out.finish()
     };
     let rewritten = rewrite();
-    if rewritten.as_ref().is_err_and(|error| error.is_full() || matches!(error, JournalError::Corrupt { .. }))
-    {
+    if rewritten.as_ref().is_err_and(|error| error.is_full() || is_unreadable(error, &name)) {
         // What is there of it takes the room that others wait for.
         disk.remove(&out.preparing).map_err(JournalError::disk("remove", &out.preparing))?;
     }
     rewritten?;
     out.give_name()?;
     disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))
+}
+
+/// Whether an error says that this archive cannot be read, as it stands or from this disk.
+pub(super) fn is_unreadable(error: &JournalError, name: &str) -> bool {
+    match error {
+        JournalError::Corrupt { .. } | JournalError::Unsupported { .. } => true,
+        JournalError::Disk { operation, file, .. } => {
+            file == name && matches!(*operation, "open" | "measure" | "read")
+        }
+        _ => false,
+    }
 }
 
 /// What an archive's head says, which is damaged only where its hash does not fit either.

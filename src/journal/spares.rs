@@ -54,8 +54,10 @@ struct State {
     damaged: Option<JournalError>,
     /// Whether the disk had no room, and no spare was made since.
     is_full: bool,
-    /// Why nothing more is made.
+    /// Why nothing more is made, until somebody was told.
     failed: Option<JournalError>,
+    /// Whether nothing more is made.
+    is_over: bool,
     ends: bool,
 }
 
@@ -83,6 +85,9 @@ impl Work {
 impl State {
     /// What there is to do: archives before spares, because each may become one.
     fn due(&self) -> Option<Work> {
+        if self.is_over {
+            return None;
+        }
         if let Some((segment, end)) = self.retired.front().cloned() {
             return Some(Work::Archive(segment, end));
         }
@@ -215,7 +220,7 @@ impl Spares {
                 return Err(error);
             }
             // Nobody makes one ahead of need.
-            if self.thread.is_none() || state.keep == 0 {
+            if self.thread.is_none() || state.keep == 0 || state.is_over {
                 drop(state);
                 return match self.maker.make() {
                     Err(error) if error.is_full() => Ok(None),
@@ -335,8 +340,7 @@ impl Maker {
             Err(error) => {
                 tracing::error!(%error, "no spare segment, no archive any more");
                 state.failed = Some(error);
-                state.keep = 0;
-                state.retired.clear();
+                state.is_over = true;
             }
         }
         self.changed.notify_all();
@@ -370,13 +374,15 @@ impl Maker {
         let (spans, _) = archive::spans(&names)?;
         let next = spans.into_iter().find(|span| span.end > from && span.first < below);
         let erased = next.map_or(Ok(()), |span| archive::erase(&*self.disk, span, below));
+        let is_damage =
+            |error: &JournalError| next.is_some_and(|span| archive::is_unreadable(error, &span.name()));
         let moved = next.map(|span| span.end);
         let mut state = self.state();
         match erased {
             Ok(()) => {}
             // The relay goes on without it, and says so: mail does not wait for what is this old.
-            Err(error @ JournalError::Corrupt { .. }) => {
-                tracing::error!(%error, "an archive is damaged, and nothing is erased from it");
+            Err(error) if is_damage(&error) => {
+                tracing::error!(%error, "an archive cannot be read, and nothing is erased from it");
                 state.damaged.get_or_insert(error);
             }
             Err(error) => return Err(error),

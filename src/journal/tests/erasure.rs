@@ -245,15 +245,23 @@ fn a_relay_without_traffic_gives_up_its_only_segment() {
 
 #[test]
 fn a_damaged_archive_is_named_and_the_others_are_erased() {
-    let disk = before_erasure();
-    let names = disk.list().expect("the disk is well");
-    let damaged = names.iter().find(|name| name.starts_with("archive-")).expect("there is one").clone();
-    disk.tamper(&damaged, |bytes| *bytes.last_mut().expect("a hash") ^= 1);
-    let (mut writer, _) = start(&disk).expect("archives are not looked at");
-    live(&mut writer, BEFORE + 1).expect("the disk is well");
-    idle(&mut writer).expect("the disk is well");
-    let erased = writer.erased().expect("it went on").expect_err("one was left");
-    assert!(matches!(&erased, JournalError::Corrupt { file, .. } if *file == damaged), "{erased}");
-    assert!(found(&disk).iter().all(|(name, _)| *name == damaged));
-    append_one(&mut writer).expect("mail goes on");
+    let hash: fn(&mut Vec<u8>) = |bytes| *bytes.last_mut().expect("a hash") ^= 1;
+    let version: fn(&mut Vec<u8>) = |bytes| bytes[11] ^= 0x40;
+    for damage in [hash, version] {
+        let disk = before_erasure();
+        let names = disk.list().expect("the disk is well");
+        let damaged = names.iter().find(|name| name.starts_with("archive-")).expect("there is one").clone();
+        disk.tamper(&damaged, damage);
+        let (mut writer, _) = start(&disk).expect("archives are not looked at");
+        live(&mut writer, BEFORE + 1).expect("the disk is well");
+        idle(&mut writer).expect("the disk is well");
+        let erased = writer.erased().expect("it went on").expect_err("one was left");
+        let named = match &erased {
+            JournalError::Corrupt { file, .. } | JournalError::Unsupported { file, .. } => file,
+            other => panic!("{other}"),
+        };
+        assert_eq!(*named, damaged);
+        assert!(found(&disk).iter().all(|(name, _)| *name == damaged));
+        append_one(&mut writer).expect("mail goes on");
+    }
 }
