@@ -94,6 +94,7 @@ struct Session {
     /// When its Hello came.
     since: Duration,
     heard: Duration,
+    sent: Duration,
     pinged: Duration,
     submits: Grant,
     delivers: Allowance,
@@ -386,6 +387,11 @@ impl Exchange {
         self.clock.time_us() / 1_000_000
     }
 
+    /// Takes every desk for heard: nothing was taken from any, whatever they said.
+    pub fn hear_all(&mut self, now: Now) {
+        self.sessions.values_mut().for_each(|session| session.heard = now.mono);
+    }
+
     fn heard(&mut self, conn: ConnId, now: Now) {
         if let Some(session) = self.sessions.get_mut(&conn) {
             session.heard = now.mono;
@@ -408,6 +414,7 @@ impl Exchange {
     fn send(&mut self, conn: ConnId, frame: Outbound) {
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         session.queue.add(frame.bytes(), self.clock.mono());
+        session.sent = self.clock.mono();
         let is_bounded = !matches!(
             frame,
             Outbound::Administrative { .. } | Outbound::Welcome(_) | Outbound::Goodbye { .. }

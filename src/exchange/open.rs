@@ -35,6 +35,7 @@ impl Exchange {
             software: String::new(),
             since: now.mono,
             heard: now.mono,
+            sent: now.mono,
             pinged: now.mono,
             submits: Grant::new(&self.limits),
             delivers: Allowance::default(),
@@ -247,7 +248,9 @@ impl Exchange {
         if silent >= self.limits.silence_max {
             return self.goodbye(conn, GoodbyeCode::Silent, "nothing was heard for too long".to_owned());
         }
-        if silent >= self.limits.ping_every
+        // A desk whose long frame is under way on a thin line hears nothing meanwhile, unless we say something.
+        let is_quiet = silent.max(now.mono.saturating_sub(session.sent)) >= self.limits.ping_every;
+        if is_quiet
             && session.stage == Stage::Open
             && now.mono.saturating_sub(session.pinged) >= self.limits.ping_every
         {

@@ -52,6 +52,8 @@ const FRAMES_AT_ONCE_MAX: usize = 64;
 const LITTLE_BYTES: usize = 1024;
 /// Frames gathered before a write.
 const WRITE_BYTES: usize = 64 * 1024;
+/// A write that takes so long waits for the line.
+const LONG_WRITE: Duration = Duration::from_secs(1);
 /// How long the last frames of a closed session may take to leave.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -222,6 +224,36 @@ async fn read<S: AsyncRead>(
     .await
 }
 
+/// Writes everything, in pieces, each of which may take `silence_max`; `None` where one took longer. A line that is so thin
+/// that this takes long carries nothing the other way meanwhile: then each piece tells the engine that the desk lives, for
+/// it was taken.
+async fn write<S: AsyncWrite>(
+    writer: &mut WriteHalf<S>,
+    bytes: &[u8],
+    silence_max: Duration,
+    conn: ConnId,
+    to_engine: &mpsc::Sender<Message>,
+) -> Option<io::Result<()>> {
+    let began = Instant::now();
+    for piece in bytes.chunks(WRITE_BYTES) {
+        let written = async {
+            writer.write_all(piece).await?;
+            writer.flush().await
+        };
+        if let Err(error) = timeout(silence_max, written).await.ok()? {
+            return Some(Err(error));
+        }
+        // What the kernel takes for the line to carry later, it takes at once.
+        if began.elapsed() >= LONG_WRITE {
+            let lives = Message::Received { conn, frames: Vec::new() };
+            if to_engine.send(lives).await.is_err() {
+                return Some(Ok(()));
+            }
+        }
+    }
+    Some(Ok(()))
+}
+
 /// Waits for `work` until a deadline, if there is one.
 async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {
@@ -257,12 +289,9 @@ impl<S: AsyncRead + AsyncWrite> Writing<'_, S> {
             {
                 bytes += self.encode(frames, &mut buffer);
             }
-            let written = async {
-                self.writer.write_all(&buffer).await?;
-                self.writer.flush().await
-            };
+            let (writer, conn, to_engine) = (&mut self.writer, self.conn, self.to_engine);
             let written = tokio::select! {
-                written = timeout(silence_max, written) => written.ok(),
+                written = write(writer, &buffer, silence_max, conn, to_engine) => written,
                 () = is_over(&mut closed) => None,
             };
             match written {

@@ -224,6 +224,9 @@ impl Engine {
         }
         // Here and not in its own arm: inputs that never end must not keep deadlines from being looked at.
         if self.now.mono >= self.exchange.poll_timeout() {
+            if !takes_inputs {
+                self.exchange.hear_all(self.now);
+            }
             self.exchange.handle_timeout(self.now);
             self.look_for_acceptance()?;
         }

@@ -255,9 +255,29 @@ fn any_received_byte_is_life_and_pings_are_answered() {
         world.wait(9 * SECOND);
         assert_eq!(world.say(conn, Kind::Ping(pb::Ping { token: 7 })), ["IDN < Pong 7"]);
     }
-    for _ in 0..10 {
-        assert_eq!(world.wait(9 * SECOND), [""; 0], "a long frame is under way");
+}
+
+/// The desk hears nothing else meanwhile.
+#[test]
+fn a_desk_whose_frame_is_long_under_way_is_pinged_every_ten_seconds() {
+    let mut world = World::new();
+    let conn = world.open(IDN);
+    for second in 1..=60 {
+        let pinged: &[&str] = if second % 10 == 0 { &["IDN < Ping"] } else { &[] };
+        assert_eq!(world.wait(SECOND), pinged, "{second}");
         assert_eq!(world.input(Input::Heard { conn }), [""; 0]);
+    }
+}
+
+/// While the disk hangs, the edge takes nothing from the desks.
+#[test]
+fn desks_from_which_nothing_is_taken_are_not_silent() {
+    let mut world = World::new();
+    world.open(IDN);
+    for _ in 0..60 {
+        world.exchange.hear_all(world.now);
+        let told = world.wait(SECOND);
+        assert!(told.iter().all(|line| line == "IDN < Ping"), "{told:?}");
     }
 }
 

@@ -212,6 +212,30 @@ async fn a_peer_that_takes_nothing_is_given_up_after_25_s() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frame_that_a_thin_line_carries_for_28_s_arrives_and_the_desk_lives_meanwhile() {
+    const BYTES_PER_SECOND: usize = 8 * 1024;
+    let mut bench = Bench::new();
+    let (mut peer, stream) = duplex(PIPE_BYTES);
+    let (conn, frames, _task) = bench.serve(stream).await;
+    let leaf = bytes::Bytes::from(vec![0; 28 * BYTES_PER_SECOND]);
+    let long = Outbound::Administrative {
+        position: crate::wire::Position(1),
+        leaf: leaf.clone(),
+        beside: bytes::Bytes::new(),
+        before_welcome: false,
+    };
+    frames.frames.try_send(vec![long]).unwrap();
+    let mut taken = vec![0; BYTES_PER_SECOND];
+    for _ in 0..28 {
+        sleep(Duration::from_secs(1)).await;
+        peer.read_exact(&mut taken).await.expect("it goes on");
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.next(conn).await.map(|frames| frames.len()), Some(0), "it is told of life");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_session_that_the_engine_closes_is_gone_within_2_s_though_its_peer_takes_nothing() {
     let mut bench = Bench::new();
     let (_peer, stream) = duplex(PIPE_BYTES);
