@@ -37,6 +37,8 @@ pub enum AlarmKind {
     Witness,
     /// The disk has no room for the audit log's files: no checkpoint is signed.
     LogRoom,
+    /// A file of the audit log that a desk asked for cannot be read; stands until the relay is started again.
+    LogFile,
     /// Openings that are past their time are not all erased: an archive is damaged.
     Erasure,
     /// The configuration allows plain X25519.
@@ -47,7 +49,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// Every kind, in order.
-    pub const ALL: [AlarmKind; 14] = [
+    pub const ALL: [AlarmKind; 15] = [
         AlarmKind::Certificate,
         AlarmKind::Crl,
         AlarmKind::Reload,
@@ -59,6 +61,7 @@ impl AlarmKind {
         AlarmKind::Unwitnessed,
         AlarmKind::Witness,
         AlarmKind::LogRoom,
+        AlarmKind::LogFile,
         AlarmKind::Erasure,
         AlarmKind::X25519Allowed,
         AlarmKind::X25519Used,
@@ -78,6 +81,7 @@ impl AlarmKind {
             AlarmKind::Unwitnessed => "unwitnessed",
             AlarmKind::Witness => "witness",
             AlarmKind::LogRoom => "log-room",
+            AlarmKind::LogFile => "log-file",
             AlarmKind::Erasure => "erasure",
             AlarmKind::X25519Allowed => "x25519-allowed",
             AlarmKind::X25519Used => "x25519-used",
@@ -116,7 +120,7 @@ impl AlarmKind {
             AlarmKind::Witness => {
                 "mail goes on; save the relay's folder before anything is changed; telephone the desk that is named"
             }
-            AlarmKind::Erasure => {
+            AlarmKind::Erasure | AlarmKind::LogFile => {
                 "mail goes on; save a copy of the relay's folder; call whoever looks after the disk"
             }
             AlarmKind::LogRoom => {

@@ -38,6 +38,7 @@ struct Place {
 }
 
 /// Where a batch begins.
+#[derive(Clone)]
 struct BatchPlace {
     segment: OpenSegment,
     offset: u64,
@@ -55,10 +56,6 @@ impl Batch {
             .filter(|header| header.segment == place.segment.header.id)
             .ok_or_else(|| place.corrupt(position, "no valid batch header"))?;
         Ok(Batch { place, header })
-    }
-
-    fn is_at(&self, place: &BatchPlace) -> bool {
-        self.place.offset == place.offset && self.place.segment.header.id == place.segment.header.id
     }
 
     /// The index of a record among those of the batch, where it was carried there `carried`.
@@ -79,6 +76,10 @@ impl Batch {
 }
 
 impl BatchPlace {
+    fn is(&self, other: &BatchPlace) -> bool {
+        self.offset == other.offset && self.segment.header.id == other.segment.header.id
+    }
+
     /// Bytes of the batch, counted from its first.
     fn read(&self, range: Range<u64>) -> Result<Vec<u8>, JournalError> {
         let length = usize::try_from(range.end - range.start).expect("shorter than a batch");
@@ -124,12 +125,18 @@ impl Reader {
     /// fails. Once nobody needs a record any more, its segment may be used again at any time: then any of
     /// these can come.
     pub fn load(&self, position: Position) -> Result<Record, JournalError> {
-        let (place, index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
-        let batch = Batch::open(place, position)?;
-        let index = batch.index(position, index)?;
-        let table = batch.place.read(table_entries(index..index + 1))?;
-        let record = batch.place.read(batch.record_range(position, index, &table)?)?;
-        Record::decode(&Bytes::from(record)).map_err(|_| batch.place.corrupt(position, "damaged record"))
+        let (mut place, mut index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
+        loop {
+            let error = match read_record(&place, index, position) {
+                Ok(record) => return Ok(record),
+                Err(error) => error,
+            };
+            // Meanwhile it may have been carried on, and the segment where it was used for something else.
+            match self.find(position.0) {
+                Some((now, now_index)) if !now.is(&place) => (place, index) = (now, now_index),
+                _ => return Err(error),
+            }
+        }
     }
 
     /// How many bytes the records at these positions take, encoded; `None` once they are more than `bytes_max`. Reads
@@ -145,7 +152,7 @@ impl Reader {
         let (mut bytes, mut open) = (0, None::<(Batch, Vec<u8>)>);
         for position in positions {
             let (place, index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
-            if open.as_ref().is_none_or(|(batch, _)| !batch.is_at(&place)) {
+            if open.as_ref().is_none_or(|(batch, _)| !batch.place.is(&place)) {
                 let batch = Batch::open(place, position)?;
                 let table = batch.place.read(table_entries(0..batch.header.count))?;
                 open = Some((batch, table));
@@ -264,6 +271,14 @@ impl Reader {
     fn write(&self, change: impl FnOnce(&mut Index)) {
         change(&mut self.index.write().expect("no holder of the lock panics"));
     }
+}
+
+fn read_record(place: &BatchPlace, carried: Option<u32>, position: Position) -> Result<Record, JournalError> {
+    let batch = Batch::open(place.clone(), position)?;
+    let index = batch.index(position, carried)?;
+    let table = place.read(table_entries(index..index + 1))?;
+    let record = place.read(batch.record_range(position, index, &table)?)?;
+    Record::decode(&Bytes::from(record)).map_err(|_| place.corrupt(position, "damaged record"))
 }
 
 fn boundary(offset: u64) -> u32 {

@@ -62,6 +62,8 @@ pub(super) enum Message {
     Fetched { conn: ConnId, request: u64, bytes: Option<Bytes> },
     /// The log's files cannot be read.
     LogFailed(LogError),
+    /// A file of the log that a desk asked for cannot be read.
+    LogUnreadable { conn: ConnId, request: u64, error: LogError },
     /// The roster file was read again.
     RosterOffered { note: Bytes },
     /// Somebody would read the audit log. An asker that is gone needs no answer.
@@ -288,6 +290,10 @@ impl Engine {
             }
             Message::Fetched { conn, request, bytes } => self.input(Input::Fetched { conn, request, bytes }),
             Message::LogFailed(error) => Err(error.into()),
+            Message::LogUnreadable { conn, request, error } => {
+                self.notices.log_file(&error);
+                self.input(Input::Fetched { conn, request, bytes: None })
+            }
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
             Message::AdmitReader { id, serial, answer } => {
                 answer.send(self.exchange.admit_reader(&id, &serial)).unwrap_or_default();

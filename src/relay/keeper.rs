@@ -107,9 +107,11 @@ impl Keeper {
     /// Has a file of the log read, off the engine's task.
     pub(super) fn fetch(&self, conn: ConnId, request: u64, name: String) {
         self.answer(move |served| {
-            let bytes = match tiles::serve(served, &name)? {
-                Served::Checkpoint(bytes) | Served::Tile(bytes) => Some(Bytes::from(bytes)),
-                Served::Absent => None,
+            let bytes = match tiles::serve(served, &name) {
+                Ok(Served::Checkpoint(bytes) | Served::Tile(bytes)) => Some(Bytes::from(bytes)),
+                Ok(Served::Absent) => None,
+                // One file that is damaged is no reason to stop the mail: whoever asked for another gets it.
+                Err(error) => return Ok(Message::LogUnreadable { conn, request, error }),
             };
             Ok(Message::Fetched { conn, request, bytes })
         });

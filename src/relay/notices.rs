@@ -150,6 +150,15 @@ impl Notices {
         self.alarms.set(AlarmKind::LogRoom, (!has_room).then(|| sentence.to_owned()));
     }
 
+    /// A file of the audit log that a desk asked for cannot be read.
+    pub(super) fn log_file(&mut self, error: &crate::tiles::LogError) {
+        let sentence = format!(
+            "{error}; a desk asked for it and was told that it is not there; mail goes on: stop the relay when it suits, move \
+             its folder log/tile away and keep it, and start it again, which writes all tiles anew"
+        );
+        self.alarms.raise(AlarmKind::LogFile, sentence);
+    }
+
     /// What is about the witnesses of the audit log.
     fn take_witness(&mut self, notice: &Notice, roster: Option<&Roster>) {
         match notice {
