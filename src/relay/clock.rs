@@ -23,11 +23,19 @@ pub fn accept(dir: &Path, now: SystemTime) -> io::Result<u64> {
     Ok(wall_us)
 }
 
+/// Takes an acceptance away, where there is one; whether it was fresh. Where that cannot be known it waits.
+pub(super) fn was_accepted(dir: &Path, wall_us: u64) -> bool {
+    take(dir, wall_us).unwrap_or_else(|error| {
+        tracing::warn!(%error, "cannot look whether the clock was accepted");
+        false
+    })
+}
+
 /// Takes an acceptance away, where there is one; true where it is fresh.
 ///
 /// # Errors
 /// Whatever the system says but that there is none.
-pub(super) fn take(dir: &Path, wall_us: u64) -> io::Result<bool> {
+fn take(dir: &Path, wall_us: u64) -> io::Result<bool> {
     let path = dir.join(FILE);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

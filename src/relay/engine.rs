@@ -243,17 +243,10 @@ impl Engine {
 
     /// While the machine's clock is in doubt, looks whether an operator has accepted it.
     fn look_for_acceptance(&mut self) -> Result<(), RelayError> {
-        if !self.exchange.is_clock_in_doubt() {
-            return Ok(());
+        if self.exchange.is_clock_in_doubt() && clock::was_accepted(&self.dir, self.now.wall_us) {
+            return self.input(Input::ClockAccepted);
         }
-        match clock::take(&self.dir, self.now.wall_us) {
-            Ok(true) => self.input(Input::ClockAccepted),
-            Ok(false) => Ok(()),
-            Err(error) => {
-                tracing::warn!(%error, "cannot look whether the clock was accepted");
-                Ok(())
-            }
-        }
+        Ok(())
     }
 
     fn message(&mut self, message: Message) -> Result<(), RelayError> {
