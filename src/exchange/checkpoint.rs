@@ -216,7 +216,9 @@ impl Exchange {
             return None;
         }
         let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
-        if !(checkpoints.is_time || (checkpoints.at_once && is_grown)) {
+        // Cosignatures count for the newest alone: one after the other without a pause would have none published.
+        let may_follow = checkpoints.signed.as_ref().is_none_or(|signed| signed.is_published);
+        if !(checkpoints.is_time || (checkpoints.at_once && is_grown && may_follow)) {
             return None;
         }
         (checkpoints.at_once, checkpoints.is_time, checkpoints.is_signing) = (false, false, true);

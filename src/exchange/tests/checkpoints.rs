@@ -18,6 +18,7 @@ use crate::{
     session::outbound::Outbound,
     wire::{
         Precedence,
+        envelope::Core,
         pb::{self, frame::Kind},
     },
 };
@@ -115,6 +116,27 @@ fn a_flash_is_in_a_checkpoint_at_once() {
     core.submission.0 = 2;
     core.precedence_action = Precedence::Immediate;
     assert!(!world.submit(idn, &core).iter().any(|line| line.starts_with("sign")));
+}
+
+#[test]
+fn flashes_that_come_faster_than_witnesses_answer_do_not_keep_the_log_from_being_witnessed() {
+    let mut world = witnessed();
+    let [hub, idn, mys] = [MOD, IDN, MYS].map(|desk| open(&mut world, desk));
+    cosign(&mut world, idn, IDN);
+    cosign(&mut world, mys, MYS);
+    let flash = |world: &mut World, number| {
+        let core = Core { precedence_action: Precedence::Flash, ..MOD.core(number, &[PHL]) };
+        world.submit(hub, &core)
+    };
+    assert!(flash(&mut world, 1).iter().any(|line| line.starts_with("sign")), "at once");
+    for number in 2..=5 {
+        let seen = flash(&mut world, number);
+        assert!(!seen.iter().any(|line| line.starts_with("sign")), "one at a time: {seen:?}");
+    }
+    cosign(&mut world, idn, IDN);
+    let seen = cosign(&mut world, mys, MYS);
+    assert!(seen[0].starts_with("publish"), "{seen:?}");
+    assert!(seen.iter().any(|line| line.starts_with("sign")), "and then those that came meanwhile: {seen:?}");
 }
 
 #[test]
