@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::{ConnId, Exchange, Notice, Now, Output, Session, Stage, watchers::Watcher};
 use crate::{
+    audit::AuditError,
     identity::{PartyId, SpiffeId},
     record::administrative::Act,
     roster::{PartyNumber, Roster},
@@ -94,7 +95,7 @@ impl Exchange {
         session.heard = now.mono;
         session.stage = Stage::Opening;
         self.by_party.insert(number, conn);
-        if fields.confirmed > 0 {
+        if fields.confirmed > 0 && self.is_of_this_log(fields.roster_version, &fields.checkpoint) {
             self.confirm_through(number, Position(fields.confirmed - 1));
         }
         if incarnation > known {
@@ -104,6 +105,13 @@ impl Exchange {
         if self.take_claim(conn, &fields.checkpoint) {
             self.welcome(number);
         }
+    }
+
+    /// Whether positions in a Hello may be this log's: not of a desk that has seen none of its rosters, or has verified
+    /// another log last.
+    fn is_of_this_log(&self, version_seen: u32, note: &Bytes) -> bool {
+        let is_met = self.roster_leaves.first().is_some_and(|(version, ..)| version_seen >= *version);
+        is_met && (note.is_empty() || !matches!(self.open_checkpoint(note), Err(AuditError::Origin)))
     }
 
     pub(super) fn bad_hello(&mut self, conn: ConnId, code: GoodbyeCode, words: String) {

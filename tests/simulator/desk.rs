@@ -327,8 +327,11 @@ impl World {
             self.desk_is_alarmed(desk, key, sentence);
         }
         let delivers = matches!(job, StoreJob::Deliver(_));
-        let judges =
-            delivers || matches!(job, StoreJob::Prove { .. } | StoreJob::Receipts(_) | StoreJob::Follow(_));
+        let judges = delivers
+            || matches!(
+                job,
+                StoreJob::Prove { .. } | StoreJob::Receipts(_) | StoreJob::Follow(_) | StoreJob::Published(_)
+            );
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
         let key = self.desks[desk].sign_key(desk);

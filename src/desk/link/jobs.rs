@@ -88,6 +88,8 @@ pub enum StoreJob {
     Seal(Room),
     /// The audit log is followed up to here.
     Follow(Box<Progress>),
+    /// A checkpoint of so many leaves was published.
+    Published(u64),
     /// Cut proofs that are owed, by position.
     Prove {
         /// Tiles that were missing before.
@@ -176,6 +178,7 @@ pub fn run(
         StoreJob::Prove { fetched, after } => {
             return Ok(StoreAnswer::Proved(store.prove(&fetched, after, now)?));
         }
+        StoreJob::Published(size) => store.published(size, now)?,
         StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
         StoreJob::LearnRoster { position, roster, note, leaf } => {
             let version = roster.version();

@@ -100,6 +100,9 @@ pub(super) struct Watch {
     /// takes the other's place, or the relay would wait for its answer as long as the session lasts.
     next_asked: Option<Target>,
     next_published: Option<Target>,
+    /// How large a checkpoint was published just now, and the largest one.
+    arrived: Option<u64>,
+    newest_published: u64,
     fetching: Option<Fetching>,
     requests: u64,
     keeping: Option<Keeping>,
@@ -111,7 +114,8 @@ impl Watch {
     /// Goes on from what the store holds.
     pub(super) fn new(verified: Verified) -> Watch {
         let follower = verified.ahead.as_ref().unwrap_or(&verified.follower).clone();
-        Watch { follower, verified, ..Watch::default() }
+        let newest_published = checkpoint_of(&verified.witnessed).map_or(0, |checkpoint| checkpoint.size);
+        Watch { follower, verified, newest_published, ..Watch::default() }
     }
 
     /// Asks for tiles that proofs need, as soon as no other file is on its way.
@@ -173,6 +177,11 @@ impl Watch {
             Target { checkpoint: signed.checkpoint, note, witnessed: frame.note.clone(), is_asked: false };
         let last = self.last().filter(|last| last.origin == target.checkpoint.origin);
         let size = target.checkpoint.size;
+        // A relay shows the newest one again with each Welcome, and while nothing happens.
+        if size > self.newest_published {
+            self.newest_published = size;
+            self.arrived = Some(size);
+        }
         if let Some(last) = last.filter(|last| last.size == size) {
             if last.root != target.checkpoint.root {
                 let shown = target.witnessed;
@@ -187,6 +196,11 @@ impl Watch {
             return Vec::new();
         }
         self.aim(target)
+    }
+
+    /// How large a checkpoint has just been published, larger than any before, that log and quorum have signed; once.
+    pub(super) fn arrived(&mut self) -> Option<u64> {
+        self.arrived.take()
     }
 
     /// A chunk of the file that was asked for.

@@ -69,7 +69,11 @@ impl Watching {
         let Some(roster) = known.roster.clone() else { return Ok(()) };
         let steps = match frame {
             Kind::AddCheckpoint(request) => self.watch.add_checkpoint(request, &roster),
-            Kind::Checkpoint(checkpoint) => self.watch.published(checkpoint, &roster),
+            Kind::Checkpoint(checkpoint) => {
+                let steps = self.watch.published(checkpoint, &roster);
+                self.jobs.extend(self.watch.arrived().map(StoreJob::Published));
+                steps
+            }
             Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,
             _ => Vec::new(),
         };

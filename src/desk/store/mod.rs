@@ -255,8 +255,11 @@ impl Store {
     /// [`StoreError`].
     pub fn facts(&self) -> Result<Facts, StoreError> {
         let verified = self.verified()?;
-        let sql = "SELECT incarnation, store_id, last_submission, last_stored, position, confirmed FROM desk";
-        let facts = self.connection.prepare_cached(sql)?.query_row([], |row| {
+        // What was confirmed of a log that ended says nothing of the one that the roster names.
+        let origin = self.roster.as_ref().map(|roster| roster.content().log.origin.as_str());
+        let sql = "SELECT incarnation, store_id, last_submission, last_stored, position,
+            iif(log_origin IN ('', coalesce(?1, '')), confirmed, 0) FROM desk";
+        let facts = self.connection.prepare_cached(sql)?.query_row([origin], |row| {
             Ok(Facts {
                 incarnation: row.get(0)?,
                 store_id: row.get(1)?,

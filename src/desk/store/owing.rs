@@ -61,18 +61,20 @@ pub(super) fn index_stored<'a>(
     Ok(())
 }
 
-/// Owes a proof for all that a store holds which knew of none, and notes what its receipts name.
+/// Owes a proof for all that a store holds which knew of none, from now on, and notes what its receipts name. Where it
+/// has met more than one log, only its own frames are known to be of this one: for the others nothing is owed.
 pub(super) fn owe_all(db: &Connection) -> Result<(), StoreError> {
-    let sql = "SELECT position, salt, opening FROM submissions WHERE state = 1
-        UNION ALL SELECT position, salt, opening FROM inbox
-        UNION ALL SELECT position, salt, opening FROM receipts_in
+    let now = db.query_row("SELECT unixepoch() * 1000000", [], |row| row.get(0))?;
+    let sql = "SELECT submissions.position, salt, opening FROM submissions, desk WHERE state = 1 AND log = 1
+        UNION ALL SELECT inbox.position, salt, opening FROM inbox, desk WHERE log = 1
+        UNION ALL SELECT receipts_in.position, salt, opening FROM receipts_in, desk WHERE log = 1
         UNION ALL SELECT position, salt, opening FROM stored WHERE position IS NOT NULL";
     let mut statement = db.prepare(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (salt, opening): (Option<Vec<u8>>, Option<Vec<u8>>) = (row.get(1)?, row.get(2)?);
         if let (Some(salt), Some(opening)) = (salt, opening) {
-            insert(db, row.get(0)?, leaf_of(&salt, &opening), 0)?;
+            insert(db, row.get(0)?, leaf_of(&salt, &opening), now)?;
         }
     }
     let mut statement = db.prepare("SELECT position, hash, item FROM receipts_in")?;

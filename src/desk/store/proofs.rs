@@ -17,7 +17,7 @@ use super::{
     Store, StoreError, Tx, alarms,
     columns::integer,
     doubts::{self, Shown},
-    standing, tiles,
+    tiles,
 };
 use crate::{
     audit::{AuditError, LeafProof, LogTrust, SignedCheckpoint, TilePath, TileTree},
@@ -149,9 +149,6 @@ fn prove(
             Cut::Missing(path) => drop(proved.missing.insert(path)),
             Cut::Damaged(paths) => proved.damaged.extend(paths),
         }
-    }
-    if proved.next.is_none() {
-        standing::hold_overdue(tx, now)?;
     }
     Ok(proved)
 }

@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
-use super::{Store, StoreError, Tx, alarms, columns::micros, owing::leaf_of};
+use super::{
+    Store, StoreError, Tx, alarms,
+    columns::{integer, micros},
+    owing::leaf_of,
+};
 use crate::{
     desk::view::Witnessed,
     limits::{CHECKPOINTS_OWED_MAX, PUBLISHED_APART, UNPROVEN_TIME_MAX},
@@ -17,13 +21,13 @@ use crate::{
 };
 
 impl Store {
-    /// Raises or ends the alarm that proofs are owed for longer than [`UNPROVEN_TIME_MAX`], whatever checkpoints came.
-    /// To be called now and then.
+    /// Raises or ends the alarm that proofs are owed for longer than [`UNPROVEN_TIME_MAX`], whatever checkpoints came,
+    /// while this desk has run: it did so from `since` on. To be called now and then.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn look_at_proofs(&mut self, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|tx| hold_unproven(tx, now))
+    pub fn look_at_proofs(&mut self, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| hold_unproven(tx, since, now))
     }
 }
 
@@ -82,13 +86,14 @@ pub(super) fn of_receipts(
     Ok(found)
 }
 
-/// Raises or ends the alarm that proofs are overdue: owed for longer than so many checkpoints, all of them published
-/// after the relay told of the leaf, and for longer than it takes to publish them.
-pub(super) fn hold_overdue(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+/// Raises or ends the alarm that proofs are overdue: a checkpoint of so many leaves was published, not the first one
+/// since the relay told of a leaf that it does not cover, and for longer than it takes to publish them. How far this
+/// desk has followed, or what it has fetched, does not matter.
+pub(super) fn hold_overdue(tx: &Tx<'_>, size: u64, now: Timestamp) -> Result<(), StoreError> {
     let sql = "SELECT count(*), min(position) FROM proofs, log WHERE checkpoint IS NULL
-        AND published - owed_count >= ?1 AND abs(?2 - owed_at) >= ?3";
+        AND published - owed_count >= ?1 AND abs(?2 - owed_at) >= ?3 AND position >= ?4";
     let least = i64::try_from((PUBLISHED_APART * CHECKPOINTS_OWED_MAX).as_micros()).expect("seconds");
-    let row = params![CHECKPOINTS_OWED_MAX, micros(now), least];
+    let row = params![CHECKPOINTS_OWED_MAX, micros(now), least, integer(size)];
     let (count, first): (u64, Option<i64>) =
         tx.db.prepare_cached(sql)?.query_row(row, |row| Ok((row.get(0)?, row.get(1)?)))?;
     let sentence = first.map(|first| {
@@ -102,12 +107,13 @@ pub(super) fn hold_overdue(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError
 }
 
 /// Raises or ends the alarm that no quorum signs.
-fn hold_unproven(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
+fn hold_unproven(tx: &Tx<'_>, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
     let sql = "SELECT count(*), min(owed_at) FROM proofs WHERE checkpoint IS NULL";
     let (count, oldest): (u64, Option<i64>) =
         tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let time_max = i64::try_from(UNPROVEN_TIME_MAX.as_micros()).expect("minutes");
-    let is_due = oldest.is_some_and(|oldest| oldest.saturating_add(time_max) <= micros(now));
+    let is_due =
+        oldest.is_some_and(|oldest| oldest.max(micros(since)).saturating_add(time_max) <= micros(now));
     let sentence = is_due.then(|| {
         format!(
             "for {} minutes no checkpoint that log and quorum have signed has covered {count} records that the relay \

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::{Store, StoreError, Tx, claims, columns::micros, doubts, proofs, tiles};
-use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash, note::Note};
+use super::{Store, StoreError, Tx, claims, columns::micros, doubts, proofs, standing, tiles};
+use crate::{audit::Follower, limits::PUBLISHED_APART, merkle::Hash};
 
 /// How far this desk has verified the audit log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,25 +42,36 @@ impl Store {
     pub fn follow(&mut self, progress: &Progress, now: Timestamp) -> Result<bool, StoreError> {
         self.write(|tx| {
             tiles::append(tx, progress.follower.size() - progress.leaves.len() as u64, &progress.leaves)?;
-            let sql = "INSERT OR IGNORE INTO log (one, followed, note, witnessed) VALUES (1, ?1, x'', x'')";
-            tx.db.prepare_cached(sql)?.execute([Follower::new().encode()])?;
+            begin(tx)?;
             let Some(verified) = &progress.verified else {
                 let sql = "UPDATE log SET ahead = ?1";
                 tx.db.prepare_cached(sql)?.execute([progress.follower.encode()])?;
                 return doubts::trusts(tx);
             };
-            let is_another = progress.is_published && !is_kept(tx, &verified.witnessed)?;
             let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = NULL";
             let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed];
             tx.db.prepare_cached(sql)?.execute(row)?;
             claims::look_at_held(tx, now)?;
-            if is_another {
-                count(tx, now)?;
-            }
             if progress.is_published {
                 improve(tx)?;
             }
             doubts::trusts(tx)
+        })
+    }
+
+    /// Notes that a checkpoint of so many leaves was published, which log and quorum have signed: one more by which proofs
+    /// that are owed should be paid. Published again soon after, with more cosignatures, it is the same.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn published(&mut self, size: u64, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| {
+            begin(tx)?;
+            let apart = i64::try_from(PUBLISHED_APART.as_micros()).expect("seconds");
+            let sql =
+                "UPDATE log SET published = published + 1, published_at = ?1 WHERE abs(?1 - published_at) >= ?2";
+            tx.db.prepare_cached(sql)?.execute([micros(now), apart])?;
+            standing::hold_overdue(tx, size, now)
         })
     }
 
@@ -87,24 +98,14 @@ impl Store {
     }
 }
 
-/// Whether a published checkpoint is the one that is kept, with whichever cosignatures: a relay shows its newest one again
-/// to whoever comes back, and when more witnesses have signed.
-fn is_kept(tx: &Tx<'_>, published: &[u8]) -> Result<bool, StoreError> {
-    let kept: Vec<u8> = tx.db.prepare_cached("SELECT witnessed FROM log")?.query_row([], |row| row.get(0))?;
-    let text = |note: &[u8]| Note::parse(note).map(|note| note.text().to_owned()).ok();
-    Ok(!kept.is_empty() && text(&kept) == text(published))
-}
-
-/// Another checkpoint was published: one more has come by which owed proofs should have been paid. Those that come soon
-/// after one another are one.
-fn count(tx: &Tx<'_>, now: Timestamp) -> Result<(), StoreError> {
-    let apart = i64::try_from(PUBLISHED_APART.as_micros()).expect("seconds");
-    let sql =
-        "UPDATE log SET published = published + 1, published_at = ?1 WHERE abs(?1 - published_at) >= ?2";
-    tx.db.prepare_cached(sql)?.execute([micros(now), apart])?;
+/// Makes the one row of the log, where there is none.
+fn begin(tx: &Tx<'_>) -> Result<(), StoreError> {
+    let sql = "INSERT OR IGNORE INTO log (one, followed, note, witnessed) VALUES (1, ?1, x'', x'')";
+    tx.db.prepare_cached(sql)?.execute([Follower::new().encode()])?;
     Ok(())
 }
 
+/// A published checkpoint was verified: more may have cosigned it than before.
 fn improve(tx: &Tx<'_>) -> Result<(), StoreError> {
     match proofs::witnessed(tx)? {
         Some(signed) => proofs::improve(tx, &signed),

@@ -260,11 +260,16 @@ pub(crate) fn bundle() -> TrustBundle {
 
 /// A checkpoint that the log's key has signed.
 pub(crate) fn checkpoint_note(size: u64, root: Hash) -> Bytes {
-    let text = Checkpoint { origin: ORIGIN.to_owned(), size, root }.to_string();
+    checkpoint_note_of(ORIGIN, size, root)
+}
+
+/// The same of a log of another name.
+pub(crate) fn checkpoint_note_of(origin: &str, size: u64, root: Hash) -> Bytes {
+    let text = Checkpoint { origin: origin.to_owned(), size, root }.to_string();
     let mut note = Note::new(&text).unwrap();
-    let key = Vkey::new(ORIGIN, KeyKind::Ed25519, public(LOG_SEED).0).unwrap();
+    let key = Vkey::new(origin, KeyKind::Ed25519, public(LOG_SEED).0).unwrap();
     let blob = pair(LOG_SEED).sign(note_signed_bytes(&text)).as_ref().to_vec();
-    note.add(NoteSignature { name: ORIGIN.to_owned(), key_id: key.key_id(), blob }).unwrap();
+    note.add(NoteSignature { name: origin.to_owned(), key_id: key.key_id(), blob }).unwrap();
     note.to_bytes().into()
 }
 

@@ -1,13 +1,13 @@
 //! Stored frames and their numbers, what they settle, and how receipts reach the sender.
 
 use super::{
-    desk::{IDN, MOD, MYS, PHL, hash_of},
+    desk::{IDN, MOD, MYS, PHL, checkpoint_note_of, hash_of},
     world::World,
 };
 use crate::{
     exchange::{ConnId, Input, Room},
     limits::Limits,
-    merkle::Hash,
+    merkle::{Hash, sha256},
     wire::{
         EnvelopeHash, Position,
         pb::{self, frame::Kind},
@@ -210,6 +210,26 @@ fn receipts_come_again_until_they_are_confirmed() {
     assert_eq!(sent_to_idn(&mut world, 0), again, "a Confirm is no record");
     assert_eq!(sent_to_idn(&mut world, 7), [second]);
     assert_eq!(sent_to_idn(&mut world, 99), [second], "of a log that this one is not");
+}
+
+#[test]
+fn what_a_hello_confirms_of_another_log_counts_for_nothing() {
+    let (mut world, idn, mys) = delivered();
+    world.say(mys, stored(1, &[receipt(ReceiptKind::Delivered, &[1])]));
+    world.close(idn);
+    let first = "IDN < Receipt 6 delivered [3] by MYS";
+    let ended = checkpoint_note_of("bloc.example/log-0", 9, sha256(b"the log before"));
+    let of_another = [
+        ("checkpoint", pb::Hello { confirmed: 7, checkpoint: ended, ..IDN.hello() }),
+        ("roster", pb::Hello { confirmed: 7, roster_version: 0, ..IDN.hello() }),
+    ];
+    for (what, hello) in of_another {
+        let conn = world.connect(IDN);
+        let seen = world.hello(conn, hello);
+        assert!(seen.iter().any(|line| line == first), "{what}: {seen:?}");
+        world.close(conn);
+    }
+    assert_eq!(sent_to_idn(&mut world, 7), [""; 0], "of this log it counts");
 }
 
 #[test]

@@ -56,6 +56,14 @@ fn bytes(submits: &[SealedSubmit]) -> Vec<&pb::Submit> {
 }
 
 #[test]
+fn what_was_confirmed_of_the_old_log_is_not_said_to_the_new_one() {
+    let mut loss = Loss::new();
+    assert_eq!(loss.idn.store.facts().unwrap().confirmed, 0, "before Welcome has told of it");
+    loss.begin();
+    assert_eq!(loss.idn.store.facts().unwrap().confirmed, 0);
+}
+
+#[test]
 fn what_no_addressee_is_known_to_have_goes_out_again_as_the_same_bytes() {
     let mut loss = Loss::new();
     assert_eq!(loss.begin(), Resend::default(), "as far as the window goes, and no further");

@@ -101,6 +101,7 @@ impl Watched {
             Verified { follower: self.follower.clone(), note: self.checkpoint(&[]), witnessed, ahead: None };
         let follower = self.follower.clone();
         let progress = Progress { follower, leaves, verified: Some(verified), is_published: true };
+        self.idn.store.published(self.leaves.len() as u64, at).unwrap();
         self.idn.store.follow(&progress, at).unwrap();
     }
 
@@ -442,39 +443,55 @@ fn what_was_sent_is_shown_as_not_yet_witnessed_and_then_by_how_many() {
 #[test]
 fn a_proof_that_two_checkpoints_did_not_pay_is_an_alarm_until_it_is_paid() {
     let mut watched = Watched::new();
-    watched.grow(8);
+    watched.grow(5);
+    watched.publish(&["IDN", "MYS"], after(10));
     // Told of, and left out of the checkpoints that follow.
     let (_, position, leaf) = watched.send();
-    let mut hidden = watched.leaves.split_off(5);
-    watched.publish(&["IDN", "MYS"], after(10));
+    let hidden = watched.leaves.pop().unwrap();
     let prove = |watched: &mut Watched, at: i64| {
         watched.publish(&["IDN", "MYS"], after(at));
         watched.idn.store.prove(&FetchedTiles::new(), None, after(at)).unwrap();
         watched.idn.status().alarms
     };
-    assert!(prove(&mut watched, 20).is_empty(), "the same, published again");
-    watched.leaves.push(hidden.remove(0));
+    assert!(prove(&mut watched, 12).is_empty(), "the same, published again with more cosignatures");
+    assert!(prove(&mut watched, 21).is_empty());
     let alarms = prove(&mut watched, 32);
-    for words in ["1 records", "position 8", "mail goes on", "save this desk's folder", "telephone"] {
+    for words in ["1 records", "position 5", "mail goes on", "save this desk's folder", "telephone"] {
         assert!(alarms[0].contains(words), "{alarms:?}");
     }
-    watched.leaves.append(&mut hidden);
+    watched.leaves.push(hidden);
     assert_eq!(prove(&mut watched, 42), Vec::<String>::new(), "it ends by itself");
     assert!(watched.proof(position, leaf).is_some());
 }
 
 #[test]
-fn a_checkpoint_that_is_shown_again_after_an_outage_is_no_second_one() {
+fn a_proof_is_not_overdue_because_this_desk_follows_slowly_or_lacks_tiles() {
     let mut watched = Watched::new();
-    watched.grow(3);
-    watched.publish(&["IDN", "MYS"], now());
+    watched.grow(5);
     watched.send();
-    watched.leaves.pop();
-    // The line was down for a minute, and no other checkpoint has come about meanwhile; or it has one more cosignature.
+    watched.grow(300);
+    for at in [10, 20, 40] {
+        watched.idn.store.published(300, after(at)).unwrap();
+        assert_eq!(watched.idn.status().alarms, Vec::<String>::new(), "covered, and not followed yet");
+    }
     watched.publish(&["IDN", "MYS"], after(60));
-    watched.publish(&["MYS", "IDN"], after(120));
-    watched.idn.store.prove(&FetchedTiles::new(), None, after(120)).unwrap();
-    assert_eq!(watched.idn.status().alarms, [""; 0]);
+    without_tiles(&watched);
+    assert!(!watched.idn.store.prove(&FetchedTiles::new(), None, after(80)).unwrap().missing.is_empty());
+    assert_eq!(watched.idn.status().alarms, Vec::<String>::new());
+}
+
+#[test]
+fn a_checkpoint_that_came_before_the_relay_told_of_a_leaf_does_not_count_whenever_it_is_verified() {
+    let mut watched = Watched::new();
+    watched.grow(5);
+    for at in [10, 20] {
+        watched.idn.store.published(5, after(at)).unwrap();
+    }
+    watched.send();
+    watched.idn.store.published(5, after(40)).unwrap();
+    assert_eq!(watched.idn.status().alarms, Vec::<String>::new(), "one since");
+    watched.idn.store.published(5, after(50)).unwrap();
+    assert!(watched.idn.status().alarms[0].contains("1 records"), "two");
 }
 
 #[test]
@@ -483,7 +500,7 @@ fn what_no_quorum_has_signed_for_ten_minutes_is_an_alarm_until_one_does() {
     let (_, position, leaf) = watched.send();
     watched.publish(&["IDN"], after(20));
     let unproven = |watched: &mut Watched, at: i64| {
-        watched.idn.store.look_at_proofs(after(at)).unwrap();
+        watched.idn.store.look_at_proofs(now(), after(at)).unwrap();
         watched.idn.status().alarms
     };
     assert_eq!(unproven(&mut watched, 599), Vec::<String>::new());
@@ -491,6 +508,10 @@ fn what_no_quorum_has_signed_for_ten_minutes_is_an_alarm_until_one_does() {
     for words in ["for 10 minutes", "covered 1 records", "mail goes on", "nothing to save", "telephone"] {
         assert!(alarms[0].contains(words), "{alarms:?}");
     }
+    // A desk that was off meanwhile has nobody to blame yet.
+    watched.idn.store.look_at_proofs(after(590), after(650)).unwrap();
+    assert_eq!(watched.idn.status().alarms, Vec::<String>::new());
+    assert_eq!(unproven(&mut watched, 651).len(), 1);
     watched.publish(&["IDN", "MYS"], after(700));
     watched.prove();
     assert_eq!(unproven(&mut watched, 701), Vec::<String>::new());

@@ -109,6 +109,17 @@ fn a_store_that_knew_no_proofs_owes_one_for_each_leaf_and_finds_its_receipts() {
 }
 
 #[test]
+fn a_store_that_has_met_two_logs_owes_nothing_of_which_the_log_is_not_known() {
+    let bloc = Bloc::new();
+    let rows = ROWS.replace("x'00', x'00', x'', x'', x'')", "x'00', x'00', x'', x'01', x'02')")
+        + "UPDATE desk SET log = 2;";
+    let folder = made_by(include_str!("version_3.sql"), 3, &rows);
+    let store = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap();
+    let owed: u32 = store.connection.query_row("SELECT count(*) FROM proofs", [], |row| row.get(0)).unwrap();
+    assert_eq!(owed, 0, "positions of the one log are other leaves in the other");
+}
+
+#[test]
 fn a_store_that_held_no_claims_begins_with_none() {
     let bloc = Bloc::new();
     let folder = made_by(include_str!("version_5.sql"), 5, ROWS);
