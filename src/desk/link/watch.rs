@@ -34,6 +34,8 @@ pub(super) enum Step {
     Cosign(String),
     /// An order that the log holds, and the relay may not have told of.
     Order(Position, Box<SignedOrder>),
+    /// The leaf of the roster that this desk goes by, and may hold without its leaf.
+    Roster(Position, u32, Bytes),
     /// A tile that was wanted for proofs, or that the relay has none.
     Tile(TilePath, Option<Bytes>),
     /// Tell a person, and cosign nothing before.
@@ -354,9 +356,9 @@ impl Watch {
         self.leaves.clear();
     }
 
-    /// Follows the leaves of a bundle; gives the orders among them.
+    /// Follows the leaves of a bundle; gives the rosters and orders among them.
     fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<Vec<Step>, AuditError> {
-        let mut orders = Vec::new();
+        let mut steps = Vec::new();
         let bundle = Bundle::parse(bytes, path.width)?;
         let known = self.follower.size() - path.index * TILE_HASHES;
         let known = usize::try_from(known).expect("below the width of a bundle");
@@ -376,14 +378,18 @@ impl Watch {
                     {
                         return Err(AuditError::RosterUntold { index, version });
                     }
-                    Act::Order(order) => orders.push(Step::Order(Position(index), order)),
+                    // The relay tells of no roster that this desk brought from a file.
+                    Act::Roster { version, .. } if version == roster.version() => {
+                        steps.push(Step::Roster(Position(index), version, entry.clone()));
+                    }
+                    Act::Order(order) => steps.push(Step::Order(Position(index), order)),
                     _ => {}
                 },
                 Followed::Traffic => {}
             }
             self.leaves.push(merkle::leaf_hash(entry));
         }
-        Ok(orders)
+        Ok(steps)
     }
 
     /// The log does not fit what it claims: the desk stays with what it has verified.

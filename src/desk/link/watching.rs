@@ -145,6 +145,9 @@ impl Watching {
                         self.jobs.push_back(StoreJob::LearnOrder { position, order });
                     }
                 }
+                Step::Roster(position, version, leaf) => {
+                    self.jobs.push_back(StoreJob::LearnRosterLeaf { position, version, leaf });
+                }
                 Step::Doubt(doubt) => known.doubt(doubt),
                 Step::Cosign(text) => {
                     let name = witness_name(&known.setup.id);
