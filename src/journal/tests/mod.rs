@@ -10,6 +10,7 @@ mod erasure;
 mod full;
 mod golden;
 mod handle;
+mod hooked;
 mod mounted;
 mod panics;
 mod real;

@@ -1,7 +1,6 @@
 //! The journal's thread panics: nothing that was not durable is acknowledged, and the process ends.
 
 use std::{
-    io,
     path::Path,
     process::{Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
@@ -9,6 +8,7 @@ use std::{
 
 use super::{
     handle::{LONG, journal},
+    hooked::{About, HookedDisk},
     real::{last_said, restarted},
     *,
 };
@@ -21,77 +21,6 @@ use crate::{
 const DIRECTORY: &str = "POUCH_TEST_PANICS";
 const WRITES: &str = "POUCH_TEST_PANICS_AFTER";
 
-/// A real disk whose code panics in one of its writes.
-struct Buggy {
-    disk: Arc<dyn Disk>,
-    left: Arc<AtomicUsize>,
-}
-
-struct BuggyFile {
-    file: Arc<dyn SegmentFile>,
-    left: Arc<AtomicUsize>,
-}
-
-impl Buggy {
-    fn file(&self, file: Arc<dyn SegmentFile>) -> Arc<dyn SegmentFile> {
-        Arc::new(BuggyFile { file, left: self.left.clone() })
-    }
-}
-
-impl Disk for Buggy {
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn create(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
-        self.disk.create(name).map(|file| self.file(file))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Arc<dyn SegmentFile>> {
-        self.disk.open(name).map(|file| self.file(file))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn sync_directory(&self) -> io::Result<()> {
-        self.disk.sync_directory()
-    }
-
-    fn random_id(&self) -> io::Result<SegmentId> {
-        self.disk.random_id()
-    }
-}
-
-impl SegmentFile for BuggyFile {
-    fn bytes(&self) -> io::Result<u64> {
-        self.file.bytes()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(buffer, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        assert!(left > 0, "a bug in the disk's code");
-        self.file.write_at(bytes, offset)
-    }
-
-    fn cut(&self, bytes: u64) -> io::Result<()> {
-        self.file.cut(bytes)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.file.sync()
-    }
-}
-
 /// Run by the test below in a process of its own.
 #[test]
 #[ignore = "needs a directory, and ends its process"]
@@ -100,7 +29,14 @@ fn lives_on_a_disk_with_a_bug() {
     let writes = std::env::var(WRITES).expect("the parent says").parse().expect("a number");
     let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(Path::new(&directory)).expect("ours"));
     let left = Arc::new(AtomicUsize::new(usize::MAX));
-    let (journal, _, events, _) = journal(Arc::new(Buggy { disk, left: left.clone() }), OPTIONS);
+    let buggy = HookedDisk::new(disk, {
+        let left = left.clone();
+        move |about| {
+            let is_bug = about == About::Write && left.fetch_sub(1, Ordering::SeqCst) == 0;
+            assert!(!is_bug, "a bug in the disk's code");
+        }
+    });
+    let (journal, _, events, _) = journal(Arc::new(buggy), OPTIONS);
     for position in 0.. {
         if position == 5 {
             left.store(writes, Ordering::SeqCst);

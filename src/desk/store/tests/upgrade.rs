@@ -43,13 +43,39 @@ fn made_by(tables: &str, version: i64, rows: &str) -> TempDir {
     folder
 }
 
-/// Every column of every table, and every index.
+/// Every column of every table with its type, whether it may be absent, its default and its place in the key; and every
+/// index.
 fn shape(store: &Store) -> BTreeSet<(String, String)> {
-    let sql = "SELECT tables.name, columns.name FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
+    let sql = "SELECT tables.name, columns.name || ' ' || columns.type || iif(\"notnull\", ' NOT NULL', '')
+            || coalesce(' DEFAULT ' || dflt_value, '') || iif(pk > 0, ' KEY ' || pk, '')
+        FROM sqlite_schema AS tables, pragma_table_info(tables.name) AS columns
         WHERE tables.type = 'table' UNION SELECT name, coalesce(sql, '') FROM sqlite_schema WHERE type = 'index'";
     let mut statement = store.connection.prepare(sql).unwrap();
     let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
     rows.map(Result::unwrap).collect()
+}
+
+#[test]
+fn a_store_of_each_earlier_version_gets_the_very_tables_of_this_one() {
+    let bloc = Bloc::new();
+    let expected = shape(&bloc.desk("IDN").store);
+    assert!(
+        expected
+            .iter()
+            .any(|(table, column)| table == "log" && column == "published INTEGER NOT NULL DEFAULT 0")
+    );
+    for (tables, of) in [(include_str!("version_2.sql"), 2), (include_str!("version_3.sql"), 3)] {
+        for version in of..super::schema::VERSION {
+            // Between those two and this one a store has no tables of its own but those that the steps made.
+            let folder = made_by(tables, of, "");
+            let connection = Connection::open(folder.path().join("desk.sqlite")).unwrap();
+            (of..version).for_each(|from| super::upgrades::step(&connection, from).unwrap());
+            connection.pragma_update(None, "user_version", version).unwrap();
+            drop(connection);
+            let store = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap();
+            assert_eq!(shape(&store), expected, "from version {of} by way of {version}");
+        }
+    }
 }
 
 #[test]
