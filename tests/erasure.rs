@@ -64,7 +64,8 @@ fn holds(bytes: &[u8], text: &[u8]) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_downloads_all_of_the_log_learns_no_sender_addressee_topic_or_size_and_no_persons_name() {
     let mut site = Site::new();
-    for party in ["relay", "idn", "hub"] {
+    // Enough missions for a quorum, so that each FLASH has its checkpoint.
+    for party in ["relay", "idn", "mys", "phl", "hub"] {
         site.start(party);
     }
     let subject = "Concerning the straits";
