@@ -139,16 +139,16 @@ impl Reader {
         }
     }
 
-    /// How many bytes the records at these positions take, encoded; `None` once they are more than `bytes_max`. Reads
-    /// no record: only the tables of their batches, each once where the positions rise.
+    /// Whether the records at these positions take no more than `bytes_max` encoded. Reads no record: only the tables
+    /// of their batches, each once where the positions rise.
     ///
     /// # Errors
     /// As [`Reader::load`].
-    pub(super) fn encoded_bytes(
+    pub(super) fn take_at_most(
         &self,
         positions: impl Iterator<Item = Position>,
         bytes_max: usize,
-    ) -> Result<Option<usize>, JournalError> {
+    ) -> Result<bool, JournalError> {
         let (mut bytes, mut open) = (0, None::<(Batch, Vec<u8>)>);
         for position in positions {
             let (place, index) = self.find(position.0).ok_or(JournalError::NoRecord(position.0))?;
@@ -165,10 +165,10 @@ impl Reader {
             let range = batch.record_range(position, index, &table[start..])?;
             bytes += usize::try_from(range.end - range.start).expect("shorter than a batch");
             if bytes > bytes_max {
-                return Ok(None);
+                return Ok(false);
             }
         }
-        Ok(Some(bytes))
+        Ok(true)
     }
 
     /// Adds a segment without batches.

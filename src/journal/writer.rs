@@ -269,7 +269,7 @@ impl Writer {
     /// The needed records of the oldest segment; `None` if they are more than a quarter of one.
     fn load_needed(&self, needed: &[Position]) -> Result<Option<Vec<(u64, Record)>>, JournalError> {
         let needed = || needed.iter().copied().filter(|position| self.reader.is_in_oldest(position.0));
-        if self.reader.encoded_bytes(needed(), self.options.carried_bytes_max())?.is_none() {
+        if !self.reader.take_at_most(needed(), self.options.carried_bytes_max())? {
             return Ok(None);
         }
         let loaded = needed().map(|position| Ok((position.0, self.reader.load(position)?)));

@@ -163,6 +163,8 @@ impl Reloader {
             ("log_listen", old.log_listen != new.log_listen),
             ("admin", old.admin != new.admin),
             ("log", old.log != new.log),
+            ("journal_bytes_max", old.journal_bytes_max != new.journal_bytes_max),
+            ("openings_keep_days", old.openings_keep_days != new.openings_keep_days),
             ("trust", config::trust_bundle(&new.trust).is_ok_and(|bundle| bundle != self.bundle)),
         ];
         for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
