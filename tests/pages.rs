@@ -1,11 +1,15 @@
 //! The bounds that docs/PROTOCOL.md and README.md state are those that the code keeps to.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
-use pouch::limits::{self, Limits};
+use pouch::{
+    alarms::AlarmKind,
+    limits::{self, Limits},
+};
 
 const PROTOCOL: &str = include_str!("../docs/PROTOCOL.md");
 const README: &str = include_str!("../README.md");
+const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
 
 #[test]
 fn the_protocol_page_states_the_bounds_of_frames_and_lists() {
@@ -23,6 +27,7 @@ fn the_protocol_page_states_the_bounds_of_frames_and_lists() {
             format!("at most {} and for one envelope alone", kib(limits::DETAILS_BYTES_MAX)),
             format!("in clear, at most {}: `01 02", kib(limits::ADMINISTRATIVE_LEAF_BYTES_MAX)),
             format!("The relay remembers the last {} numbers", limits::SUBMISSIONS_REMEMBERED),
+            format!("({} of all senders together", thousands(limits::SUBMISSIONS_REMEMBERED_IN_ALL)),
             format!("`total_bytes` (at most {} MiB)", limits::ROSTER_BYTES_MAX >> 20),
         ],
     );
@@ -46,6 +51,72 @@ fn the_protocol_page_states_the_bounds_of_the_audit_log() {
             format!("every {} s while it does not", Limits::DEFAULT.checkpoint_idle_every.as_secs()),
         ],
     );
+}
+
+#[test]
+fn the_protocol_page_states_the_bounds_of_rosters() {
+    states(
+        PROTOCOL,
+        &[
+            format!("first choice first, at most {} |", limits::ROSTER_ADDRESSES_MAX),
+            format!(
+                "`threshold` (1 to {}) and `keys` (at most {})",
+                limits::ROSTER_THRESHOLD_MAX,
+                limits::ROSTER_KEYS_MAX
+            ),
+            format!("and `keys` (at most {}), each named by the origin", limits::ROSTER_LOG_KEYS_MAX),
+            format!("lowest first, at most {} |", limits::ROSTER_LABELS_MAX),
+            format!("at most {} topics |", limits::ROSTER_TOPICS_MAX),
+            format!("(party numbers, at most {})", limits::ROSTER_LIST_MAX),
+            format!("at most {} groups |", thousands(limits::ROSTER_GROUPS_MAX)),
+            format!("at most {} parties", thousands(limits::ROSTER_PARTIES_MAX)),
+            format!("of whom at most {} are witnesses", limits::ROSTER_WITNESSES_MAX),
+            format!("Codes have 1 to {} capital letters", limits::CODE_BYTES_MAX),
+            format!("single lines of at most {} bytes", limits::NAME_BYTES_MAX),
+            format!("about {} parties at most", thousands(limits::ORDERS_STANDING_MAX)),
+            format!("at most {} versions of the roster", thousands(limits::ROSTER_VERSIONS_MAX)),
+        ],
+    );
+}
+
+/// A clerk who reads a key in `pouch alarms` finds it in the page.
+#[test]
+fn the_operations_page_names_every_alarm() {
+    let keys = alarm_keys(Path::new("src/desk"));
+    assert!(keys.len() >= 20, "{keys:?}");
+    let daemons = AlarmKind::ALL.map(|kind| kind.name().to_owned());
+    for key in keys.iter().chain(&daemons) {
+        let named = [format!("`{key}`"), format!("`{key}-")];
+        assert!(named.iter().any(|name| OPERATIONS.contains(name)), "the page does not name the alarm {key}");
+    }
+}
+
+/// The keys that a folder's sources raise or hold, without what follows a placeholder.
+fn alarm_keys(folder: &Path) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    for entry in fs::read_dir(folder).expect("a folder of the sources") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "tests") {
+                keys.append(&mut alarm_keys(&path));
+            }
+            continue;
+        }
+        let source = fs::read_to_string(&path).expect("a source");
+        for before in ["alarms::raise(tx, now, ", "alarms::hold(tx, now, ", "known.alarm(", "Doubt { key: "] {
+            keys.extend(source.split(before).skip(1).filter_map(key_at));
+        }
+        let constants = source.split("/// Key of the alarm").skip(1);
+        keys.extend(constants.filter_map(|rest| key_at(rest.split_once(": &str = ")?.1)));
+    }
+    keys
+}
+
+/// The text literal that a source goes on with, up to its first placeholder.
+fn key_at(source: &str) -> Option<String> {
+    let literal = source.trim_start_matches("&format!(").strip_prefix('"')?;
+    let key = literal.split(['"', '{']).next()?.trim_end_matches('-');
+    Some(key.to_owned())
 }
 
 #[test]
@@ -93,6 +164,11 @@ fn the_protocol_page_states_windows_and_times() {
                 seconds(limits::FRAME_PACE_OVER)
             ),
             format!("its last | {} min |", limits.publication_time_max.as_secs() / 60),
+            format!(
+                "beyond rosters | {} MiB; closed without Goodbye |",
+                limits.connection_backlog_bytes_max >> 20
+            ),
+            format!("| connections in all | {};", thousands(limits.connections_max)),
         ],
     );
 }

@@ -455,7 +455,7 @@ pub struct Fetch {
     /// chosen by the desk, echoed in the answer
     #[prost(uint64, tag = "1")]
     pub request: u64,
-    /// `tile/...` as in tlog-tiles, at most 64 bytes
+    /// `checkpoint`, `tile/...` as in tlog-tiles, or `roster/VERSION`; at most 64 bytes
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
 }
@@ -547,7 +547,7 @@ pub enum RefusalCode {
     MailboxFull = 13,
     /// another trust domain
     TrustDomain = 14,
-    /// the sender's or an addressee's quota is used up
+    /// the sender's quota is used up
     Quota = 15,
     /// MINIMIZE is in force: neither ROUTINE nor PRIORITY passes
     Minimize = 16,
@@ -918,7 +918,7 @@ pub struct Draft {
     /// XMT: members of a group that were left out, at most 128
     #[prost(uint32, repeated, tag = "5")]
     pub exempt: ::prost::alloc::vec::Vec<u32>,
-    /// at most 200 bytes, one line
+    /// 1 to 200 bytes, one line
     #[prost(string, tag = "6")]
     pub subject: ::prost::alloc::string::String,
     /// UTF-8, at most 200 KiB
