@@ -232,6 +232,7 @@ fn whole() -> IncomingWhole {
         person: String::new(),
         language: "en".into(),
         in_reply_to: None,
+        acknowledgement_due: None,
         answer_due: None,
         body: "Please confirm.\u{9b}31m\n".into(),
     }

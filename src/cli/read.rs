@@ -60,7 +60,6 @@ fn signal(whole: &IncomingWhole, paint: Paint) -> String {
             whole.addressees.iter().filter(|(_, its_role)| its_role == role).map(|(code, _)| code.as_str());
         codes.collect::<Vec<_>>().join(", ")
     };
-    let owed = if summary.acknowledgement_required { "acknowledgement required" } else { "" };
     let fields = [
         ("DTG", summary.dtg.clone()),
         ("FROM", origin.join(", ")),
@@ -71,8 +70,7 @@ fn signal(whole: &IncomingWhole, paint: Paint) -> String {
         ("KIND", summary.kind.clone()),
         ("TOPIC", summary.topic.clone()),
         ("ANSWERS", whole.in_reply_to.clone().unwrap_or_default()),
-        ("DUE", whole.answer_due.as_deref().map(time::dtg).unwrap_or_default()),
-        ("ACTION", owed.to_owned()),
+        ("ACTION", action(whole)),
         ("SUBJECT", summary.subject.clone()),
     ];
     for (name, value) in fields.iter().filter(|(_, value)| !value.is_empty()) {
@@ -83,6 +81,17 @@ fn signal(whole: &IncomingWhole, paint: Paint) -> String {
     text.push_str("\n\n----\n");
     text.push_str(&register(whole, paint));
     text
+}
+
+/// What is asked of whoever the dispatch is addressed to for action.
+fn action(whole: &IncomingWhole) -> String {
+    let by = |due: &str| format!(" by {}", time::dtg(due));
+    let acknowledgement = whole.summary.acknowledgement_required.then(|| {
+        format!("acknowledgement{}", whole.acknowledgement_due.as_deref().map(by).unwrap_or_default())
+    });
+    let answer = whole.answer_due.as_deref().map(|due| format!("answer{}", by(due)));
+    let asked: Vec<String> = acknowledgement.into_iter().chain(answer).collect();
+    if asked.is_empty() { String::new() } else { format!("{} required", asked.join(" and ")) }
 }
 
 /// What this desk itself adds: its own number, times and notices.
@@ -150,6 +159,7 @@ pub(super) mod tests {
             person: String::new(),
             language: "en".into(),
             in_reply_to: None,
+            acknowledgement_due: Some("2026-11-24T11:00:00Z".into()),
             answer_due: Some("2026-11-24T12:00:00Z".into()),
             body: "Two miles east.\r\n\x1b]0;title\x07No lights.\n\n".into(),
         }
@@ -169,8 +179,7 @@ XMT      VNM
 REF      IDN/2026/4␛[31m
 KIND     report
 TOPIC    maritime
-DUE      241200ZNOV26
-ACTION   acknowledgement required
+ACTION   acknowledgement by 241100ZNOV26 and answer by 241200ZNOV26 required
 SUBJECT  Unlit vessel<U+202E>
 
 Two miles east.

@@ -90,14 +90,14 @@ pub struct SendArgs {
 /// What `send` and `reply` both ask: by when, and who writes.
 #[derive(Args)]
 pub struct MannerArgs {
-    /// Ask a person to acknowledge
+    /// Ask a person to acknowledge, in the time of the precedence
     #[arg(long)]
     ack: bool,
-    /// Ask a person to acknowledge, and to answer by then, as 241200ZNOV26
+    /// Ask a person to acknowledge by then, as 241200ZNOV26
     #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
     ack_by: Option<String>,
-    /// Ask for an answer by then, and for no acknowledgement
-    #[arg(long, value_name = "DTG", value_parser = time::from_dtg, conflicts_with = "ack_by")]
+    /// Ask for an answer by then, as 241200ZNOV26
+    #[arg(long, value_name = "DTG", value_parser = time::from_dtg)]
     answer_by: Option<String>,
     /// Give up delivery after this span, as 6h [default: by precedence]
     #[arg(long, value_name = "SPAN", value_parser = time::span)]
@@ -115,7 +115,8 @@ impl MannerArgs {
     pub(super) fn dispatch(&self) -> NewDispatch {
         NewDispatch {
             acknowledgement_required: self.ack || self.ack_by.is_some(),
-            answer_due: self.ack_by.clone().or_else(|| self.answer_by.clone()),
+            acknowledgement_due: self.ack_by.clone(),
+            answer_due: self.answer_by.clone(),
             expires_s: self.expires.map(|span| span.as_secs()),
             office: self.office.clone(),
             person: self.person.clone(),
@@ -272,11 +273,15 @@ mod tests {
     fn a_time_to_acknowledge_by_asks_for_acknowledgement() {
         let new =
             parsed(&["--ack-by", "241200ZNOV26", "--expires", "6h", "--precedence", "FLASH", "x"]).unwrap();
-        assert!(new.acknowledgement_required);
-        assert_eq!((new.answer_due.as_deref(), new.expires_s), (Some("2026-11-24T12:00:00Z"), Some(21_600)));
+        assert!(new.acknowledgement_required && new.answer_due.is_none());
+        let due = new.acknowledgement_due.as_deref();
+        assert_eq!((due, new.expires_s), (Some("2026-11-24T12:00:00Z"), Some(21_600)));
         assert_eq!(new.precedence, "flash");
         let new = parsed(&["--answer-by", "241200ZNOV26", "x"]).unwrap();
         assert_eq!((new.answer_due.is_some(), new.acknowledgement_required), (true, false));
+        let new = parsed(&["--answer-by", "251200ZNOV26", "--ack-by", "241200ZNOV26", "x"]).unwrap();
+        let due = (new.acknowledgement_due.as_deref(), new.answer_due.as_deref());
+        assert_eq!(due, (Some("2026-11-24T12:00:00Z"), Some("2026-11-25T12:00:00Z")));
     }
 
     #[test]

@@ -71,9 +71,11 @@ fn described(status: &Status, paint: Paint) -> String {
 
 /// What is overdue; nothing where nothing is.
 fn overdue(status: &Status) -> Option<String> {
-    let Overdue { addressees, answers, acknowledgements_owed, answers_owed } = status.overdue;
+    let Overdue { addressees, acknowledgements, answers, acknowledgements_owed, answers_owed } =
+        status.overdue;
     let all = [
         (addressees, "not delivered or acknowledged"),
+        (acknowledgements, "not acknowledged by the time named"),
         (answers, "not answered"),
         (acknowledgements_owed, "to acknowledge here"),
         (answers_owed, "to answer here"),

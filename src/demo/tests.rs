@@ -107,6 +107,7 @@ fn incoming(
         person: String::new(),
         language: scripted.language.clone(),
         in_reply_to: scripted.answers.as_ref().map(|key| ids[key].clone()),
+        acknowledgement_due: None,
         answer_due: None,
         body: scripted.body(),
     }

@@ -133,13 +133,15 @@ fn store(status: &Status, text: &mut Exposition) {
     ] {
         text.gauge(&format!("pouch_desk_{name}"), help, value);
     }
-    let Overdue { addressees, answers, acknowledgements_owed, answers_owed } = status.overdue;
+    let Overdue { addressees, acknowledgements, answers, acknowledgements_owed, answers_owed } =
+        status.overdue;
     text.gauges(
         "pouch_desk_overdue",
-        "Overdue: addressees that lack a dispatch or have not acknowledged it, answers owed to this desk, and what it owes.",
+        "Overdue: addressees that lack a dispatch or have not acknowledged it, by precedence or by the time named; answers owed to this desk; what it owes.",
         "what",
         [
             ("addressees", addressees),
+            ("acknowledgements", acknowledgements),
             ("answers", answers),
             ("acknowledgements-owed", acknowledgements_owed),
             ("answers-owed", answers_owed),

@@ -63,7 +63,10 @@ pub struct NewDispatch {
     /// Whether a person must acknowledge.
     #[serde(default)]
     pub acknowledgement_required: bool,
-    /// When an answer is due.
+    /// By when a person must acknowledge, which this asks for; where absent, by precedence. RFC 3339 or a date-time group.
+    #[serde(default)]
+    pub acknowledgement_due: Option<String>,
+    /// When an answer is due, written likewise.
     #[serde(default)]
     pub answer_due: Option<String>,
     /// Seconds from now until it expires; by precedence where absent (routine 30 days, flash 1 day).
@@ -252,7 +255,7 @@ pub struct AddresseeState {
     pub remark: Option<String>,
     /// When its answer came here.
     pub answered_at: Option<String>,
-    /// What is still awaited of it; absent where nothing is.
+    /// What is still awaited of it, due first; absent where nothing is.
     pub awaited: Option<Awaited>,
 }
 
@@ -261,7 +264,7 @@ pub struct AddresseeState {
 pub struct Awaited {
     /// `delivery`, `acknowledgement` or `answer`.
     pub step: String,
-    /// By when: by precedence and `[clocks]`, or as the dispatch says of its answer.
+    /// By when: by precedence and `[clocks]`, or as the dispatch says of its acknowledgement or its answer.
     pub due_at: String,
     /// Whether that time is past. It is looked for at least every 10 seconds.
     pub overdue: bool,
@@ -322,7 +325,8 @@ pub struct Incoming {
     pub acknowledged_at: Option<String>,
     /// Whether it was set aside instead of opened, and why.
     pub set_aside: Option<String>,
-    /// The acknowledgement or the answer that this desk owes; absent where it owes none, or none by a certain time.
+    /// The acknowledgement or the answer that this desk owes, whichever is due first; absent where it owes none, or none
+    /// by a certain time.
     pub awaited: Option<Awaited>,
     /// Notices about its stream: a gap before it, a new epoch; for a person.
     pub notices: Vec<String>,
@@ -353,6 +357,9 @@ pub struct IncomingWhole {
     pub language: String,
     /// UUID of what it answers.
     pub in_reply_to: Option<String>,
+    /// By when a person must acknowledge; absent where that goes by precedence.
+    #[serde(default)]
+    pub acknowledgement_due: Option<String>,
     /// When an answer is due.
     pub answer_due: Option<String>,
     /// A peer's text.
@@ -545,8 +552,11 @@ pub struct Trust {
 /// How much is overdue, by what is missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overdue {
-    /// Addressees that a dispatch has not reached in time, or that have not acknowledged it.
+    /// Addressees that a dispatch has not reached in time, or that have not acknowledged it by its precedence.
     pub addressees: u64,
+    /// Addressees that have not acknowledged by the time that a dispatch names.
+    #[serde(default)]
+    pub acknowledgements: u64,
     /// Answers that addressees owe this desk.
     pub answers: u64,
     /// Acknowledgements that this desk owes.

@@ -950,6 +950,9 @@ pub struct Draft {
     /// as in the core
     #[prost(bool, tag = "16")]
     pub exercise: bool,
+    /// seconds since 1970, or 0: by precedence; only where acknowledgement_required
+    #[prost(uint64, tag = "17")]
+    pub acknowledgement_due_s: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attachment {

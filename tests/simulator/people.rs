@@ -1,5 +1,7 @@
 //! What people at the desks do.
 
+use std::time::Duration;
+
 use pouch::desk::view::{Mark, NewDispatch};
 
 use super::{
@@ -49,6 +51,9 @@ impl World {
             ..NewDispatch::default()
         };
         let time = self.desks[desk].time(self.now);
+        // Some must be acknowledged sooner than their precedence asks, and sooner than a cut line may allow.
+        let due = serial.is_multiple_of(5).then(|| (time + Duration::from_secs(60)).to_string());
+        let new = NewDispatch { acknowledgement_due: due, ..new };
         let Some(store) = self.desks[desk].store() else { return };
         // A person is refused what the roster does not allow now, and lets it be.
         if store.enqueue(new, time).is_ok() {

@@ -144,9 +144,9 @@ fn enter(
     };
     let sql = "INSERT INTO inbox (register, hash, id, root_id, sender, sender_code, role, short, reference, dtg,
         topic, precedence, label, kind, exercise, acknowledgement, position, received_at, set_aside, subject, header,
-        proof, salt, opening, content)
+        proof, salt, opening, content, acknowledgement_due_s)
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-        ?22, ?23, ?24, ?25)";
+        ?22, ?23, ?24, ?25, ?26)";
     tx.db.prepare_cached(sql)?.execute(params![
         integer(register),
         delivery.envelope_hash,
@@ -173,6 +173,7 @@ fn enter(
         &frame.salt[..],
         &frame.opening[..],
         &frame.ciphertext[..],
+        clocks::acknowledgement_due_s(&draft),
     ])?;
     if dispatch.is_ok() {
         let precedence = core.precedence(delivery.role);

@@ -1,8 +1,7 @@
 //! What is overdue: a clock runs for each addressee of what is sent from here, and for what this desk owes.
 //!
 //! A clock is a row with the time when it runs out, so that it runs on while the desk is off. What ends it is in
-//! the same transaction as the step itself: a receipt, an answer, an acknowledgement. One that ran out is noticed
-//! once, by [`Store::look_at_clocks`], and holds up the alarm of its kind until it has ended.
+//! the same transaction as the step itself: a receipt, an answer, an acknowledgement. What ran out, `overdue` notices.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +9,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
-    Store, StoreError, Tx, alarms,
+    Store, StoreError, Tx,
     columns::{integer, micros, time_text},
 };
 use crate::{
     config::ClocksConfig,
     desk::{
-        view::{Awaited, Overdue},
+        view::Awaited,
         worktime::{WorkingTime, later},
     },
     roster::{Party, PartyNumber},
@@ -27,7 +26,7 @@ use crate::{
 /// What a clock is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Clock {
-    /// An addressee must have it, and have acknowledged it where that was asked for.
+    /// An addressee must have it, and have acknowledged it where that was asked for at no time of its own.
     Service,
     /// An addressee owes an answer.
     Answer,
@@ -35,28 +34,22 @@ pub(super) enum Clock {
     OwnAcknowledgement,
     /// This desk owes an answer.
     OwnAnswer,
+    /// An addressee must have acknowledged it by the time that it names.
+    Acknowledgement,
 }
 
 impl Clock {
-    const ALL: [Clock; 4] = [Clock::Service, Clock::Answer, Clock::OwnAcknowledgement, Clock::OwnAnswer];
+    pub(super) const ALL: [Clock; 5] =
+        [Clock::Service, Clock::Answer, Clock::OwnAcknowledgement, Clock::OwnAnswer, Clock::Acknowledgement];
 
     /// As it stands in the table.
-    const fn code(self) -> i64 {
+    pub(super) const fn code(self) -> i64 {
         match self {
             Clock::Service => 1,
             Clock::Answer => 2,
             Clock::OwnAcknowledgement => 3,
             Clock::OwnAnswer => 4,
-        }
-    }
-
-    /// Key of the alarm.
-    fn key(self) -> &'static str {
-        match self {
-            Clock::Service => "overdue",
-            Clock::Answer => "overdue-answer",
-            Clock::OwnAcknowledgement => "owed-acknowledgement",
-            Clock::OwnAnswer => "owed-answer",
+            Clock::Acknowledgement => 5,
         }
     }
 }
@@ -70,38 +63,16 @@ impl Store {
         self.clocks = clocks.clone();
         self.write(recount)
     }
-
-    /// Notices what became overdue by `now`, and raises, changes or ends an alarm for each kind of it. Returns when
-    /// the next clock runs out.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn look_at_clocks(&mut self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
-        self.write(|tx| {
-            let mut next: Option<i64> = None;
-            for clock in Clock::ALL {
-                let sql = "UPDATE clocks SET overdue_at = ?2
-                    WHERE kind = ?1 AND due_at <= ?2 AND overdue_at IS NULL AND ended_at IS NULL";
-                let new = tx.db.prepare_cached(sql)?.execute(params![clock.code(), micros(now)])?;
-                hold_alarm(tx, clock, new > 0, now)?;
-                let sql = "SELECT min(due_at) FROM clocks WHERE kind = ?1 AND overdue_at IS NULL AND ended_at IS NULL";
-                let first: Option<i64> =
-                    tx.db.prepare_cached(sql)?.query_row([clock.code()], |row| row.get(0))?;
-                next = [next, first].into_iter().flatten().min();
-            }
-            Ok(next.map(|due| Timestamp::from_microsecond(due).unwrap_or(Timestamp::MAX)))
-        })
-    }
 }
 
 /// Starts the clocks of a dispatch that was addressed just now, by the roster in force: each once, and none of
 /// whom it no longer goes to.
 pub(super) fn addressed(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
-    let sql = "DELETE FROM clocks WHERE kind IN (1, 2) AND item = ?1
+    let sql = "DELETE FROM clocks WHERE kind IN (1, 2, 5) AND item = ?1
         AND party NOT IN (SELECT party FROM addressees WHERE dispatch = ?1)";
     tx.db.prepare_cached(sql)?.execute([seq])?;
-    let sql = "SELECT party, role, queued_at, iif(role = 1, precedence, info_precedence), answer_due_s
-        FROM addressees JOIN outbox ON dispatch = seq WHERE dispatch = ?1";
+    let sql = "SELECT party, role, queued_at, iif(role = 1, precedence, info_precedence), answer_due_s,
+        acknowledgement_due_s FROM addressees JOIN outbox ON dispatch = seq WHERE dispatch = ?1";
     let mut statement = tx.db.prepare_cached(sql)?;
     let mut rows = statement.query([seq])?;
     while let Some(row) = rows.next()? {
@@ -109,7 +80,8 @@ pub(super) fn addressed(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
         let precedence = row.get(3)?;
         start(tx, Clock::Service, seq, party, Started { at, precedence, of: working(tx, party) })?;
         if role == Role::To {
-            answer_due(tx.db, Clock::Answer, seq, party, at, row.get(4)?)?;
+            named(tx.db, (Clock::Answer, seq, party), at, row.get(4)?)?;
+            named(tx.db, (Clock::Acknowledgement, seq, party), at, row.get(5)?)?;
         }
     }
     Ok(())
@@ -123,6 +95,7 @@ pub(super) struct Arrived {
     pub precedence: Precedence,
     pub at: i64,
     pub acknowledgement: bool,
+    pub acknowledgement_due_s: i64,
     pub answer_due_s: u64,
     pub in_reply_to: Option<DispatchId>,
     pub exercise: bool,
@@ -145,6 +118,7 @@ impl Arrived {
             precedence,
             at,
             acknowledgement: draft.acknowledgement_required,
+            acknowledgement_due_s: acknowledgement_due_s(draft),
             answer_due_s: draft.answer_due_s,
             in_reply_to: draft.in_reply_to[..].try_into().ok().map(DispatchId),
             exercise: draft.exercise,
@@ -157,13 +131,22 @@ pub(super) fn arrived(tx: &Tx<'_>, new: &Arrived) -> Result<(), StoreError> {
     answers(tx.db, new)?;
     if new.role == Role::To {
         let (register, sender) = (integer(new.register), new.sender);
-        if new.acknowledgement {
+        if new.acknowledgement_due_s > 0 {
+            named(tx.db, (Clock::OwnAcknowledgement, register, sender), new.at, new.acknowledgement_due_s)?;
+        } else if new.acknowledgement {
             let started = Started { at: new.at, precedence: new.precedence, of: tx.own() };
             start(tx, Clock::OwnAcknowledgement, register, sender, started)?;
         }
-        answer_due(tx.db, Clock::OwnAnswer, register, sender, new.at, integer(new.answer_due_s))?;
+        named(tx.db, (Clock::OwnAnswer, register, sender), new.at, integer(new.answer_due_s))?;
     }
     Ok(())
+}
+
+/// When a dispatch asks to be acknowledged, in seconds since 1970; 0 where it leaves that to its precedence, or names
+/// a time that cannot be.
+pub(super) fn acknowledgement_due_s(draft: &pb::Draft) -> i64 {
+    let due_s = integer(draft.acknowledgement_due_s);
+    if draft.acknowledgement_required && Timestamp::from_second(due_s).is_ok() { due_s } else { 0 }
 }
 
 /// Ends the clocks of what a dispatch that came in answers.
@@ -182,18 +165,20 @@ fn answers(db: &Connection, new: &Arrived) -> Result<(), StoreError> {
 /// Ends the clocks of a dispatch's addressees whose steps have come, or never will.
 pub(super) fn settle(db: &Connection, seq: i64, at: i64) -> Result<(), StoreError> {
     // Who has answered has read it, whatever became of the receipts.
-    let sql = "UPDATE clocks SET ended_at = ?2 WHERE kind IN (1, 2) AND item = ?1 AND ended_at IS NULL AND EXISTS
+    let sql = "UPDATE clocks SET ended_at = ?2 WHERE kind IN (1, 2, 5) AND item = ?1 AND ended_at IS NULL AND EXISTS
         (SELECT 1 FROM addressees JOIN outbox ON dispatch = seq WHERE dispatch = ?1 AND addressees.party = clocks.party
             AND (answered_at IS NOT NULL OR set_aside_at IS NOT NULL OR expired_at IS NOT NULL
+                OR (clocks.kind = 5 AND acknowledged_at IS NOT NULL)
                 OR (clocks.kind = 1 AND delivered_at IS NOT NULL
-                    AND (acknowledgement = 0 OR role = 2 OR acknowledged_at IS NOT NULL))))";
+                    AND (acknowledgement = 0 OR role = 2 OR acknowledged_at IS NOT NULL OR EXISTS
+                        (SELECT 1 FROM clocks AS named WHERE kind = 5 AND item = ?1 AND party = addressees.party)))))";
     db.prepare_cached(sql)?.execute([seq, at])?;
     Ok(())
 }
 
 /// Takes back the clocks of a dispatch that was refused for good: that is a person's matter now.
 pub(super) fn given_back(tx: &Tx<'_>, seq: i64) -> Result<(), StoreError> {
-    let sql = "DELETE FROM clocks WHERE kind IN (1, 2) AND item = ?1";
+    let sql = "DELETE FROM clocks WHERE kind IN (1, 2, 5) AND item = ?1";
     tx.db.prepare_cached(sql)?.execute([seq])?;
     Ok(())
 }
@@ -214,11 +199,12 @@ pub(super) fn accepted(db: &Connection, seq: i64, at: i64) -> Result<(), StoreEr
     Ok(())
 }
 
-/// Counts the clocks that run anew: hours, holidays or the configuration changed. One that ran out before and would
+/// Counts the clocks that run by precedence anew: hours, holidays or the configuration changed. One that ran out before and would
 /// have by then all the same stays noticed.
 pub(super) fn recount(tx: &Tx<'_>) -> Result<(), StoreError> {
     let sql = "SELECT kind, item, party, started_at, due_at, precedence FROM clocks
-        WHERE kind IN (1, 3) AND ended_at IS NULL";
+        WHERE kind IN (1, 3) AND ended_at IS NULL AND NOT (kind = 3 AND EXISTS
+            (SELECT 1 FROM inbox WHERE register = item AND acknowledgement_due_s > 0))";
     let mut known: BTreeMap<PartyNumber, Option<WorkingTime>> = BTreeMap::new();
     let mut changed: Vec<(i64, i64, PartyNumber, i64)> = Vec::new();
     let mut statement = tx.db.prepare_cached(sql)?;
@@ -243,32 +229,17 @@ pub(super) fn recount(tx: &Tx<'_>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// How many clocks have run out and not ended.
-pub(super) fn overdue(tx: &Tx<'_>) -> Result<Overdue, StoreError> {
-    let count = |clock: Clock| {
-        let sql =
-            "SELECT count(*) FROM clocks WHERE kind = ?1 AND overdue_at IS NOT NULL AND ended_at IS NULL";
-        tx.db.prepare_cached(sql)?.query_row([clock.code()], |row| row.get(0))
-    };
-    Ok(Overdue {
-        addressees: count(Clock::Service)?,
-        answers: count(Clock::Answer)?,
-        acknowledgements_owed: count(Clock::OwnAcknowledgement)?,
-        answers_owed: count(Clock::OwnAnswer)?,
-    })
-}
-
 /// A clock that runs.
 pub(super) struct Running {
     due_at: i64,
     is_overdue: bool,
 }
 
-impl Running {
-    /// As the API shows it.
-    pub(super) fn awaits(self, step: &str) -> Awaited {
-        Awaited { step: step.to_owned(), due_at: time_text(self.due_at), overdue: self.is_overdue }
-    }
+/// Of clocks and what each awaits, the first that runs out, as the API shows it.
+pub(super) fn first<const N: usize>(clocks: [(Option<Running>, &str); N]) -> Option<Awaited> {
+    let running = clocks.into_iter().filter_map(|(clock, step)| clock.map(|clock| (clock, step)));
+    let (Running { due_at, is_overdue }, step) = running.min_by_key(|(clock, _)| clock.due_at)?;
+    Some(Awaited { step: step.to_owned(), due_at: time_text(due_at), overdue: is_overdue })
 }
 
 /// A clock that runs, from the two columns that begin there; `None` where none does.
@@ -299,18 +270,11 @@ fn start(
     insert(tx.db, (clock, item, party), at, precedence, micros(due))
 }
 
-/// Starts the clock of an answer, where one is due at a time that can be.
-fn answer_due(
-    db: &Connection,
-    clock: Clock,
-    item: i64,
-    party: PartyNumber,
-    at: i64,
-    due_s: i64,
-) -> Result<(), StoreError> {
+/// Starts a clock towards a time that a dispatch names, where it names one that can be.
+fn named(db: &Connection, of: (Clock, i64, PartyNumber), at: i64, due_s: i64) -> Result<(), StoreError> {
     match Timestamp::from_second(due_s).ok().filter(|_| due_s > 0) {
         // It stands for itself, whatever the precedence.
-        Some(due) => insert(db, (clock, item, party), at, Precedence::Routine, micros(due)),
+        Some(due) => insert(db, of, at, Precedence::Routine, micros(due)),
         None => Ok(()),
     }
 }
@@ -341,54 +305,6 @@ fn working<'a>(tx: &Tx<'a>, party: PartyNumber) -> Option<&'a Party> {
     tx.roster.and_then(|roster| roster.party(party))
 }
 
-/// Raises the alarm of a kind where something new is overdue, keeps its words up to date, and ends it where
-/// nothing is overdue any more. One that a person has closed stays closed until there is something new.
-fn hold_alarm(tx: &Tx<'_>, clock: Clock, is_new: bool, now: Timestamp) -> Result<(), StoreError> {
-    let Some(sentence) = sentence(tx, clock)? else { return alarms::hold(tx, now, clock.key(), None) };
-    if is_new {
-        return alarms::raise(tx, now, clock.key(), &sentence);
-    }
-    let sql = "UPDATE alarms SET sentence = ?2 WHERE key = ?1 AND closed_at IS NULL AND sentence <> ?2";
-    tx.db.prepare_cached(sql)?.execute(params![clock.key(), sentence])?;
-    Ok(())
-}
-
-/// How many are overdue, the oldest, and what to do.
-fn sentence(tx: &Tx<'_>, clock: Clock) -> Result<Option<String>, StoreError> {
-    let sql = "SELECT item, party, due_at FROM clocks
-        WHERE kind = ?1 AND overdue_at IS NOT NULL AND ended_at IS NULL ORDER BY due_at, item, party LIMIT 1";
-    let oldest = tx.db.prepare_cached(sql)?.query_row([clock.code()], |row| {
-        Ok((row.get::<_, i64>(0)?, row.get::<_, PartyNumber>(1)?, row.get::<_, i64>(2)?))
-    });
-    let Some((item, party, due)) = oldest.optional()? else { return Ok(None) };
-    let sql = match clock {
-        Clock::Service | Clock::Answer => "SELECT short FROM outbox WHERE seq = ?1",
-        Clock::OwnAcknowledgement | Clock::OwnAnswer => "SELECT short FROM inbox WHERE register = ?1",
-    };
-    let short: String = tx.db.prepare_cached(sql)?.query_row([item], |row| row.get(0))?;
-    let sql = "SELECT count(*) FROM clocks WHERE kind = ?1 AND overdue_at IS NOT NULL AND ended_at IS NULL";
-    let count: u64 = tx.db.prepare_cached(sql)?.query_row([clock.code()], |row| row.get(0))?;
-    let (code, due) = (tx.code(party), time_text(due));
-    Ok(Some(match clock {
-        Clock::Service => format!(
-            "{count} not delivered or not acknowledged in time, the oldest {short} to {code}, due {due} (`pouch outbox \
-             {short}`); mail goes on; nothing need be saved; telephone {code}"
-        ),
-        Clock::Answer => format!(
-            "{count} not answered in time, the oldest {short} to {code}, due {due} (`pouch outbox {short}`); mail goes on; nothing \
-             need be saved; telephone {code}"
-        ),
-        Clock::OwnAcknowledgement => format!(
-            "{count} that this desk has not acknowledged in time, the oldest {short} from {code}, due {due}; mail \
-             goes on; nothing need be saved; read it and `pouch ack {short}`, or telephone {code}"
-        ),
-        Clock::OwnAnswer => format!(
-            "{count} that this desk has not answered in time, the oldest {short} from {code}, due {due}; mail goes \
-             on; nothing need be saved; `pouch reply {short}`, or telephone {code}"
-        ),
-    }))
-}
-
 /// Starts and ends the clocks of a store that had none, as far as it tells: what waits has waited since it was handed
 /// in or came. Due times are those of clocks that always run, until [`Store::set_clocks`] counts them.
 pub(super) fn upgrade(db: &Connection) -> Result<(), StoreError> {
@@ -406,7 +322,7 @@ pub(super) fn upgrade(db: &Connection) -> Result<(), StoreError> {
         answers(db, &new)?;
         if new.role == Role::To {
             let register = integer(new.register);
-            answer_due(db, Clock::OwnAnswer, register, new.sender, new.at, integer(new.answer_due_s))?;
+            named(db, (Clock::OwnAnswer, register, new.sender), new.at, integer(new.answer_due_s))?;
         }
     }
     let mut statement =
@@ -417,6 +333,35 @@ pub(super) fn upgrade(db: &Connection) -> Result<(), StoreError> {
     }
     Ok(())
 }
+
+/// Gives a store that knew no times to acknowledge by those of what waits here for an acknowledgement: it may be from
+/// a desk that knew them already. Nothing that was sent from here named one.
+pub(super) fn upgrade_named(db: &Connection) -> Result<(), StoreError> {
+    db.execute_batch(UPGRADE_NAMED)?;
+    let sql = "SELECT register, content FROM inbox JOIN clocks ON clocks.kind = 3 AND item = register AND party = sender
+        WHERE ended_at IS NULL";
+    let mut statement = db.prepare(sql)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (register, content): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let opened = OpenedDispatch::decode(&content.into());
+        let opened = opened.map_err(|_| StoreError::Corrupt { what: "a dispatch" })?;
+        let due_s = acknowledgement_due_s(opened.draft());
+        if due_s > 0 {
+            let sql = "UPDATE inbox SET acknowledgement_due_s = ?2 WHERE register = ?1";
+            db.execute(sql, [register, due_s])?;
+            let sql =
+                "UPDATE clocks SET due_at = ?2 * 1000000, overdue_at = NULL WHERE kind = 3 AND item = ?1";
+            db.execute(sql, [register, due_s])?;
+        }
+    }
+    Ok(())
+}
+
+const UPGRADE_NAMED: &str = "
+ALTER TABLE outbox ADD COLUMN acknowledgement_due_s INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE inbox ADD COLUMN acknowledgement_due_s INTEGER NOT NULL DEFAULT 0;
+";
 
 const UPGRADE: &str = "
 ALTER TABLE addressees ADD COLUMN answered_at INTEGER;

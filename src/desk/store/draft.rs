@@ -38,6 +38,8 @@ pub(super) struct Draft {
     /// As typed.
     pub in_reply_to: Option<String>,
     pub acknowledgement: bool,
+    /// Seconds since 1970, or 0: by precedence.
+    pub acknowledgement_due_s: u64,
     /// Seconds since 1970, or 0.
     pub answer_due_s: u64,
     /// Seconds since 1970.
@@ -70,6 +72,9 @@ impl Draft {
         }
         let mut reference = line("reference", new.reference, seal::REFERENCE_BYTES_MAX)?;
         reference.truncate(reference.trim_end().len());
+        let acknowledgement_due = new.acknowledgement_due.as_deref();
+        let acknowledgement_due =
+            acknowledgement_due.map(|due| time("acknowledgement_due", due)).transpose()?;
         let key = new.idempotency_key.map(|key| line("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX));
         Ok(Draft {
             names,
@@ -83,7 +88,8 @@ impl Draft {
             language: language(new.language)?,
             reference: (!reference.is_empty()).then_some(reference),
             in_reply_to: new.in_reply_to.filter(|id| !id.trim().is_empty()),
-            acknowledgement: new.acknowledgement_required,
+            acknowledgement: new.acknowledgement_required || acknowledgement_due.is_some(),
+            acknowledgement_due_s: acknowledgement_due.unwrap_or(0),
             answer_due_s: new.answer_due.as_deref().map_or(Ok(0), |due| time("answer_due", due))?,
             expires_s: expires(new.expires_s, precedence, now)?,
             exercise: new.exercise,

@@ -156,8 +156,7 @@ const FROM: &str = "inbox
 
 fn incoming(row: &Row<'_>) -> rusqlite::Result<Incoming> {
     let set_aside: Option<u16> = row.get(17)?;
-    let (own, answer) = (clocks::running(row, 20)?, clocks::running(row, 22)?);
-    let awaited = own.map(|clock| clock.awaits("acknowledgement"));
+    let own = (clocks::running(row, 20)?, "acknowledgement");
     Ok(Incoming {
         register: row.get(0)?,
         id: id_text(&row.get::<_, DispatchId>(1)?.0),
@@ -177,7 +176,7 @@ fn incoming(row: &Row<'_>) -> rusqlite::Result<Incoming> {
         read_at: optional_time(row, 15)?,
         acknowledged_at: optional_time(row, 16)?,
         set_aside: set_aside.map(|code| SetAsideReason::words(code).to_owned()),
-        awaited: awaited.or(answer.map(|clock| clock.awaits("answer"))),
+        awaited: clocks::first([own, (clocks::running(row, 22)?, "answer")]),
         notices: Vec::new(),
         witnessed: None,
         position: row.get::<_, Position>(18)?.0,
@@ -228,9 +227,11 @@ fn whole(tx: &Tx<'_>, summary: Incoming) -> Result<IncomingWhole, StoreError> {
         None => OpenedDispatch::decode(&content.into()).map_err(corrupt("a dispatch"))?.draft().clone(),
     };
     let exempt = draft.exempt.iter().map(|party| tx.code(PartyNumber(*party))).collect();
+    let acknowledgement_due_s = clocks::acknowledgement_due_s(&draft);
     let from = draft.from.unwrap_or_default();
     let in_reply_to = <[u8; 16]>::try_from(&draft.in_reply_to[..]).ok();
-    let due = i64::try_from(draft.answer_due_s).ok().filter(|due| *due != 0);
+    let time =
+        |due_s: i64| Timestamp::from_second(due_s).ok().filter(|_| due_s > 0).map(|due| due.to_string());
     Ok(IncomingWhole {
         summary,
         addressees,
@@ -239,7 +240,8 @@ fn whole(tx: &Tx<'_>, summary: Incoming) -> Result<IncomingWhole, StoreError> {
         person: from.person,
         language: draft.language,
         in_reply_to: in_reply_to.as_ref().map(id_text),
-        answer_due: due.and_then(|due| Timestamp::from_second(due).ok()).map(|due| due.to_string()),
+        acknowledgement_due: time(acknowledgement_due_s),
+        answer_due: time(integer(draft.answer_due_s)),
         body: draft.body,
     })
 }

@@ -24,6 +24,7 @@ mod logs;
 mod naming;
 mod orders;
 mod outbox;
+mod overdue;
 mod owing;
 mod proofs;
 mod receipts;

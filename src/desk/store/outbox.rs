@@ -111,8 +111,8 @@ fn insert(tx: &Tx<'_>, draft: &Draft, now: Timestamp) -> Result<i64, DeskError> 
     };
     let sql = "INSERT INTO outbox (id, wire_id, short, idempotency_key, reference, dtg, precedence, state, topic,
         label, kind, exercise, acknowledgement, answer_due_s, expires_s, queued_at, language, office, person,
-        in_reply_to, salt, subject, body, info_precedence)
-        VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)";
+        in_reply_to, salt, subject, body, info_precedence, acknowledgement_due_s)
+        VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
     tx.db.prepare_cached(sql)?.execute(params![
         id,
         take_short(tx, &id)?,
@@ -136,6 +136,7 @@ fn insert(tx: &Tx<'_>, draft: &Draft, now: Timestamp) -> Result<i64, DeskError> 
         draft.subject,
         draft.body,
         draft.info_precedence,
+        integer(draft.acknowledgement_due_s),
     ])?;
     let seq = tx.db.last_insert_rowid();
     let sql = "INSERT INTO names (dispatch, ordinal, code, naming) VALUES (?1, ?2, ?3, ?4)";
@@ -267,15 +268,16 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<(PartyNumber, AddresseeState)
     let sql =
         "SELECT code, role, delivered_at, set_aside_at, set_aside_reason, read_at, acknowledged_at, remark,
         expired_at, accepted_at, answered_at, service.due_at, service.overdue_at, answer.due_at, answer.overdue_at,
-        addressees.party FROM addressees JOIN outbox ON dispatch = seq
+        named.due_at, named.overdue_at, addressees.party FROM addressees JOIN outbox ON dispatch = seq
         LEFT JOIN clocks AS service ON service.kind = 1 AND service.item = dispatch
             AND service.party = addressees.party AND service.ended_at IS NULL
         LEFT JOIN clocks AS answer ON answer.kind = 2 AND answer.item = dispatch
             AND answer.party = addressees.party AND answer.ended_at IS NULL
+        LEFT JOIN clocks AS named ON named.kind = 5 AND named.item = dispatch
+            AND named.party = addressees.party AND named.ended_at IS NULL
         WHERE dispatch = ?1 ORDER BY ordinal";
     let mut statement = tx.db.prepare_cached(sql)?;
     let rows = statement.query_map([seq], |row| {
-        let (service, answer) = (clocks::running(row, 11)?, clocks::running(row, 13)?);
         let mut addressee = AddresseeState {
             code: row.get(0)?,
             role: role_name(row.get(1)?).to_owned(),
@@ -294,9 +296,12 @@ fn addressees(tx: &Tx<'_>, seq: i64) -> Result<Vec<(PartyNumber, AddresseeState)
         };
         addressee.state = last_step(&addressee).to_owned();
         let step = if addressee.delivered_at.is_none() { "delivery" } else { "acknowledgement" };
-        addressee.awaited =
-            service.map(|clock| clock.awaits(step)).or(answer.map(|clock| clock.awaits("answer")));
-        Ok((row.get(15)?, addressee))
+        addressee.awaited = clocks::first([
+            (clocks::running(row, 11)?, step),
+            (clocks::running(row, 15)?, "acknowledgement"),
+            (clocks::running(row, 13)?, "answer"),
+        ]);
+        Ok((row.get(17)?, addressee))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, config::DbConfig, param
 use super::{StoreError, tables::TABLES, upgrades};
 
 /// Version of the tables, in SQLite's `user_version`.
-pub(super) const VERSION: i64 = 6;
+pub(super) const VERSION: i64 = 7;
 const FILE: &str = "desk.sqlite";
 const LOCK: &str = "desk.lock";
 /// Statements kept prepared: more than the store has.

@@ -330,13 +330,14 @@ fn load(tx: &Tx<'_>, seq: i64) -> Result<Waiting, StoreError> {
     let sql =
         "SELECT id, wire_id, precedence, attempts, topic, label, expires_s, reference, dtg, kind, exercise,
         acknowledgement, answer_due_s, language, office, person, in_reply_to, salt, subject, body,
-        info_precedence FROM outbox WHERE seq = ?1";
+        info_precedence, acknowledgement_due_s FROM outbox WHERE seq = ?1";
     let waiting = tx.db.prepare_cached(sql)?.query_row([seq], |row| {
         let in_reply_to: Option<Vec<u8>> = row.get(16)?;
         let draft = pb::Draft {
             r#type: row.get(9)?,
             exercise: row.get(10)?,
             acknowledgement_required: row.get(11)?,
+            acknowledgement_due_s: row.get(21)?,
             answer_due_s: row.get(12)?,
             language: row.get(13)?,
             from: Some(pb::Originator { party: 0, office: row.get(14)?, person: row.get(15)? }),

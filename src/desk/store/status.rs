@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Store, StoreError, alarms, clocks, columns::time_text, daemon_name, orders, streams};
+use super::{Store, StoreError, alarms, columns::time_text, daemon_name, orders, overdue, streams};
 use crate::{
     desk::{
         status::{LinkState, LinkStatus},
@@ -53,7 +53,7 @@ impl Store {
                  WHERE acknowledgement = 1 AND acknowledged_at IS NULL AND set_aside IS NULL",
             )?,
             set_aside: count("SELECT count(*) FROM inbox WHERE set_aside IS NOT NULL")?,
-            overdue: clocks::overdue(&tx)?,
+            overdue: overdue::count(&tx)?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
             proofs_owed: count("SELECT count(*) FROM proofs WHERE checkpoint IS NULL")?,
             orders: orders::standing(&tx, now)?,

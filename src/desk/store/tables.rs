@@ -126,6 +126,7 @@ CREATE TABLE outbox (
     exercise        INTEGER NOT NULL,
     acknowledgement INTEGER NOT NULL,
     answer_due_s    INTEGER NOT NULL,
+    acknowledgement_due_s INTEGER NOT NULL DEFAULT 0, -- 0: by precedence
     expires_s       INTEGER NOT NULL,
     queued_at       INTEGER NOT NULL,
     accepted_at     INTEGER,
@@ -174,9 +175,10 @@ CREATE INDEX addressees_open ON addressees (dispatch)
     WHERE delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL;
 -- times by which something must have come, or been done here
 CREATE TABLE clocks (
-    kind       INTEGER NOT NULL, -- 1 an addressee must have it, 2 an answer from it, 3 to acknowledge here, 4 to answer here
-    item       INTEGER NOT NULL, -- of 1 and 2 the outbox's seq, of 3 and 4 the register
-    party      INTEGER NOT NULL, -- of 1 and 2 the addressee, of 3 and 4 the sender
+    kind       INTEGER NOT NULL, -- 1 an addressee must have it, 2 an answer from it, 3 to acknowledge here, 4 to answer here,
+                                 -- 5 an acknowledgement from it by a time that the dispatch names
+    item       INTEGER NOT NULL, -- of 1, 2 and 5 the outbox's seq, of 3 and 4 the register
+    party      INTEGER NOT NULL, -- of 1, 2 and 5 the addressee, of 3 and 4 the sender
     started_at INTEGER NOT NULL,
     precedence INTEGER NOT NULL,
     due_at     INTEGER NOT NULL,
@@ -231,6 +233,7 @@ CREATE TABLE inbox (
     kind            INTEGER NOT NULL,
     exercise        INTEGER NOT NULL,
     acknowledgement INTEGER NOT NULL,
+    acknowledgement_due_s INTEGER NOT NULL DEFAULT 0, -- 0: by precedence
     position        INTEGER NOT NULL,
     received_at     INTEGER NOT NULL,
     read_at         INTEGER,

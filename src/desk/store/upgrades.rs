@@ -20,7 +20,8 @@ pub(super) fn step(connection: &Connection, from: i64) -> Result<(), StoreError>
             connection.execute_batch(FROM_4)?;
             owing::owe_all(connection)?;
         }
-        _ => connection.execute_batch(FROM_5)?,
+        5 => connection.execute_batch(FROM_5)?,
+        _ => clocks::upgrade_named(connection)?,
     }
     Ok(())
 }

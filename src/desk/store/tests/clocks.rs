@@ -71,8 +71,12 @@ impl Desk {
         next.map(|next| next.as_second() - now().as_second())
     }
 
+    /// Of addressees what is missing by precedence and which answers, then what this desk owes; nothing that was to
+    /// be acknowledged by a time named.
     fn overdue(&self) -> [u64; 4] {
-        let Overdue { addressees, answers, acknowledgements_owed, answers_owed } = self.status().overdue;
+        let Overdue { addressees, acknowledgements, answers, acknowledgements_owed, answers_owed } =
+            self.status().overdue;
+        assert_eq!(acknowledgements, 0);
         [addressees, answers, acknowledgements_owed, answers_owed]
     }
 
@@ -236,6 +240,109 @@ fn an_answer_has_its_own_time_at_both_ends_and_ends_every_clock_of_what_it_answe
     assert!(addressee.answered_at.is_some());
 }
 
+/// A FLASH that names 11:15 and 11:45 as the times to acknowledge and to answer by: an hour, and an hour and a half,
+/// after [`now`].
+fn named() -> NewDispatch {
+    NewDispatch {
+        acknowledgement_due: Some("241115ZNOV26".to_owned()),
+        answer_due: Some("2026-11-24T11:45:00Z".to_owned()),
+        ..dispatch("MOD", "flash", "Unlit vessel")
+    }
+}
+
+#[test]
+fn an_acknowledgement_has_its_own_time_at_both_ends_beside_that_of_the_answer() {
+    let mut world = World::new();
+    let (short, submit) = world.send(named());
+    assert_eq!(
+        world.idn.awaited(&short),
+        awaits("delivery", 10 * MINUTE, false),
+        "its precedence goes first"
+    );
+    let register = world.deliver(&submit, 5);
+    let due = awaits("acknowledgement", HOUR, false);
+    assert_eq!((world.idn.awaited(&short), world.hub.owed()), (due.clone(), due));
+    for desk in [&mut world.idn, &mut world.hub] {
+        assert_eq!(desk.look(HOUR - 1), Some(HOUR), "not by the FLASH's ten minutes");
+        assert_eq!(desk.look(HOUR), Some(HOUR + 30 * MINUTE), "the answer's clock runs on");
+    }
+    let overdue = Overdue { acknowledgements: 1, ..Overdue::default() };
+    assert_eq!((world.idn.status().overdue, world.hub.overdue()), (overdue, [0, 0, 1, 0]));
+    let sentence = world.idn.alarm("overdue-acknowledgement").sentence;
+    let words = format!("1 not acknowledged by the time that was named, the oldest {short} to MOD");
+    assert!(sentence.starts_with(&words) && sentence.contains("telephone MOD"), "{sentence}");
+    assert!(world.hub.alarm("owed-acknowledgement").sentence.contains(&format!("pouch ack {register}")));
+
+    world.hub.store.acknowledge(&register, &Mark::default(), after(HOUR + 1)).unwrap();
+    world.carry(HOUR + 1);
+    let answer = awaits("answer", HOUR + 30 * MINUTE, false);
+    assert_eq!((world.idn.awaited(&short), world.hub.owed()), (answer.clone(), answer));
+    for desk in [&mut world.idn, &mut world.hub] {
+        desk.look(HOUR + 2);
+        assert_eq!(desk.overdue(), [0; 4]);
+        assert!(desk.store.alarms().unwrap().iter().all(|alarm| alarm.closed_at.is_some()));
+    }
+}
+
+#[test]
+fn each_addressee_must_acknowledge_by_the_time_named_and_who_is_informed_need_not() {
+    let mut world = World::new();
+    let to = ["MOD", "MYS"].map(str::to_owned).to_vec();
+    let (short, submit) = world.send(NewDispatch { to, ..named() });
+    let informed = world.idn.send(NewDispatch { info: vec!["MYS".to_owned()], ..named() });
+    let register = world.deliver(&submit, 5);
+    world.hub.store.acknowledge(&register, &Mark::default(), after(6)).unwrap();
+    world.carry(6);
+    world.idn.look(HOUR);
+    let mut addressees = world.idn.store.outgoing(&short).unwrap().addressees.into_iter();
+    assert_eq!(addressees.next().unwrap().awaited.map(parts), awaits("answer", HOUR + 30 * MINUTE, false));
+    assert_eq!(addressees.next().unwrap().awaited.map(parts), awaits("delivery", 10 * MINUTE, true));
+    let sql = "SELECT item, party FROM clocks WHERE kind = 5 AND overdue_at IS NOT NULL AND ended_at IS NULL";
+    let mut statement = world.idn.store.connection.prepare(sql).unwrap();
+    let overdue = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let overdue: Vec<(i64, PartyNumber)> = overdue.map(Result::unwrap).collect();
+    let (hub, mys) = (world.bloc.number("MOD"), world.bloc.number("MYS"));
+    assert_eq!(overdue, [(1, mys), (2, hub)], "not MYS that {informed} informs");
+}
+
+#[test]
+fn a_time_to_acknowledge_by_is_nobodys_hours_and_an_answer_or_a_refusal_ends_it() {
+    let bloc = Bloc::new();
+    let hub = bloc.number("MOD");
+    let (roster, note) = bloc.next(|draft| office(draft, hub));
+    let mut world = World::of(bloc);
+    let (short, submit) = world.send(NewDispatch { precedence: "routine".to_owned(), ..named() });
+    let register = world.deliver(&submit, 5);
+    let due = awaits("acknowledgement", HOUR, false);
+    for desk in [&mut world.idn, &mut world.hub] {
+        let clocks = ClocksConfig { routine: Span(Duration::from_secs(90)), ..ClocksConfig::default() };
+        desk.store.set_clocks(&clocks).unwrap();
+    }
+    world.hub.store.learn_roster(None, roster, &note).unwrap();
+    assert_eq!((world.idn.awaited(&short), world.hub.owed()), (due.clone(), due));
+    world.answer(&register, 6);
+    assert_eq!((world.idn.awaited(&short), world.hub.owed()), (None, None));
+
+    let refusal = world.idn.send(named());
+    let submit = world.bloc.seal(&mut world.idn).remove(0);
+    world.idn.store.refused(refused(&submit, pb::RefusalCode::Topic), after(7)).unwrap();
+    assert_eq!((world.idn.awaited(&refusal), world.idn.look(HOUR)), (None, None));
+}
+
+#[test]
+fn a_time_to_acknowledge_by_is_sealed_and_read_as_it_was_written() {
+    let mut world = World::new();
+    let (_, submit) = world.send(named());
+    let register = world.deliver(&submit, 5);
+    let whole = world.hub.store.incoming(&register).unwrap();
+    assert_eq!(whole.acknowledgement_due.as_deref(), Some("2026-11-24T11:15:00Z"));
+    assert_eq!(whole.answer_due.as_deref(), Some("2026-11-24T11:45:00Z"));
+    assert!(whole.summary.acknowledgement_required, "who names a time asks for it");
+    let (_, submit) = world.send(urgent("flash"));
+    let register = world.deliver(&submit, 6);
+    assert_eq!(world.hub.store.incoming(&register).unwrap().acknowledgement_due, None);
+}
+
 #[test]
 fn an_answer_to_somebody_else_or_in_an_exercise_answers_nothing() {
     let mut world = World::new();
@@ -330,18 +437,38 @@ fn the_operators_times_count_also_for_what_runs_already() {
 fn an_answer_that_is_due_at_no_time_at_all_starts_no_clock() {
     let mut world = World::new();
     let (short, submit) = world.send(dispatch("MOD", "routine", "x"));
-    let mut delivery = world.bloc.delivery(&submit, "MOD", 7);
+    let delivery = rewritten(&world, &submit, |draft| draft.answer_due_s = u64::MAX);
+    world.hub.store.deliver(vec![delivery], after(5)).unwrap();
+    assert_eq!((world.hub.owed(), world.hub.look(HOUR)), (None, None));
+    assert_eq!(world.idn.awaited(&short), awaits("delivery", 6 * HOUR, false));
+}
+
+#[test]
+fn an_acknowledgement_that_is_due_at_no_time_at_all_goes_by_precedence_and_one_not_asked_for_is_not_owed() {
+    let mut world = World::new();
+    let (_, submit) = world.send(urgent("flash"));
+    let delivery = rewritten(&world, &submit, |draft| draft.acknowledgement_due_s = u64::MAX);
+    world.hub.store.deliver(vec![delivery], after(5)).unwrap();
+    assert_eq!(world.hub.owed(), awaits("acknowledgement", 605, false));
+    let mut world = World::new();
+    let (_, submit) = world.send(dispatch("MOD", "flash", "x"));
+    let delivery = rewritten(&world, &submit, |draft| draft.acknowledgement_due_s = 1_795_000_000);
+    world.hub.store.deliver(vec![delivery], after(5)).unwrap();
+    assert_eq!((world.hub.owed(), world.hub.look(HOUR)), (None, None));
+}
+
+/// The delivery to MOD of a dispatch that says something else.
+fn rewritten(world: &World, submit: &SealedSubmit, change: impl FnOnce(&mut pb::Draft)) -> super::Delivery {
+    let mut delivery = world.bloc.delivery(submit, "MOD", 7);
     let mut opened = pb::Dispatch::decode(delivery.frame.ciphertext.clone()).unwrap();
     let mut draft = pb::Draft::decode(opened.draft.clone()).unwrap();
-    draft.answer_due_s = u64::MAX;
+    change(&mut draft);
     opened.draft = draft.encode_to_vec().into();
     let mut release = pb::Release::decode(opened.release.clone()).unwrap();
     release.draft_hash = Bytes::copy_from_slice(sha256(&opened.draft).as_bytes());
     opened.release = release.encode_to_vec().into();
     delivery.frame.ciphertext = opened.encode_to_vec().into();
-    world.hub.store.deliver(vec![delivery], after(5)).unwrap();
-    assert_eq!((world.hub.owed(), world.hub.look(HOUR)), (None, None));
-    assert_eq!(world.idn.awaited(&short), awaits("delivery", 6 * HOUR, false));
+    delivery
 }
 
 /// All clocks that run, and which addressees have answered.
@@ -377,11 +504,28 @@ fn a_store_that_had_no_clocks_starts_those_of_all_that_waits() {
             DROP TABLE roots; DROP TABLE claims; DROP TABLE evidence;
             DROP TABLE proofs; DROP TABLE checkpoints; DROP TABLE tiles; DROP TABLE receipts_of; DROP TABLE stored_of;
             ALTER TABLE rosters DROP COLUMN leaf; ALTER TABLE log DROP COLUMN ahead;
-            ALTER TABLE log DROP COLUMN published; ALTER TABLE log DROP COLUMN published_at;";
+            ALTER TABLE log DROP COLUMN published; ALTER TABLE log DROP COLUMN published_at;
+            ALTER TABLE outbox DROP COLUMN acknowledgement_due_s; ALTER TABLE inbox DROP COLUMN acknowledgement_due_s;";
         desk.store.connection.execute_batch(sql).unwrap();
         desk.store.connection.pragma_update(None, "user_version", 3).unwrap();
         desk = desk.copied(&world.bloc);
         desk.store.set_clocks(&ClocksConfig::default()).unwrap();
         assert_eq!(running(&desk), before);
     }
+}
+
+#[test]
+fn a_store_that_knew_no_time_to_acknowledge_by_finds_it_in_what_came_from_a_desk_that_did() {
+    let mut world = World::new();
+    let (_, submit) = world.send(named());
+    world.deliver(&submit, 5);
+    let before = running(&world.hub);
+    let sql = "ALTER TABLE outbox DROP COLUMN acknowledgement_due_s; ALTER TABLE inbox DROP COLUMN acknowledgement_due_s;
+        UPDATE clocks SET due_at = started_at + 600000000, overdue_at = started_at + 600000000 WHERE kind = 3";
+    world.hub.store.connection.execute_batch(sql).unwrap();
+    world.hub.store.connection.pragma_update(None, "user_version", 6).unwrap();
+    let mut hub = world.hub.copied(&world.bloc);
+    hub.store.set_clocks(&ClocksConfig::default()).unwrap();
+    assert_eq!((running(&hub), hub.owed()), (before, awaits("acknowledgement", HOUR, false)));
+    assert_eq!(hub.look(HOUR - 1), Some(HOUR));
 }

@@ -120,6 +120,7 @@ fn every_bound_of_a_draft_is_checked() {
         NewDispatch { expires_s: Some(1), ..base.clone() },
         NewDispatch { expires_s: Some(61 * 24 * 3600), ..base.clone() },
         NewDispatch { answer_due: Some("soon".to_owned()), ..base.clone() },
+        NewDispatch { acknowledgement_due: Some("soon".to_owned()), ..base.clone() },
     ];
     for new in wrong {
         assert_eq!(refusal(&mut desk, new.clone()).code(), "usage", "{new:?}");
@@ -182,8 +183,8 @@ fn a_full_outbox_takes_no_more() {
     // Fills the table with copies of the first row, which is faster than ten thousand calls.
     let sql = "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
         INSERT INTO outbox SELECT i, randomblob(16), randomblob(16), 's' || i, NULL, 'r' || i, 'd' || i, precedence,
-        info_precedence, state, roster_min, attempts, topic, label, kind, exercise, acknowledgement, answer_due_s, expires_s,
-        queued_at, accepted_at, position, hash, refusal_code, refusal, language, office, person, in_reply_to, salt,
+        info_precedence, state, roster_min, attempts, topic, label, kind, exercise, acknowledgement, answer_due_s,
+        acknowledgement_due_s, expires_s, queued_at, accepted_at, position, hash, refusal_code, refusal, language, office, person, in_reply_to, salt,
         subject, body FROM n, outbox WHERE short = ?1";
     desk.store.connection.execute(sql, [first]).unwrap();
     let error = desk.store.enqueue(dispatch("MOD", "flash", "One more"), now()).unwrap_err();

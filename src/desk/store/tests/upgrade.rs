@@ -157,13 +157,13 @@ fn a_store_that_held_no_claims_begins_with_none() {
 #[test]
 fn a_store_of_any_other_version_is_refused_with_what_to_do_and_stays_as_it_is() {
     let bloc = Bloc::new();
-    for version in [1, 7] {
+    for version in [1, 8] {
         let folder = made(version, ROWS);
         let before = std::fs::read(folder.path().join("desk.sqlite")).unwrap();
         let error = Store::open(folder.path(), id("IDN"), &bloc.bundle).unwrap_err();
         assert_eq!(error.exit_code(), 78);
         assert!(
-            error.to_string().contains(&format!("has version {version}, this pouch knows 6; run the pouch"))
+            error.to_string().contains(&format!("has version {version}, this pouch knows 7; run the pouch"))
         );
         let connection = Connection::open(folder.path().join("desk.sqlite")).unwrap();
         let kept: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
