@@ -5,12 +5,14 @@
 //!
 //! ```text
 //!  0  "POUCHARC"              16  u64 first position
-//!  8  u32 version 2           24  u64 end: the position after the last
+//!  8  u32 version 3           24  u64 end: the position after the last
 //! 12  u32 zero                32  u64 below which traffic records have neither salt nor opening: they are erased
-//!                             40  entries
+//!                             40  u32 CRC32C of all before
+//!                             44  entries
 //! ```
 //!
-//! An archive of version 1 lacks the field at 32, and nothing in it is erased.
+//! An archive of version 1 lacks the fields from 32 on, one of version 2 that at 40: the next erasure writes it anew,
+//! whatever its head says, for nothing but the whole would show a flipped bit there.
 //!
 //! An entry is `u16 length of the leaf || u8 length of the salt || u16 length of the opening || leaf || salt
 //! || opening`; behind the last one stands the SHA-256 of all before. The body of an administrative record
@@ -37,10 +39,11 @@ const NOTE_PREFIX: &str = "note-";
 /// Names of files that are not whole yet; a start removes them.
 pub(super) const PREPARING_PREFIX: &str = "preparing-";
 const MAGIC: [u8; 8] = *b"POUCHARC";
-const VERSION: u32 = 2;
-/// Of version 1, and what version 2 begins with.
+const VERSION: u32 = 3;
+/// Of version 1, and what the later ones begin with.
 const HEAD_BYTES: usize = 32;
 const ERASED_BYTES: usize = 8;
+const CRC_BYTES: usize = 4;
 const ENTRY_HEAD_BYTES: usize = 5;
 const HASH_BYTES: usize = 32;
 /// Bytes gathered before a write, and read at once.
@@ -139,13 +142,16 @@ fn write_entries(
 }
 
 fn push_head(out: &mut PieceWriter<'_>, span: Span, erased_below: u64) -> Result<(), JournalError> {
-    out.push(&MAGIC)?;
-    out.push(&VERSION.to_be_bytes())?;
-    out.push(&[0; 4])?;
+    let mut head = Vec::with_capacity(HEAD_BYTES + ERASED_BYTES + CRC_BYTES);
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&VERSION.to_be_bytes());
+    head.extend_from_slice(&[0; 4]);
     for field in [span.first, span.end, erased_below] {
-        out.push(&field.to_be_bytes())?;
+        head.extend_from_slice(&field.to_be_bytes());
     }
-    Ok(())
+    let crc = crc32c::crc32c(&head);
+    head.extend_from_slice(&crc.to_be_bytes());
+    out.push(&head)
 }
 
 /// Erases salts and openings of traffic records below a position from an archive, durable when it returns: it is
@@ -186,17 +192,22 @@ pub(super) fn is_unreadable(error: &JournalError, name: &str) -> bool {
     }
 }
 
-/// What an archive's head says, which is damaged only where its hash does not fit either.
+/// What an archive's head says of erasure; nothing where it has no checksum, or is cut short.
 fn erased_below(disk: &dyn Disk, name: &str) -> Result<u64, JournalError> {
     let file = disk.open(name).map_err(JournalError::disk("open", name))?;
-    let mut head = [0; HEAD_BYTES + ERASED_BYTES];
+    let mut head = [0; HEAD_BYTES + ERASED_BYTES + CRC_BYTES];
     if file.bytes().map_err(JournalError::disk("measure", name))? < head.len() as u64 {
         return Ok(0);
     }
     file.read_at(&mut head, 0).map_err(JournalError::disk("read", name))?;
-    let (head, field) = head.split_at(HEAD_BYTES);
-    let is_current = head[8..12] == VERSION.to_be_bytes();
-    Ok(if is_current { u64::from_be_bytes(field.try_into().expect("eight bytes")) } else { 0 })
+    if head[8..12] != VERSION.to_be_bytes() {
+        return Ok(0);
+    }
+    let (head, crc) = head.split_at(HEAD_BYTES + ERASED_BYTES);
+    if crc32c::crc32c(head).to_be_bytes() != crc {
+        return Err(damaged(name, 0, 0, "the archive's head does not fit its checksum"));
+    }
+    Ok(u64::from_be_bytes(head[HEAD_BYTES..].try_into().expect("eight bytes")))
 }
 
 fn write_notes(disk: &dyn Disk, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
@@ -367,8 +378,8 @@ impl<'a> PieceReader<'a> {
         Ok(PieceReader { file, name, bytes, piece: Bytes::new(), offset: 0, hash: Context::new(&SHA256) })
     }
 
-    /// Reads the head, and says below which position it is erased.
-    fn take_head(&mut self, span: Span) -> Result<u64, JournalError> {
+    /// Reads the head. The hash at the end covers what is not looked at.
+    fn take_head(&mut self, span: Span) -> Result<(), JournalError> {
         let head = self.take(HEAD_BYTES, span.first)?;
         if head[..8] != MAGIC {
             return Err(damaged(self.name, 0, span.first, "no archive begins so"));
@@ -381,11 +392,12 @@ impl<'a> PieceReader<'a> {
         if head[16..24] != span.first.to_be_bytes() || head[24..32] != span.end.to_be_bytes() {
             return Err(damaged(self.name, 0, span.first, "the name belongs to another archive"));
         }
-        if version == 1 {
-            return Ok(0);
-        }
-        let field = self.take(ERASED_BYTES, span.first)?;
-        Ok(u64::from_be_bytes(field.try_into().expect("eight bytes were taken")))
+        let more = match version {
+            1 => 0,
+            2 => ERASED_BYTES,
+            _ => ERASED_BYTES + CRC_BYTES,
+        };
+        self.take(more, span.first).map(drop)
     }
 
     fn take(&mut self, length: usize, position: u64) -> Result<Vec<u8>, JournalError> {

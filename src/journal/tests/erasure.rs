@@ -247,7 +247,8 @@ fn a_relay_without_traffic_gives_up_its_only_segment() {
 fn a_damaged_archive_is_named_and_the_others_are_erased() {
     let hash: fn(&mut Vec<u8>) = |bytes| *bytes.last_mut().expect("a hash") ^= 1;
     let version: fn(&mut Vec<u8>) = |bytes| bytes[11] ^= 0x40;
-    for damage in [hash, version] {
+    let erased: fn(&mut Vec<u8>) = |bytes| bytes[35] ^= 1;
+    for damage in [hash, version, erased] {
         let disk = before_erasure();
         let names = disk.list().expect("the disk is well");
         let damaged = names.iter().find(|name| name.starts_with("archive-")).expect("there is one").clone();
@@ -264,4 +265,26 @@ fn a_damaged_archive_is_named_and_the_others_are_erased() {
         assert!(found(&disk).iter().all(|(name, _)| *name == damaged));
         append_one(&mut writer).expect("mail goes on");
     }
+}
+
+#[test]
+fn an_archive_whose_head_has_no_checksum_is_erased_whatever_it_says_of_itself() {
+    let disk = before_erasure();
+    for name in disk.list().expect("the disk is well") {
+        if name.starts_with("archive-") {
+            disk.tamper(&name, |bytes| {
+                bytes[11] = 2;
+                bytes[32..40].copy_from_slice(&u64::MAX.to_be_bytes());
+                bytes.drain(40..44);
+                let end = bytes.len() - 32;
+                let hash = crate::merkle::sha256(&bytes[..end]);
+                bytes[end..].copy_from_slice(hash.as_bytes());
+            });
+        }
+    }
+    let (mut writer, reader) = start(&disk).expect("archives are not looked at");
+    live(&mut writer, BEFORE + 1).expect("the disk is well");
+    idle(&mut writer).expect("the disk is well");
+    assert!(matches!(writer.erased(), Some(Ok(_))));
+    assert_erased(&disk, &reader, BEFORE + 1);
 }
