@@ -260,7 +260,7 @@ impl Exchange {
         let stages: Vec<_> = self.sessions.iter().map(|(conn, session)| (*conn, session.stage)).collect();
         for (conn, stage) in stages {
             let before_welcome = match stage {
-                Stage::AwaitsHello { .. } => continue,
+                Stage::AwaitsHello { .. } | Stage::Checking => continue,
                 Stage::Opening => true,
                 Stage::Open => false,
             };

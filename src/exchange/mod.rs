@@ -73,6 +73,8 @@ pub use report::{MailboxReport, Report, SessionReport};
 enum Stage {
     /// TLS is up, no Hello yet; a deadline.
     AwaitsHello { until: Duration },
+    /// Hello is good; the checkpoint that it brought is held against the log.
+    Checking,
     /// Hello is good, its incarnation is being written.
     Opening,
     /// Welcome was sent.
@@ -84,14 +86,14 @@ enum Stage {
 struct Session {
     id: PartyId,
     serial: String,
-    /// 0 until Hello.
+    /// 0 until its Hello is taken.
     party: PartyNumber,
     stage: Stage,
     /// Its process, by Hello.
     instance: [u8; 16],
     /// Name and version, by Hello.
     software: String,
-    /// When its Hello came.
+    /// When its Hello was taken.
     since: Duration,
     heard: Duration,
     sent: Duration,
@@ -354,7 +356,7 @@ impl Exchange {
             }
             (_, Inbound::LogBehind) => self.close_quietly(conn),
             (_, Inbound::Violation(words)) => self.goodbye(conn, GoodbyeCode::Protocol, words),
-            (Stage::AwaitsHello { .. }, Inbound::Hello(hello)) => self.hello(conn, &hello, now),
+            (Stage::AwaitsHello { .. }, Inbound::Hello(hello)) => self.hello(conn, hello),
             (Stage::AwaitsHello { .. }, Inbound::BadHello(code, words)) => self.bad_hello(conn, code, words),
             (Stage::Open, Inbound::Submit(envelope, bytes)) => self.submit(conn, *envelope, bytes),
             (Stage::Open, Inbound::BadSubmit(bad, bytes)) => self.bad_submit(conn, &bad, bytes),
@@ -376,7 +378,7 @@ impl Exchange {
             (Stage::Open, Inbound::Hello(_) | Inbound::BadHello(..)) => {
                 self.goodbye(conn, GoodbyeCode::Protocol, "a second Hello".to_owned());
             }
-            (Stage::AwaitsHello { .. } | Stage::Opening, _) => {
+            (Stage::AwaitsHello { .. } | Stage::Checking | Stage::Opening, _) => {
                 self.goodbye(conn, GoodbyeCode::Protocol, "a frame before the session is open".to_owned());
             }
         }

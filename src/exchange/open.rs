@@ -64,13 +64,20 @@ impl Exchange {
         policy::admit_reader(roster, &self.orders, self.now_s(), id, serial).map(|party| party.number)
     }
 
-    pub(super) fn hello(&mut self, conn: ConnId, hello: &VerifiedHello, now: Now) {
+    pub(super) fn hello(&mut self, conn: ConnId, hello: Box<VerifiedHello>) {
         let Some((roster, number)) = self.admit(conn) else { return };
         let party = roster.party(number).expect("admitted a moment ago");
         if party.sign != *hello.key() {
             let words = "signed by a key that is no longer the roster's".to_owned();
             return self.bad_hello(conn, GoodbyeCode::BadSignature, words);
         }
+        self.take_claim(conn, hello);
+    }
+
+    /// Lets in whoever said Hello: what it brought of the log fits, or it brought nothing. A log that was rolled back must
+    /// not grow before that is known (FORMATS 10).
+    pub(super) fn greet(&mut self, conn: ConnId, hello: &VerifiedHello) {
+        let Some((_, number)) = self.admit(conn) else { return };
         let fields = hello.fields();
         let (incarnation, store_id) = (fields.incarnation, hello.store_id());
         let (known, store_known) = self.incarnation(number);
@@ -83,16 +90,16 @@ impl Exchange {
             let words = format!("incarnation {incarnation} came where at most {most} may");
             return self.goodbye(conn, GoodbyeCode::Protocol, words);
         }
-        if !self.take_over(number, conn, hello.instance(), now) {
+        if !self.take_over(number, conn, hello.instance()) {
             return;
         }
         self.send_unknown(conn, fields.roster_version, Position(fields.position));
+        let since = self.clock.mono();
         let session = self.sessions.get_mut(&conn).expect("admitted a moment ago");
         session.party = number;
         session.instance = hello.instance();
         session.software.clone_from(&fields.software);
-        session.since = now.mono;
-        session.heard = now.mono;
+        session.since = since;
         session.stage = Stage::Opening;
         self.by_party.insert(number, conn);
         if fields.confirmed > 0 && self.is_of_this_log(fields.roster_version, &fields.checkpoint) {
@@ -102,9 +109,7 @@ impl Exchange {
             self.in_flight.entry(number).or_default().incarnation = Some((incarnation, store_id));
             self.administer(Act::Incarnation { party: number, incarnation, store_id });
         }
-        if self.take_claim(conn, &fields.checkpoint) {
-            self.welcome(number);
-        }
+        self.welcome(number);
     }
 
     /// Whether positions in a Hello may be this log's: not of a desk that has seen none of its rosters, or has verified
@@ -136,13 +141,12 @@ impl Exchange {
         self.welcome(party);
     }
 
-    /// Sends Welcome and what waits, unless the party's incarnation is still being written, or the checkpoint that
-    /// it brought is still being looked at. The session is open from here.
+    /// Sends Welcome and what waits, unless the party's incarnation is still being written. The session is open from here.
     pub(super) fn welcome(&mut self, party: PartyNumber) {
         let Some(conn) = self.by_party.get(&party).copied() else { return };
         let is_written = self.in_flight.get(&party).is_none_or(|flying| flying.incarnation.is_none());
         let session = self.sessions.get_mut(&conn).expect("a party's connection is a session");
-        if session.stage != Stage::Opening || !is_written || !session.watcher.is_clear() {
+        if session.stage != Stage::Opening || !is_written {
             return;
         }
         session.stage = Stage::Open;

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::{ConnId, Exchange, Notice, Now};
+use super::{ConnId, Exchange, Notice};
 use crate::{record::administrative::Act, roster::PartyNumber, wire::pb::GoodbyeCode};
 
 /// A session is taken over at most this often; sooner comers are told TAKE_OVER_SOON.
@@ -63,11 +63,11 @@ impl TakeOvers {
 impl Exchange {
     /// Lets the newest session of a party take over, unless that happened a moment ago or two boxes do it in
     /// turn; then it is closed itself. Returns whether the newcomer may go on.
-    pub(super) fn take_over(&mut self, party: PartyNumber, by: ConnId, instance: [u8; 16], now: Now) -> bool {
+    pub(super) fn take_over(&mut self, party: PartyNumber, by: ConnId, instance: [u8; 16]) -> bool {
         let older = self.by_party.get(&party).copied().filter(|older| *older != by);
         let Some(older) = older else { return true };
         let stays = self.sessions[&older].instance;
-        match self.take_overs.entry(party).or_default().judge(stays, instance, now.mono) {
+        match self.take_overs.entry(party).or_default().judge(stays, instance, self.clock.mono()) {
             Verdict::Passes => {
                 let words = "a newer session of this party took over";
                 self.goodbye(older, GoodbyeCode::TakenOver, words.to_owned());

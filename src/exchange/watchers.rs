@@ -1,8 +1,6 @@
 //! What desks have to do with the audit log: the checkpoint that a Hello brings, and the cosignatures of witnesses.
 //! The files that followers fetch are in [`super::files`].
 
-use bytes::Bytes;
-
 use super::{ConnId, Exchange, Notice, Output, Stage, checkpoint::Signed};
 use crate::{
     audit::{AddCheckpoint, AuditError, Checkpoint},
@@ -10,57 +8,52 @@ use crate::{
     merkle::{self, Hash},
     note::{Note, NoteSignature},
     roster::PartyNumber,
-    session::{inbound::Witnessed, outbound::Outbound},
+    session::{hello::VerifiedHello, inbound::Witnessed, outbound::Outbound},
     wire::pb::GoodbyeCode,
 };
 
 /// A session's part in the audit log.
 #[derive(Debug, Default)]
 pub(super) struct Watcher {
-    /// The checkpoint that its Hello brought, and the note, until it is known to be one of this log's history.
-    claim: Option<(Checkpoint, Bytes)>,
+    /// The checkpoint that its Hello brought, and the Hello, until it is known to be one of this log's history.
+    claim: Option<(Checkpoint, Box<VerifiedHello>)>,
     /// The size that it cosigned last, as far as it has said.
     cosigned: u64,
     /// The size that it is asked to cosign.
     asked: Option<u64>,
 }
 
-impl Watcher {
-    /// Whether what it brought is known to fit.
-    pub(super) fn is_clear(&self) -> bool {
-        self.claim.is_none()
-    }
-}
-
 impl Exchange {
-    /// Takes the checkpoint of a Hello; `false` where the session is closed over it, or the relay has to stop.
-    pub(super) fn take_claim(&mut self, conn: ConnId, note: &Bytes) -> bool {
+    /// Holds the checkpoint of a Hello against the log, and greets whoever says it once it fits.
+    pub(super) fn take_claim(&mut self, conn: ConnId, hello: Box<VerifiedHello>) {
+        let note = &hello.fields().checkpoint;
         if note.is_empty() || !self.checkpoints.is_kept() {
-            return true;
+            return self.greet(conn, &hello);
         }
         let claim = match self.open_checkpoint(note) {
             Ok(opened) => opened.checkpoint,
             // Of the log before this one, which ended with its origin.
-            Err(AuditError::Origin) => return true,
+            Err(AuditError::Origin) => return self.greet(conn, &hello),
             Err(error) => {
                 let words = format!("the checkpoint in Hello is not one of this log's: {error}");
-                self.goodbye(conn, GoodbyeCode::Protocol, words);
-                return false;
+                return self.goodbye(conn, GoodbyeCode::Protocol, words);
             }
         };
         // A key that the roster no longer lists may be in anybody's hands: what it signs must not stop the relay.
         if self.open_by_roster(note).is_err() {
-            return true;
+            return self.greet(conn, &hello);
         }
         if claim.size > self.tree.size() {
-            self.outputs.push_back(Output::Forked { note: note.clone() });
-            return false;
+            return self.outputs.push_back(Output::Forked { note: note.clone() });
         }
         let session = self.sessions.get_mut(&conn).expect("the session whose Hello it is");
         session.watcher.cosigned = claim.size;
-        session.watcher.claim = (claim.size > 0).then(|| (claim, note.clone()));
+        if claim.size == 0 {
+            return self.greet(conn, &hello);
+        }
+        session.stage = Stage::Checking;
+        session.watcher.claim = Some((claim, hello));
         self.look_at_watcher(conn);
-        true
     }
 
     /// A path from an older tree to a signed one was found in the tiles.
@@ -72,11 +65,11 @@ impl Exchange {
         let (root, note) = (checkpoint.root, note.clone());
         let Some(session) = self.sessions.get_mut(&conn) else { return };
         let party = session.party;
-        if let Some((claim, claimed)) = session.watcher.claim.take_if(|(claim, _)| claim.size == old_size) {
+        if let Some((claim, hello)) = session.watcher.claim.take_if(|(claim, _)| claim.size == old_size) {
             if merkle::verify_consistency(old_size, claim.root, size, root, &path).is_err() {
-                return self.outputs.push_back(Output::Forked { note: claimed });
+                return self.outputs.push_back(Output::Forked { note: hello.fields().checkpoint.clone() });
             }
-            return self.welcome(party);
+            return self.greet(conn, &hello);
         }
         let watcher = &mut session.watcher;
         if watcher.claim.is_none() && watcher.cosigned == old_size && watcher.asked.is_none() {

@@ -298,6 +298,21 @@ fn a_checkpoint_of_this_logs_history_opens_the_session_and_any_other_signed_one_
 }
 
 #[test]
+fn whoever_shows_that_the_log_was_rolled_back_adds_no_record_to_it_and_takes_nobody_over() {
+    let mut world = unwitnessed();
+    world.wait(SECOND);
+    let mys = world.open(MYS);
+    assert!(world.wait(10 * SECOND).contains(&"sign 2".to_owned()));
+    for (size, root) in [(1, sha256(b"another root")), (2, sha256(b"another root")), (9_000, Hash::ZERO)] {
+        let conn = world.connect(MYS);
+        let (checkpoint, store_id) = (checkpoint_note(size, root), vec![77; 16].into());
+        let hello = pb::Hello { checkpoint, store_id, incarnation: 2, ..MYS.hello() };
+        assert_eq!(world.hello(conn, hello), [format!("forked by {size} signed by 1")]);
+    }
+    assert!(!world.told(mys).iter().any(|line| line.starts_with("Goodbye")));
+}
+
+#[test]
 fn a_claim_that_the_log_did_not_sign_closes_the_session_and_one_of_an_earlier_log_says_nothing() {
     let mut world = unwitnessed();
     world.wait(SECOND);
