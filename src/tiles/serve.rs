@@ -101,8 +101,8 @@ fn wider(folder: &dyn Folder, width: u16, name: impl Fn(u16) -> String) -> Resul
     let partials = format!("{}.p", name(full));
     let names = folder.list(&partials).map_err(|source| file(&partials, source))?;
     let widths = names.iter().filter_map(|name| name.parse::<u16>().ok());
-    match widths.filter(|wide| *wide > width && *wide < full).min() {
-        Some(wide) => read(&name(wide)),
-        None => Ok(None),
-    }
+    let wide = widths.filter(|wide| *wide > width && *wide < full).min();
+    let found = wide.map_or(Ok(None), |wide| read(&name(wide)))?;
+    // Between two looks the full one may have come, and the partial ones have gone.
+    found.map_or_else(|| read(&name(full)), |bytes| Ok(Some(bytes)))
 }

@@ -5,7 +5,7 @@ mod shelf;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, mpsc},
+    sync::{Arc, Mutex, mpsc},
     time::Duration,
 };
 
@@ -174,6 +174,56 @@ fn a_partial_tile_that_is_gone_is_cut_from_a_wider_one() {
         )
         .is_ok()
     );
+}
+
+/// A folder whose full files come, and whose partial ones go, while somebody looks into it.
+struct Turns {
+    shelf: Arc<Shelf>,
+    view: Mutex<View>,
+    is_before_list: bool,
+}
+
+impl Folder for Turns {
+    fn read(&self, path: &str) -> io::Result<Option<Vec<u8>>> {
+        self.shelf.read(path)
+    }
+
+    fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        let grow = || grown(&mut self.view.lock().unwrap(), 512).map_err(io::Error::other);
+        if self.is_before_list {
+            grow()?;
+        }
+        let names = self.shelf.list(path);
+        grow()?;
+        names
+    }
+
+    fn make(&self, files: &[(String, Vec<u8>)]) -> io::Result<()> {
+        self.shelf.make(files)
+    }
+
+    fn show(&self, paths: &[String]) -> io::Result<()> {
+        self.shelf.show(paths)
+    }
+
+    fn remove(&self, path: &str) -> io::Result<()> {
+        self.shelf.remove(path)
+    }
+}
+
+#[test]
+fn a_partial_tile_is_found_while_the_full_one_takes_its_place() {
+    for is_before_list in [false, true] {
+        for (path, full) in [("tile/0/001.p/20", "tile/0/001"), ("tile/entries/001.p/20", "tile/entries/001")]
+        {
+            let shelf = Arc::new(Shelf::default());
+            let mut view = opened(&shelf, None);
+            grown(&mut view, 300).unwrap();
+            let turns = Turns { shelf, view: Mutex::new(view), is_before_list };
+            let Served::Tile(bytes) = serve(&turns, path).unwrap() else { panic!("{path} is absent") };
+            assert!(turns.shelf.files()[full].starts_with(&bytes) && !bytes.is_empty());
+        }
+    }
 }
 
 #[test]
