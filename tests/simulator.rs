@@ -88,10 +88,12 @@ const SEEDS: Range<u64> = 0..1000;
 const SEEDS_PER_LIE: u64 = 100;
 
 /// What a hundred seeds come to at least once, or nothing is shown of it.
-const COMES_UP: [&str; 24] = [
+const COMES_UP: [&str; 26] = [
     "checkpoint",
+    "death between quorum and publication",
     "death between signature and publication",
     "death between sync and tree",
+    "death between the copies of what is published",
     "death between tiles and signature",
     "death while tiles are written",
     "deferred",
@@ -240,7 +242,7 @@ fn caught(lie: Lie) -> (u64, Violation) {
 }
 
 /// Each planted bug, and the promises by which it may be noticed.
-const LIES: [(Lie, &[Promise]); 29] = [
+const LIES: [(Lie, &[Promise]); 30] = [
     (Lie::DurableAfterFailure, &[Promise::FailedDisk, Promise::Log]),
     (Lie::LogTimeGoesBack, &[Promise::LogTime]),
     (Lie::BaseNotReplayed, &[Promise::Corruption, Promise::Accepted, Promise::Log]),
@@ -261,6 +263,7 @@ const LIES: [(Lie, &[Promise]); 29] = [
     (Lie::LeafLost, &[Promise::Log]),
     (Lie::TilesNotWritten, &[Promise::Log]),
     (Lie::PublishedUnwitnessed, &[Promise::Log]),
+    (Lie::ToldBeforePublished, &[Promise::Log]),
     (Lie::StoredBeforeCommit, &[Promise::Receipts]),
     (Lie::WindowOffByOne, &[Promise::Bounds]),
     (Lie::CreditIgnored, &[Promise::Bounds]),

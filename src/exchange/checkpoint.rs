@@ -40,6 +40,8 @@ pub(super) struct Checkpoints {
     begun: Duration,
     signed: Option<Signed>,
     published: Option<Published>,
+    /// What was given out to be published, and is not durable yet.
+    publishing: usize,
     /// Since when what was signed waits for a quorum, and whether that was said.
     unwitnessed: Option<(Duration, bool)>,
     /// Witnesses that an operator was told of, and have not cosigned since. At most as many as were ever asked.
@@ -60,10 +62,11 @@ pub(super) struct Signed {
     asked: BTreeSet<PartyNumber>,
     /// How often a witness said that it had cosigned another one than this relay thought, and was asked from there.
     asked_again: BTreeMap<PartyNumber, u32>,
-    is_published: bool,
+    /// Whether a quorum has cosigned it: it is published, or about to be.
+    is_witnessed: bool,
 }
 
-/// The newest checkpoint that a quorum witnessed.
+/// The newest checkpoint that a quorum witnessed and that a restart would find: whose witnesses count next follows from it.
 #[derive(Debug)]
 struct Published {
     size: u64,
@@ -76,7 +79,7 @@ struct Published {
 impl Signed {
     fn new(checkpoint: Checkpoint, note: Bytes) -> Signed {
         let (cosignatures, asked, asked_again) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Signed { checkpoint, note, cosignatures, asked, asked_again, is_published: false }
+        Signed { checkpoint, note, cosignatures, asked, asked_again, is_witnessed: false }
     }
 }
 
@@ -87,6 +90,12 @@ impl Checkpoints {
 
     pub(super) fn signed_size(&self) -> Option<u64> {
         self.signed.as_ref().map(|signed| signed.checkpoint.size)
+    }
+
+    /// Whether a checkpoint is on its way to being published. Until desks have heard of it, none is asked for the next
+    /// one, nor is that signed out of turn: a record is in the second checkpoint after it was told of at the latest.
+    pub(super) fn is_publishing(&self) -> bool {
+        self.publishing > 0
     }
 
     /// The newest published one, with its cosignatures.
@@ -151,9 +160,7 @@ impl Exchange {
     pub fn keep_log(&mut self, signed: Option<Bytes>, published: Option<Bytes>) -> Result<(), AuditError> {
         self.checkpoints.is_kept = true;
         if let Some(note) = published {
-            let opened = self.open_checkpoint(&note)?;
-            let (size, bare) = (opened.checkpoint.size, opened.bare().into());
-            self.checkpoints.published = Some(Published { size, note, bare });
+            self.take_published(note)?;
         }
         if let Some(note) = signed {
             let checkpoint = self.open_checkpoint(&note)?.checkpoint;
@@ -217,7 +224,8 @@ impl Exchange {
         }
         let is_grown = checkpoints.signed.as_ref().is_none_or(|signed| size > signed.checkpoint.size);
         // Cosignatures count for the newest alone: one after the other without a pause would have none published.
-        let may_follow = checkpoints.signed.as_ref().is_none_or(|signed| signed.is_published);
+        let is_witnessed = checkpoints.signed.as_ref().is_none_or(|signed| signed.is_witnessed);
+        let may_follow = is_witnessed && !checkpoints.is_publishing();
         if !(checkpoints.is_time || (checkpoints.at_once && is_grown && may_follow)) {
             return None;
         }
@@ -255,7 +263,7 @@ impl Exchange {
         }
     }
 
-    /// Publishes what was signed once a quorum has witnessed it, and again when all who were asked have answered.
+    /// Has what was signed published once a quorum has witnessed it, and again when all who were asked have answered.
     pub(super) fn publish_if_witnessed(&mut self) {
         let Some(quorum) = self.checkpoints.trust().map(LogTrust::quorum) else { return };
         let checkpoints = &mut self.checkpoints;
@@ -265,26 +273,39 @@ impl Exchange {
         }
         let was_said = checkpoints.unwitnessed.take().is_some_and(|(_, said)| said);
         let have_all = signed.asked.iter().all(|party| signed.cosignatures.contains_key(party));
-        if std::mem::replace(&mut signed.is_published, true) && (signed.asked.is_empty() || !have_all) {
+        if std::mem::replace(&mut signed.is_witnessed, true) && (signed.asked.is_empty() || !have_all) {
             return;
         }
         let mut note = Note::parse(&signed.note).expect("the log's own note");
         for line in signed.cosignatures.values() {
             note.add(line.clone()).expect("at most fifteen beside the log's own");
         }
-        let note = Bytes::from(note.to_bytes());
-        let (size, bare) = (signed.checkpoint.size, signed.note.clone());
-        checkpoints.published = Some(Published { size, note: note.clone(), bare });
-        self.outputs.push_back(Output::Publish { note: note.clone() });
+        checkpoints.publishing += 1;
+        self.outputs.push_back(Output::Publish { note: note.to_bytes().into() });
         if was_said {
             self.notice(Notice::Witnessed);
         }
+    }
+
+    /// What was to be published is durable. Only now desks hear of it: after a crash this relay must know all that they
+    /// do, or it would ask witnesses that a roster replaced, and whom nobody can ask any longer.
+    pub(super) fn checkpoint_published(&mut self, note: Bytes) {
+        self.checkpoints.publishing -= 1;
+        self.take_published(note.clone()).expect("a checkpoint of this log, as it was given out");
         let conns: Vec<ConnId> = self.by_party.values().copied().collect();
         for conn in conns {
             if self.sessions[&conn].stage == Stage::Open {
                 self.send(conn, Outbound::Checkpoint(note.clone()));
+                self.look_at_watcher(conn);
             }
         }
+    }
+
+    fn take_published(&mut self, note: Bytes) -> Result<(), AuditError> {
+        let opened = self.open_checkpoint(&note)?;
+        let (size, bare) = (opened.checkpoint.size, opened.bare().into());
+        self.checkpoints.published = Some(Published { size, note, bare });
+        Ok(())
     }
 
     /// Tells an operator of a witness that refuses, or says that it is ahead.

@@ -110,6 +110,11 @@ pub enum Input {
         /// With the log's signature alone.
         note: Bytes,
     },
+    /// What [`Output::Publish`] gave out is durable where a restart finds it.
+    Published {
+        /// With its cosignatures.
+        note: Bytes,
+    },
     /// The path that was asked for with [`Output::Prove`].
     Proved {
         /// For whom.
@@ -192,7 +197,7 @@ pub enum Output {
         /// As the desk has written it.
         name: String,
     },
-    /// Publish a checkpoint in place of the one before it.
+    /// Publish a checkpoint in place of the one before it, and come back with [`Input::Published`].
     Publish {
         /// With its cosignatures.
         note: Bytes,

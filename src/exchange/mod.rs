@@ -274,6 +274,7 @@ impl Exchange {
             Input::Started { software } => self.administer(Act::Started { software }),
             Input::ClockAccepted => self.accept_clock(now),
             Input::Signed { note } => self.checkpoint_signed(note),
+            Input::Published { note } => self.checkpoint_published(note),
             Input::Proved { conn, old_size, size, path } => self.proved(conn, old_size, size, path),
             Input::Fetched { conn, request, bytes } => self.fetched(conn, request, bytes),
             Input::Stopping => self.stop(),

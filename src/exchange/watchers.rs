@@ -139,7 +139,10 @@ impl Exchange {
             // Only a lost file makes this relay forget what it has signed: the next checkpoint tells.
             Some(claimed) if signed.is_none_or(|size| claimed > size) => return self.checkpoint_at_once(),
             Some(claimed) => claimed,
-            None if session.stage == Stage::Open && session.watcher.asked.is_none() => {
+            None if session.stage == Stage::Open
+                && session.watcher.asked.is_none()
+                && !self.checkpoints.is_publishing() =>
+            {
                 session.watcher.cosigned
             }
             None => return,

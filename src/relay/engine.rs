@@ -217,6 +217,7 @@ impl Engine {
         }
         match outcome {
             Some(Outcome::Signed(note)) => self.input(Input::Signed { note })?,
+            Some(Outcome::Published(note)) => self.input(Input::Published { note })?,
             Some(Outcome::Full(is_full)) => self.notices.log_room(!is_full),
             Some(Outcome::Failed(error)) => return Err(error.into()),
             None => {}

@@ -6,7 +6,7 @@
 //! `serve` reads files back for whoever asks.
 //!
 //! Order of a checkpoint (FORMATS 10): its leaves are durable in the journal, the log's key signs, tiles and
-//! bundles are durable, the signed checkpoint is durable, witnesses are asked, it is published.
+//! bundles are durable, the signed checkpoint is durable, witnesses are asked, it is published, desks hear of that.
 
 mod folder;
 mod opening;

@@ -35,16 +35,22 @@ impl LogFiles {
         Ok(LogFiles { served: open("log")?, kept: open("log.kept")? })
     }
 
-    /// The checkpoint that was published last, also where the served files were deleted.
+    /// The checkpoint that was published last: the larger of two copies, for a crash comes between them, and the served one
+    /// may be deleted.
     ///
     /// # Errors
-    /// [`LogError::File`].
+    /// [`LogError::File`], [`LogError::Damaged`].
     pub fn published(&self) -> Result<Option<Bytes>, LogError> {
         let read = |folder: &Arc<dyn Folder>| {
             let note = folder.read(CHECKPOINT_FILE).map_err(|source| file(CHECKPOINT_FILE, source))?;
-            Ok::<_, LogError>(note.map(Bytes::from))
+            let Some(note) = note else { return Ok(None) };
+            let damaged = |source| LogError::Damaged { path: CHECKPOINT_FILE.into(), source };
+            Ok::<_, LogError>(Some((unsigned(&note).map_err(damaged)?.size, Bytes::from(note))))
         };
-        Ok(read(&self.served)?.or(read(&self.kept)?))
+        // The last of equals: what is kept is written first, and may have more cosignatures.
+        let newest =
+            [read(&self.served)?, read(&self.kept)?].into_iter().flatten().max_by_key(|(size, _)| *size);
+        Ok(newest.map(|(_, note)| note))
     }
 }
 
@@ -79,9 +85,7 @@ impl Opening {
             None => None,
             Some(note) => {
                 let opened = match trust.open(&note) {
-                    Err(AuditError::Unsigned) => Note::parse(&note)
-                        .map_err(AuditError::from)
-                        .and_then(|note| note.text().parse::<Checkpoint>()),
+                    Err(AuditError::Unsigned) => unsigned(&note),
                     opened => opened.map(|opened| opened.checkpoint),
                 };
                 let damaged = |source| LogError::Damaged { path: SIGNED_FILE.into(), source };
@@ -160,6 +164,11 @@ impl Opening {
             _ => Ok(Continued { files: self.files, signed: self.signed, view: self.view }),
         }
     }
+}
+
+/// What a note says, whoever signed it.
+fn unsigned(note: &[u8]) -> Result<Checkpoint, AuditError> {
+    Note::parse(note).map_err(AuditError::from).and_then(|note| note.text().parse())
 }
 
 fn forked(signed: &Checkpoint) -> LogError {

@@ -36,6 +36,8 @@ pub enum Command {
 pub enum Outcome {
     /// A checkpoint is signed, and it and its tiles are durable: a note with the log's signature alone.
     Signed(Bytes),
+    /// A checkpoint that was to be published is, and it is durable.
+    Published(Bytes),
     /// The disk has no room for the log's files, or has it again. Until then nothing is signed.
     Full(bool),
     /// The log cannot go on. Nothing more comes.
@@ -131,7 +133,10 @@ impl<R: FnMut(Outcome)> Signer<R> {
                 Command::Roster(version, note) => {
                     self.with_room(|signer| signer.view.put_roster(version, &note))?;
                 }
-                Command::Publish(note) => self.with_room(|signer| signer.publish(&note))?,
+                Command::Publish(note) => {
+                    self.with_room(|signer| signer.publish(&note))?;
+                    (self.report)(Outcome::Published(note));
+                }
             }
         }
         Ok(())

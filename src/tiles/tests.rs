@@ -267,9 +267,12 @@ impl World {
         LogTrust::new(ORIGIN, vec![self.key.vkey(ORIGIN).unwrap()], Vec::new(), 0)
     }
 
+    fn note(&self, size: u64) -> Bytes {
+        signed_note(&self.key, &checkpoint(size))
+    }
+
     fn sign(&self, size: u64) {
-        let note = signed_note(&self.key, &checkpoint(size));
-        self.kept.put(&[(SIGNED_FILE.to_owned(), note.to_vec())]).unwrap();
+        self.kept.put(&[(SIGNED_FILE.to_owned(), self.note(size).to_vec())]).unwrap();
     }
 
     /// A relay's start over a journal of these leaves.
@@ -386,17 +389,37 @@ fn a_checkpoint_is_reported_when_it_and_its_tiles_are_durable() {
             Command::Sign { size: 300, root: root(300) },
             Command::Leaves((300..310).map(leaf).collect()),
             Command::Sign { size: 310, root: root(310) },
-            Command::Publish(Bytes::from_static(b"witnessed")),
+            Command::Publish(world.note(310)),
         ],
     );
-    let [Outcome::Signed(first), Outcome::Signed(second)] = &told[..] else { panic!("{told:?}") };
+    let [Outcome::Signed(first), Outcome::Signed(second), Outcome::Published(published)] = &told[..] else {
+        panic!("{told:?}")
+    };
     let first: Checkpoint = crate::note::Note::parse(first).unwrap().text().parse().unwrap();
     assert_eq!(first, checkpoint(300));
     assert_eq!(world.kept.files()[SIGNED_FILE], *second);
-    assert_eq!(world.served.files()["checkpoint"], b"witnessed");
+    assert_eq!(*published, world.note(310));
+    assert_eq!(world.served.files()["checkpoint"], world.note(310));
     world.served.remove("checkpoint").unwrap();
-    assert_eq!(world.files().published().unwrap().unwrap(), "witnessed", "no replay gives it again");
+    assert_eq!(world.files().published().unwrap().unwrap(), world.note(310), "no replay gives it again");
     assert_eq!(newest(world.served.files(), 310), expected(310));
+}
+
+#[test]
+fn what_was_published_last_is_found_where_a_crash_came_between_its_two_copies() {
+    let world = World::new();
+    let put =
+        |shelf: &Shelf, size| shelf.put(&[(CHECKPOINT_FILE.to_owned(), world.note(size).to_vec())]).unwrap();
+    let found = || world.files().published().unwrap();
+    assert_eq!(found(), None);
+    put(&world.served, 9);
+    assert_eq!(found(), Some(world.note(9)));
+    put(&world.kept, 10);
+    assert_eq!(found(), Some(world.note(10)), "kept before it is served");
+    put(&world.served, 11);
+    assert_eq!(found(), Some(world.note(11)), "whichever is larger");
+    world.served.put(&[(CHECKPOINT_FILE.to_owned(), b"no note".to_vec())]).unwrap();
+    assert_eq!(world.files().published().unwrap_err().exit_code(), 71);
 }
 
 #[test]
@@ -435,9 +458,10 @@ fn a_full_disk_is_waited_for_and_the_log_goes_on_with_the_same_files() {
             Command::Sign { size, root: tree(size).root() },
             Command::Publish(Bytes::from_static(b"witnessed")),
         ];
-        let told = outcomes_of(&world, commands, 3);
-        let [Outcome::Full(true), Outcome::Full(false), Outcome::Signed(note)] = &told[..] else {
-            panic!("{told:?}")
+        let told = outcomes_of(&world, commands, 4);
+        let note = match &told[..] {
+            [Outcome::Full(true), Outcome::Full(false), Outcome::Signed(note), Outcome::Published(_)] => note,
+            told => panic!("{told:?}"),
         };
         assert_eq!(world.kept.files()[SIGNED_FILE], *note);
         assert_eq!(world.served.files()["checkpoint"], b"witnessed");

@@ -95,6 +95,8 @@ pub struct Checker {
     /// Log time of the newest record.
     log_time_us: u64,
     pub erasure: Erasures,
+    /// Leaves that the checkpoint covers which was published last, and which a restart finds.
+    published: u64,
     /// Checkpoints that were looked at.
     checkpoints: BTreeSet<Bytes>,
     /// Where the relay said that an envelope is.
@@ -219,6 +221,11 @@ impl Checker {
         self.came("checkpoint");
     }
 
+    /// A checkpoint is where a restart finds it as the published one.
+    pub fn published(&mut self, note: &[u8]) {
+        self.published = size_of(note);
+    }
+
     /// The leaves that the disk took, in order.
     pub fn leaves(&self) -> &[Bytes] {
         &self.log
@@ -286,6 +293,13 @@ impl Checker {
         match kind {
             Kind::Checkpoint(checkpoint) => {
                 self.checkpoint(&checkpoint.note);
+                let (size, found) = (size_of(&checkpoint.note), self.published);
+                self.must(size <= found, Promise::Log, || {
+                    format!(
+                        "{} hears of {size} leaves as published, and a restart finds {found}",
+                        DESKS[desk]
+                    )
+                });
                 self.came("witnessed checkpoint");
             }
             Kind::AddCheckpoint(request) => {
@@ -382,4 +396,10 @@ fn holds(desk: &Desk, hash: &[u8]) -> bool {
     let sql = "SELECT 1 FROM inbox WHERE hash = ?1 AND set_aside IS NULL
         UNION ALL SELECT 1 FROM copies WHERE hash = ?1";
     desk.disk.prepare_cached(sql).and_then(|mut statement| statement.exists([hash])).expect("a store")
+}
+
+/// Leaves that a checkpoint covers.
+fn size_of(note: &[u8]) -> u64 {
+    let note = Note::parse(note).expect("a note of the relay's");
+    note.text().parse::<Checkpoint>().expect("a checkpoint").size
 }

@@ -49,6 +49,8 @@ pub enum Lie {
     TilesNotWritten,
     /// A checkpoint is published before witnesses have cosigned it.
     PublishedUnwitnessed,
+    /// Desks are told of a published checkpoint that a restart would not find.
+    ToldBeforePublished,
     /// The relay's answer names the position of another record.
     AcceptedElsewhere,
     /// The relay erases openings long before they are past their time.

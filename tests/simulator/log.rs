@@ -45,7 +45,7 @@ impl LogShelves {
     /// The journal is read: the log must agree with it.
     pub fn go_on(&self, log: Result<Opening, LogError>, exchange: &mut Exchange) -> Result<View, LogError> {
         let continued = log?.finish(exchange.tree())?;
-        let published = self.served.read(CHECKPOINT_FILE).expect("memory").map(Bytes::from);
+        let published = continued.files.published()?;
         exchange.keep_log(continued.signed.map(|(_, note)| note), published)?;
         Ok(continued.view)
     }
@@ -135,7 +135,31 @@ impl World {
         self.relay_later(0, 10, RelayEvent::Log(Input::Fetched { conn, request, bytes }));
     }
 
-    pub fn publish_checkpoint(&mut self, note: &Bytes) {
+    /// The exchange gives out what is to be published: the log's thread does one after the other.
+    pub fn publish_later(&mut self, note: Bytes) {
+        if self.lie == Some(Lie::ToldBeforePublished) {
+            self.relay_hears(Input::Published { note: note.clone() });
+        }
+        let Some(relay) = &mut self.relay else { return };
+        relay.publishing.push_back(note);
+        self.relay_later(1, 40, RelayEvent::Publish);
+    }
+
+    pub fn publish_next(&mut self) {
+        let Some(note) = self.relay.as_mut().and_then(|relay| relay.publishing.pop_front()) else { return };
+        self.publish_checkpoint(&note);
+        if self.lie != Some(Lie::ToldBeforePublished) {
+            self.relay_input(Input::Published { note });
+        }
+    }
+
+    fn publish_checkpoint(&mut self, note: &Bytes) {
+        self.log.kept.put(&[(CHECKPOINT_FILE.to_owned(), note.to_vec())]).expect("memory");
+        self.checker.published(note);
+        if self.troubled && self.chance.one_in(40) {
+            self.checker.came("death between the copies of what is published");
+            return self.kill_relay(true);
+        }
         let Some(relay) = &self.relay else { return };
         relay.view.publish(note).expect("memory");
         self.checker.checkpoint(note);
@@ -150,6 +174,9 @@ impl World {
         let Some(relay) = &self.relay else { return };
         if self.checker.leaves().len() as u64 > relay.exchange.tree().size() {
             self.checker.came("death between sync and tree");
+        }
+        if !relay.publishing.is_empty() {
+            self.checker.came("death between quorum and publication");
         }
         let text = |folder: &Shelf, file: &str| {
             let note = folder.read(file).expect("memory")?;

@@ -38,6 +38,8 @@ pub enum RelayEvent {
     Tend,
     Load(Position),
     Written(u64, usize),
+    /// The audit log's thread publishes the next one.
+    Publish,
     /// What the audit log's thread, or a reader of its files, has found.
     Log(Input),
 }
@@ -61,6 +63,8 @@ pub struct Relay {
     pub view: View,
     /// Leaves of records on their way to the disk.
     pub leaves: VecDeque<Bytes>,
+    /// Checkpoints that are to be published, oldest first.
+    pub publishing: VecDeque<Bytes>,
 }
 
 impl Relay {
@@ -125,6 +129,7 @@ impl World {
             has_room: true,
             view,
             leaves: VecDeque::new(),
+            publishing: VecDeque::new(),
         });
         if !has_roster {
             let note = Bytes::from(BLOC.first_note.clone());
@@ -205,6 +210,7 @@ impl World {
                 self.relay_later(300, 700, RelayEvent::Tend);
             }
             RelayEvent::Load(position) => self.load(position),
+            RelayEvent::Publish => self.publish_next(),
             RelayEvent::Log(input) => self.relay_input(input),
             RelayEvent::Written(line, bytes) => {
                 if let Some(side) = self.relay.as_mut().and_then(|relay| relay.sides.get_mut(&line)) {
@@ -247,7 +253,7 @@ impl World {
                 Output::Sign { size, root } => self.sign(size, root),
                 Output::Prove { conn, old_size, size, root } => self.prove(conn, old_size, size, root),
                 Output::Fetch { conn, request, name } => self.fetch(conn, request, &name),
-                Output::Publish { note } => self.publish_checkpoint(&note),
+                Output::Publish { note } => self.publish_later(note),
                 Output::Forked { .. } => {
                     let words = "a party's checkpoint is none of the log's history";
                     self.checker.broken(Violation::new(Promise::Log, words));

@@ -175,6 +175,46 @@ fn a_checkpoint_is_published_once_a_quorum_has_cosigned_it_and_again_when_all_ha
 }
 
 #[test]
+fn desks_hear_of_a_published_checkpoint_once_a_restart_would_find_it() {
+    let mut world = witnessed();
+    let [idn, mys] = [IDN, MYS].map(|desk| open(&mut world, desk));
+    cosign(&mut world, idn, IDN);
+    world.holds_publishing = true;
+    assert_eq!(cosign(&mut world, mys, MYS), ["publish 2 signed by 3"], "and nobody is told");
+    let phl = open(&mut world, PHL);
+    assert!(world.told(phl).contains(&"Checkpoint 2 signed by 1".to_owned()), "{:?}", world.told(phl));
+    let note = Note::parse(&checkpoint_note(2, merkle::root(&world.leaves(2)))).unwrap();
+    let mut cosigned = note.clone();
+    [IDN, MYS].iter().for_each(|desk| cosigned.add(desk.cosign(&note.text().parse().unwrap())).unwrap());
+    let seen = world.input(Input::Published { note: cosigned.to_bytes().into() });
+    let told = ["IDN", "MYS", "PHL"].map(|code| format!("{code} < Checkpoint 2 signed by 3"));
+    assert_eq!(seen[..3], told);
+    assert_eq!(seen[3..], ["PHL < AddCheckpoint 2 signed by 1 from 0"], "and the next witness is asked");
+}
+
+#[test]
+fn a_roster_that_replaces_the_witnesses_counts_once_what_the_old_ones_cosigned_is_durable() {
+    let mut world = unwitnessed();
+    world.holds_publishing = true;
+    assert_eq!(world.wait(SECOND), ["sign 1", "publish 1 signed by 1"]);
+    let published = |world: &mut World, size| {
+        let note = checkpoint_note(size, merkle::root(&world.leaves(size)));
+        world.input(Input::Published { note })
+    };
+    assert_eq!(published(&mut world, 1), [""; 0]);
+    let note = next_note(&first_note(), |draft| {
+        draft.parties[2..].iter_mut().for_each(|party| party.is_witness = true);
+    });
+    world.input(Input::RosterOffered { note });
+    let idn = open(&mut world, IDN);
+    let seen = world.wait(10 * SECOND);
+    assert!(seen.contains(&"sign 3".to_owned()) && seen.contains(&"publish 3 signed by 1".to_owned()));
+    assert!(!world.told(idn).iter().any(|line| line.contains("Checkpoint 3")), "{:?}", world.told(idn));
+    let seen = published(&mut world, 3);
+    assert_eq!(seen, ["IDN < Checkpoint 3 signed by 1", "IDN < AddCheckpoint 3 signed by 1 from 0"]);
+}
+
+#[test]
 fn a_witness_that_has_signed_another_one_last_is_asked_from_there_and_one_that_is_ahead_is_an_alarm() {
     let mut world = witnessed();
     let idn = open(&mut world, IDN);

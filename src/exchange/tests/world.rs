@@ -47,6 +47,8 @@ pub(crate) struct World {
     pub(crate) holds_writes: bool,
     /// Whether no checkpoint is ever signed.
     pub(crate) holds_signing: bool,
+    /// Whether what is published does not get to the disk until a test hands it in.
+    pub(crate) holds_publishing: bool,
     /// Whether files of the log are not read until a test hands them in.
     pub(crate) holds_files: bool,
     pub(crate) loads: VecDeque<Position>,
@@ -83,6 +85,7 @@ impl World {
             holds_loads: false,
             holds_writes: false,
             holds_signing: false,
+            holds_publishing: false,
             holds_files: false,
             loads: VecDeque::new(),
             notices: Vec::new(),
@@ -308,7 +311,12 @@ impl World {
                         inputs.push_back(Input::Fetched { conn, request, bytes: Some(Bytes::from(name)) });
                     }
                 }
-                Output::Publish { note } => seen.push(format!("publish {}", tell_note(&note))),
+                Output::Publish { note } => {
+                    seen.push(format!("publish {}", tell_note(&note)));
+                    if !self.holds_publishing {
+                        inputs.push_back(Input::Published { note });
+                    }
+                }
                 Output::Forked { note } => seen.push(format!("forked by {}", tell_note(&note))),
             }
         }
