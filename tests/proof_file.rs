@@ -14,7 +14,8 @@ use std::thread;
 use dispatch::{Change, IDN, MOD, MYS, PLACE, Plan, RELAY, World};
 use pouch::{
     audit::{
-        KeyInForce, Outcome, Part, ProofFault, ProofFile, ProofFileError, Revocation, Ruling, Standing, check,
+        KeyInForce, Outcome, Part, ProofFault, ProofFile, ProofFileError, Revocation, Ruling, Standing,
+        check, sift,
     },
     limits::PROOF_FILE_BYTES_MAX,
     merkle::{Hash, sha256},
@@ -184,6 +185,39 @@ fn parts_of_other_dispatches_and_signers_are_refused() {
         check(&other, Some(&trust(&world)), None),
         Err(ProofFault::Leaf { part: Part::Envelope, .. })
     ));
+}
+
+/// Whoever acknowledged a note must not be able to deny it by signing something that does not fit.
+#[test]
+fn receipts_that_do_not_fit_take_no_proof_away_from_those_that_do() {
+    let plan = Plan::default();
+    let mut world = World::new(Plan::default());
+    let named = ReceiptItem::decode(&world.file().receipts[0].item.bytes).unwrap().envelopes;
+    let item = |kind, by| ReceiptItem::own(kind, by, IDN, 1, 1, named.clone());
+    let elsewhere = vec![(named[0].0, Position(9))];
+    let misfits = [
+        ("MOD", ReceiptItem { envelopes: elsewhere, ..item(ReceiptKind::Read, MOD) }),
+        ("PHL", item(ReceiptKind::Acknowledged, PartyNumber(5))),
+    ];
+    for (by, item) in misfits {
+        world.receipts(&plan, by, vec![(item, Vec::new())]);
+    }
+    let mut file = world.file();
+    let is_misfit = |receipt: &pouch::audit::FiledReceipt| {
+        let item = ReceiptItem::decode(&receipt.item.bytes).unwrap();
+        item.receiptor == PartyNumber(5) || item.kind == ReceiptKind::Read
+    };
+    file.receipts.sort_by_key(|receipt| !is_misfit(receipt));
+    // Said twice, it is filed once.
+    file.receipts.push(file.receipts[4].clone());
+    assert_eq!((file.receipts.len(), check(&file, Some(&world.bloc.trust), None).is_err()), (6, true));
+    assert_eq!(sift(&mut file, &world.bloc.trust), Ok(vec![0, 1]));
+    let proven = check(&file, Some(&world.bloc.trust), None).unwrap();
+    let expected =
+        [(MOD, ReceiptKind::Delivered), (MYS, ReceiptKind::Delivered), (MOD, ReceiptKind::Acknowledged)];
+    assert_eq!(kinds(&proven), expected.map(|(party, kind)| (party.0, kind)));
+    file.envelope.leaf.index += 1;
+    assert!(sift(&mut file, &world.bloc.trust).is_err(), "nothing holds of a dispatch that does not");
 }
 
 #[test]

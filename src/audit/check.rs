@@ -1,13 +1,13 @@
 //! What a proof file proves: from the trust bundle to the rosters, from them to keys and quorum, and from those to
 //! envelope, leaves and receipts (FORMATS 11). What the file says of itself is believed nowhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::{
-    FiledRoster, LeafProof, LogFacts, Outcome, Part, ProofFault, ProofFile, ProvenDispatch, ProvenLeaf,
-    ProvenReceipt, SignedItem,
+    FiledReceipt, FiledRoster, LeafProof, LogFacts, Outcome, Part, ProofFault, ProofFile, ProvenDispatch,
+    ProvenLeaf, ProvenReceipt, SignedItem,
     rosters::{Opened, Rosters, own_bundle},
 };
 use crate::{
@@ -37,23 +37,12 @@ pub fn check(
     bundle: Option<&TrustBundle>,
     log: Option<&LogFacts>,
 ) -> Result<ProvenDispatch, ProofFault> {
-    let mut check = Check { rosters: rosters(file, bundle, log)?, log };
-    for roster in &file.rosters {
-        check.roster_leaf(roster)?;
-    }
-    let (core, outcome, leaf) = check.envelope(&file.envelope)?;
+    let (mut check, core, outcome, leaf) = Check::begin(file, bundle, log)?;
     let hash = EnvelopeHash(batch::item_leaf(Tag::Envelope, &file.envelope.bytes));
     let named = Named { core: &core, outcome, hash, position: Position(leaf.position) };
     let mut receipts = Vec::with_capacity(file.receipts.len());
     for (number, receipt) in (1..).zip(&file.receipts) {
-        let part = Part::Receipt(number);
-        let (item, leaf) = check.receipt(part, &receipt.item, &named)?;
-        let details_hash =
-            if receipt.details.is_empty() { item.details_hash } else { sha256(&receipt.details) };
-        if details_hash != item.details_hash {
-            return Err(ProofFault::Wrong { part, problem: "its details are not those that were signed" });
-        }
-        receipts.push(ProvenReceipt { item, leaf, details: receipt.details.clone() });
+        receipts.push(check.filed(number, receipt, &named)?);
     }
     let has_content = content(file)?;
     Ok(ProvenDispatch {
@@ -68,6 +57,28 @@ pub fn check(
         receipts,
         has_content,
     })
+}
+
+/// Keeps those of a file's receipts that hold, of each kind and signer the first. One that fits nothing makes the whole
+/// file worth nothing: whoever signs such a one later would take away the proof of what it signed before. Returns the
+/// places, from 0, of those that do not hold.
+///
+/// # Errors
+/// What is wrong with rosters or envelope, without which no receipt can be held against anything.
+pub fn sift(file: &mut ProofFile, bundle: &TrustBundle) -> Result<Vec<usize>, ProofFault> {
+    let (mut check, core, outcome, leaf) = Check::begin(file, Some(bundle), None)?;
+    let hash = EnvelopeHash(batch::item_leaf(Tag::Envelope, &file.envelope.bytes));
+    let named = Named { core: &core, outcome, hash, position: Position(leaf.position) };
+    let (mut kept, mut misfits, mut said) = (Vec::new(), Vec::new(), BTreeSet::new());
+    for (place, receipt) in std::mem::take(&mut file.receipts).into_iter().enumerate() {
+        match check.filed(place, &receipt, &named) {
+            Ok(proven) if said.insert((proven.item.kind.code(), proven.item.receiptor)) => kept.push(receipt),
+            Ok(_) => {}
+            Err(_) => misfits.push(place),
+        }
+    }
+    file.receipts = kept;
+    Ok(misfits)
 }
 
 /// The file's rosters and the log's, verified from the bundle.
@@ -109,7 +120,38 @@ pub(super) struct Check<'a> {
     pub log: Option<&'a LogFacts>,
 }
 
-impl Check<'_> {
+impl<'a> Check<'a> {
+    /// Rosters and envelope, on which all else rests.
+    fn begin(
+        file: &ProofFile,
+        bundle: Option<&TrustBundle>,
+        log: Option<&'a LogFacts>,
+    ) -> Result<(Check<'a>, Core, Outcome, ProvenLeaf), ProofFault> {
+        let mut check = Check { rosters: rosters(file, bundle, log)?, log };
+        for roster in &file.rosters {
+            check.roster_leaf(roster)?;
+        }
+        let (core, outcome, leaf) = check.envelope(&file.envelope)?;
+        Ok((check, core, outcome, leaf))
+    }
+
+    /// One of the file's receipts, with its details.
+    fn filed(
+        &mut self,
+        number: usize,
+        receipt: &FiledReceipt,
+        named: &Named<'_>,
+    ) -> Result<ProvenReceipt, ProofFault> {
+        let part = Part::Receipt(number);
+        let (item, leaf) = self.receipt(part, &receipt.item, named)?;
+        let details_hash =
+            if receipt.details.is_empty() { item.details_hash } else { sha256(&receipt.details) };
+        if details_hash != item.details_hash {
+            return Err(ProofFault::Wrong { part, problem: "its details are not those that were signed" });
+        }
+        Ok(ProvenReceipt { item, leaf, details: receipt.details.clone() })
+    }
+
     fn roster_leaf(&mut self, filed: &FiledRoster) -> Result<(), ProofFault> {
         let part = Part::Roster(filed.version);
         let Some(proof) = &filed.leaf else { return Ok(()) };

@@ -27,7 +27,7 @@ mod trust;
 mod witness;
 
 pub use bundle::Bundle;
-pub use check::check;
+pub use check::{check, sift};
 pub use checkpoint::Checkpoint;
 pub use file::{FiledReceipt, FiledRoster, Part, ProofFile, ProofFileError, SignedItem};
 pub use follow::{Followed, Follower};

@@ -35,33 +35,38 @@ pub struct ProveArgs {
 pub async fn run(args: &ProveArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let evidence = desk.evidence(&args.id).await?;
     let envelope = &evidence.envelope;
-    let owed = || Failure::ProofOwed { id: args.id.clone() };
-    let proof = envelope.leaf.proof.as_deref().ok_or_else(owed)?;
+    let proof = envelope.leaf.proof.as_deref();
+    let proof = proof.ok_or_else(|| Failure::ProofOwed { id: args.id.clone() })?;
     let mut file = ProofFile {
         envelope: item(&envelope.header, &envelope.signature, proof)?,
         ciphertext: args.with_content.then(|| bytes(&envelope.ciphertext)).transpose()?,
         receipts: Vec::new(),
         rosters: Vec::new(),
     };
-    let mut left_out = Vec::new();
+    let (mut names, mut owed) = (Vec::new(), Vec::new());
     for receipt in &evidence.receipts {
-        match &receipt.leaf.proof {
-            Some(proof) => file.receipts.push(FiledReceipt {
-                item: item(&receipt.item, &receipt.signature, proof)?,
-                details: if args.with_content { bytes(&receipt.details)? } else { Vec::new() },
-            }),
-            None => left_out.push(format!("{} by {}", receipt.kind, receipt.from)),
-        }
+        let name = format!("{} by {}", receipt.kind, receipt.from);
+        let Some(proof) = &receipt.leaf.proof else {
+            owed.push(name);
+            continue;
+        };
+        file.receipts.push(FiledReceipt {
+            item: item(&receipt.item, &receipt.signature, proof)?,
+            details: if args.with_content { bytes(&receipt.details)? } else { Vec::new() },
+        });
+        names.push(name);
     }
     for version in evidence.rosters {
         file.rosters.push(roster(desk.proven_roster(version).await?)?);
     }
     keep_without_gap(&mut file.rosters);
+    let trust: TrustBundle = desk.trust().await?.bundle.parse().map_err(|_| Failure::Answer(BUNDLE))?;
+    let misfits = audit::sift(&mut file, &trust)?;
+    let misfits: Vec<&str> = misfits.into_iter().map(|place| names[place].as_str()).collect();
     file.sort();
     // Whoever gets it reads and checks it likewise: it is not given away before it holds.
     let text = file.to_string();
     let file: ProofFile = text.parse()?;
-    let trust: TrustBundle = desk.trust().await?.bundle.parse().map_err(|_| Failure::Answer(BUNDLE))?;
     audit::check(&file, Some(&trust), None)?;
 
     match &args.out {
@@ -73,10 +78,15 @@ pub async fn run(args: &ProveArgs, desk: &DeskClient, screen: &mut Screen<'_>) -
         }
         None => screen.text(&safe_text::body(&text))?,
     }
-    if !left_out.is_empty() {
+    if !owed.is_empty() {
+        let words =
+            format!("left out, for their proofs are still owed: {}: make it again later", owed.join(", "));
+        screen.beside(&safe_text::line(&words))?;
+    }
+    if !misfits.is_empty() {
         let words = format!(
-            "left out, for their proofs are still owed: {}: make it again later",
-            left_out.join(", ")
+            "left out, for they do not fit this dispatch, its place in the log or its addressees: {}: ask who signed them why",
+            misfits.join(", ")
         );
         screen.beside(&safe_text::line(&words))?;
     }
