@@ -318,11 +318,12 @@ impl Committer {
             self.is_stuck = false;
         }
         // No batch may come that would begin a segment: submissions wait for room, or there is no traffic.
-        let makes_room = self.writer.is_crowded() && (!self.has_room || self.writer.is_erasing());
-        if (makes_room || self.writer.wants_roll())
-            && self.writer.reserve_segment()?
-            && !self.begin_segment()?
-        {
+        let is_sure = match self.writer.is_crowded() {
+            true if !self.has_room => self.writer.reserve_segment_to_carry()?,
+            true if self.writer.is_erasing() => self.writer.reserve_segment()?,
+            _ => self.writer.wants_roll() && self.writer.reserve_segment()?,
+        };
+        if is_sure && !self.begin_segment()? {
             return Ok(false);
         }
         if let Some(erased) = self.writer.erased() {

@@ -20,6 +20,9 @@ const ZEROS_BYTES: usize = 4 * 1024 * 1024;
 /// Spares that become no segment while the disk is full: one for archives, whose segment becomes a spare in its
 /// place, and one for the next start.
 const KEPT_ON_A_FULL_DISK: usize = 2;
+/// The same where the segment is to give others up: what a start would do, this one does. Only a process that dies
+/// before the first of them is archived leaves the next one without a spare for its archive.
+const KEPT_FOR_ARCHIVES: usize = 1;
 
 /// Names of files that are ready to become segments. What they hold carries another segment id.
 pub(super) struct Spares {
@@ -205,11 +208,20 @@ impl Spares {
     /// this is whole when the disk turns out to be full. `None` where the disk
     /// has no room for another one, and all that is left is [`KEPT_ON_A_FULL_DISK`].
     pub(super) fn take(&self) -> Result<Option<String>, JournalError> {
+        self.take_but(KEPT_ON_A_FULL_DISK)
+    }
+
+    /// As [`Spares::take`], for a segment into which needed records are carried, so that others can be given up.
+    pub(super) fn take_to_carry(&self) -> Result<Option<String>, JournalError> {
+        self.take_but(KEPT_FOR_ARCHIVES)
+    }
+
+    fn take_but(&self, kept_on_a_full_disk: usize) -> Result<Option<String>, JournalError> {
         let mut state = self.maker.state();
         loop {
             let kept = match self.thread {
                 None => 0,
-                Some(_) if state.is_full => KEPT_ON_A_FULL_DISK.min(self.maker.reserve),
+                Some(_) if state.is_full => kept_on_a_full_disk.min(self.maker.reserve),
                 Some(_) => self.maker.reserve,
             };
             if state.ready.len() > kept {

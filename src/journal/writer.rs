@@ -167,6 +167,19 @@ impl Writer {
         })
     }
 
+    /// The same for a segment into which the oldest one's needed records are carried: it may be had where others may not.
+    ///
+    /// # Errors
+    /// As [`Writer::reserve_segment`].
+    pub(super) fn reserve_segment_to_carry(&mut self) -> Result<bool, JournalError> {
+        self.final_on_error(|writer| {
+            if writer.reserved.is_none() {
+                writer.reserved = writer.spares.take_to_carry()?;
+            }
+            Ok(writer.reserved.is_some())
+        })
+    }
+
     /// Goes on in a fresh segment that begins with `base`: the exchange after all records so far.
     ///
     /// # Errors

@@ -249,7 +249,7 @@ fn what_an_earlier_life_of_a_segment_held_is_not_read() {
     assert_eq!(found(&disk), Ok(records + 1));
 }
 
-/// FAULTS 29.
+/// FAULTS 29, and 39 for an older program.
 #[test]
 fn a_newer_version_and_an_unknown_kind_are_refused_not_skipped() {
     let Sample { disk, segments, .. } = sample();

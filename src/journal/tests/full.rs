@@ -29,15 +29,53 @@ struct Relay {
     has_room: bool,
     /// Questions what is needed since the last record became durable.
     asked: usize,
-    /// Whether every record is still needed, or none.
-    needs_all: bool,
+    needs: Needs,
+    /// Segments begun.
+    bases: usize,
+}
+
+/// Which records somebody waits for.
+#[derive(Clone, Copy)]
+enum Needs {
+    All,
+    /// The last few of the oldest segment: as many as can be carried, and more than a segment has room for in which the
+    /// next record has none.
+    Few,
+    Nothing,
+}
+
+impl Needs {
+    fn below(self, end: Position) -> Vec<Position> {
+        match self {
+            Needs::All => (0..end.0).map(Position).collect(),
+            Needs::Few => {
+                let mut bytes = 0;
+                let few = (0..end.0).rev().take_while(|position| {
+                    bytes += record(*position).encoded_len();
+                    bytes <= SEGMENT_BYTES / 4 - 1024
+                });
+                few.map(Position).collect()
+            }
+            Needs::Nothing => Vec::new(),
+        }
+    }
 }
 
 impl Relay {
     fn start(disk: Arc<dyn Disk>, segment_bytes: u64) -> Relay {
         let (journal, _, events, durable) = journal(disk.clone(), options(segment_bytes));
         let handed_in = durable;
-        Relay { disk, journal, events, handed_in, durable, has_room: true, asked: 0, needs_all: true }
+        Relay {
+            disk,
+            journal,
+            events,
+            handed_in,
+            durable,
+            has_room: true,
+            asked: 0,
+            needs: Needs::All,
+            bases: 0,
+        }
     }
 
     /// On a disk on which nothing can be carried or given up, until there is no room but the reserve.
@@ -65,12 +103,13 @@ impl Relay {
                     self.asked = 0;
                 }
                 Event::BaseWanted => {
+                    self.bases += 1;
                     self.journal.base(self.durable.to_be_bytes().to_vec()).expect("it listens");
                 }
                 Event::NeededWanted(end) => {
                     self.asked += 1;
-                    let needed = if self.needs_all { end.0 } else { 0 };
-                    self.journal.needed(end, (0..needed).map(Position).collect()).expect("it listens");
+                    assert!(self.asked < 10_000, "nothing becomes of what is answered");
+                    self.journal.needed(end, self.needs.below(end)).expect("it listens");
                 }
                 Event::Room(has_room) => self.has_room = has_room,
                 Event::Erased(erased) => panic!("erased: {erased:?}"),
@@ -121,7 +160,7 @@ pub(super) fn lives_through_a_full_disk(disk: &Arc<dyn Disk>, segment_bytes: u64
     assert_eq!(relay.spares(), 2, "one for archives, one for the next start");
     assert!(!relay.has_room);
 
-    relay.needs_all = false;
+    relay.needs = Needs::Nothing;
     relay.wait_until(|relay| relay.has_room && relay.durable == relay.handed_in);
     for _ in 0..200 {
         relay.hand_in();
@@ -145,9 +184,20 @@ fn a_relay_stopped_on_a_full_disk_whose_reserve_is_used_up_starts_again_and_reco
     disk.cut_power();
     let mut relay = Relay::start(disk.shared(), SEGMENT_BYTES as u64);
     assert_eq!(relay.durable, durable, "what waited for room was never acknowledged, and is not there");
-    relay.needs_all = false;
+    relay.needs = Needs::Nothing;
     relay.hand_in();
     relay.wait_until(|relay| relay.has_room && relay.durable == relay.handed_in);
+}
+
+/// The newest segment is full, and so no record comes that would begin another one: submissions wait for room.
+#[test]
+fn a_full_disk_recovers_by_itself_where_a_few_records_of_each_segment_are_needed() {
+    let mut relay = Relay::on_a_full_disk(small_disk().shared(), SEGMENT_BYTES as u64);
+    relay.use_the_reserve_up();
+    let before = relay.bases;
+    relay.needs = Needs::Few;
+    relay.wait_until(|relay| relay.has_room && relay.durable == relay.handed_in);
+    assert!(relay.bases > before, "into a segment that it began for what is carried");
 }
 
 #[test]

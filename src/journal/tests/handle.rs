@@ -225,11 +225,21 @@ fn a_directory_that_others_can_write_to_or_that_is_none_is_refused_with_what_to_
     assert_eq!(fs::metadata(&directory).expect("made").permissions().mode() & 0o777, 0o700);
     fs::set_permissions(&directory, Permissions::from_mode(0o770)).expect("ours");
     let open = FileDisk::open(&directory).expect_err("writable by others");
+    // What is not ours: made so where the test may, else what never is.
+    let foreign = parent.path().join("foreign");
+    fs::create_dir(&foreign).expect("ours");
+    let is_given = std::os::unix::fs::chown(&foreign, Some(65_534), None).is_ok();
+    let foreign = FileDisk::open(if is_given { &foreign } else { Path::new("/") }).expect_err("another's");
     let file = parent.path().join("file");
     fs::write(&file, "").expect("ours");
     let no_directory = FileDisk::open(&file).expect_err("a file");
     let no_parent = FileDisk::open(&parent.path().join("a/b")).expect_err("no parent");
-    for (error, advice) in [(open, "chmod"), (no_directory, "name another"), (no_parent, "make its parent")] {
+    for (error, advice) in [
+        (open, "chmod"),
+        (foreign, "chown it"),
+        (no_directory, "name another"),
+        (no_parent, "make its parent"),
+    ] {
         assert!(error.to_string().contains(advice), "{error}");
         assert_eq!(error.exit_code(), 78);
     }

@@ -1,4 +1,4 @@
-//! A disk on which something happens before each write and each sync.
+//! A disk on which something happens before each read, write and sync.
 
 use std::io;
 
@@ -7,6 +7,7 @@ use super::*;
 /// What is about to be done to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum About {
+    Read,
     Write,
     Sync,
 }
@@ -71,6 +72,7 @@ impl SegmentFile for HookedFile {
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        (self.hook)(About::Read);
         self.file.read_at(buffer, offset)
     }
 

@@ -1,6 +1,9 @@
 //! Segments that nobody needs are archived and used again, and nothing that is needed or was logged is lost.
 
+use std::sync::Mutex;
+
 use super::chance::Chance;
+use super::hooked::{About, HookedDisk};
 use super::sim::{FAILURES, SimDisk};
 use super::*;
 use crate::journal::archive;
@@ -81,6 +84,30 @@ fn what_is_still_needed_is_carried_on_and_found_after_every_start() {
         assert_eq!(log(&disk, &reader, end), expected_log(end));
     }
     assert!(!disk.segments().contains(&"segment-0000000000000000-0000000000000000".to_owned()));
+}
+
+#[test]
+fn a_record_whose_segment_is_used_again_between_looking_it_up_and_reading_it_is_read_where_it_was_carried_to()
+{
+    type Step = Box<dyn FnOnce() + Send>;
+    let before_read = Arc::new(Mutex::new(None::<Step>));
+    let sim = SimDisk::new(7);
+    let disk = HookedDisk::new(sim.shared(), {
+        let before_read = before_read.clone();
+        move |about| {
+            let step = before_read.lock().expect("no step panics").take_if(|_| about == About::Read);
+            if let Some(step) = step {
+                step();
+            }
+        }
+    });
+    let (mut writer, reader, _) = start(Arc::new(disk)).expect("the disk is well");
+    live(&mut writer, 9, needed).expect("the disk is well");
+    let first = sim.segments()[0].clone();
+    let goes_on = move || live(&mut writer, 200, needed).expect("the disk is well");
+    *before_read.lock().expect("nobody holds it") = Some(Box::new(goes_on));
+    assert_eq!(reader.load(Position(7)).expect("needed"), record(7));
+    assert!(!sim.segments().contains(&first), "it was given up meanwhile");
 }
 
 #[test]
