@@ -1,5 +1,5 @@
-//! A relay whose journal is not the one whose checkpoints were signed: it does not run, keeps what proves it, and says
-//! what to do (issue 5, start-up).
+//! A relay whose journal is damaged, or is not the one whose checkpoints were signed: it does not run, keeps what proves
+//! it, and says what to do (issue 5, start-up). Where a file of the log alone is damaged, it runs.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -21,13 +21,18 @@ use std::{
 
 use bytes::Bytes;
 use pouch::{
+    alarms::AlarmKind,
     audit::Checkpoint,
     keys::SigningKey,
     merkle::{Hash, sha256},
     note::Note,
     pki,
     tiles::signed_note,
-    wire::{Precedence, envelope::Core, pb::frame::Kind},
+    wire::{
+        Precedence,
+        envelope::Core,
+        pb::{self, frame::Kind},
+    },
 };
 use tokio::{net::TcpStream, time::sleep};
 
@@ -158,6 +163,98 @@ async fn a_relay_with_another_journal_of_the_same_length_stays_down() {
     stays_down(&mut site);
     fs::remove_dir_all(dir.join("log")).unwrap();
     stays_down(&mut site);
+}
+
+/// The segment that holds these bytes, and where.
+fn place_in_journal(site: &Site, bytes: &[u8]) -> (std::path::PathBuf, usize) {
+    let journal = site.dir("relay").join("journal");
+    let found = files(&journal).into_iter().filter(|(name, _)| name.starts_with("segment-")).find_map(
+        |(name, content)| {
+            let at = content.windows(bytes.len()).rposition(|window| window == bytes)?;
+            Some((journal.join(name), at))
+        },
+    );
+    found.expect("it was journalled")
+}
+
+fn flip(file: &Path, at: usize) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes[at] ^= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+/// FAULTS 6, as an operator meets it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_with_a_flipped_bit_in_its_journal_does_not_start_names_the_place_and_changes_nothing() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    assert!(site.stop("relay").0.success());
+    let (segment, at) = place_in_journal(&site, b"a text");
+    flip(&segment, at);
+    let journal = site.dir("relay").join("journal");
+    let before = files(&journal);
+    site.start("relay");
+    assert_eq!(site.ended("relay").code(), Some(71), "{}", site.last_words("relay"));
+    assert!(files(&journal) == before, "the journal is as it was");
+    let name = segment.file_name().unwrap().to_str().unwrap();
+    let words = site.last_words("relay");
+    for must in [name, "offset", "position 3", "keep a copy of the whole directory"] {
+        assert!(words.contains(must), "{must}: {words}");
+    }
+    flip(&segment, at);
+    starts(&mut site).await;
+}
+
+/// FAULTS 7: the record may have been confirmed or not when the relay died; the checkpoint covers it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_last_record_is_damaged_and_covered_by_a_checkpoint_does_not_start() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    site.kill("relay");
+    let (segment, at) = place_in_journal(&site, b"a text");
+    flip(&segment, at);
+    for _ in 0..2 {
+        site.start("relay");
+        let code = site.ended("relay").code();
+        assert!(matches!(code, Some(71 | 72)), "{code:?}: {}", site.last_words("relay"));
+    }
+}
+
+/// Asks for a file of the log, and holds whether it is there.
+async fn fetched(site: &Site, name: &str, is_there: bool) {
+    let (mut mys, _) = Attacker::open(site, "mys").await;
+    mys.send(Kind::Fetch(pb::Fetch { request: 1, name: name.to_owned() })).await;
+    let found = mys.wait_for(|frame| match frame {
+        Kind::Fetched(fetched) => Some(fetched.found),
+        _ => None,
+    });
+    assert_eq!(found.await, is_there, "{name}");
+}
+
+/// FAULTS 24, for a file that a start has no need of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_file_of_the_log_is_an_alarm_with_its_remedy_and_mail_goes_on() {
+    let mut site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    let size = signed(&site).unwrap().size;
+    let name = format!("tile/entries/000.p/{size}");
+    let path = site.dir("relay").join("log").join(&name);
+    fetched(&site, &name, true).await;
+    fs::write(&path, &fs::read(&path).unwrap()[..70]).unwrap();
+    fetched(&site, &name, false).await;
+    let status = site.relay_until(|status| !status.alarms.is_empty()).await;
+    let [alarm] = &status.alarms[..] else { panic!("{:?}", status.alarms) };
+    assert_eq!(alarm.kind, AlarmKind::LogFile);
+    for must in [&name, "mail goes on", "stop the relay when it suits", "log/tile away and keep it"] {
+        assert!(alarm.sentence.contains(must), "{must}: {alarm:?}");
+    }
+    flash(&site, 2).await;
+
+    assert!(site.stop("relay").0.success());
+    fs::rename(site.dir("relay").join("log/tile"), site.dir("kept")).unwrap();
+    starts(&mut site).await;
+    fetched(&site, &name, true).await;
+    assert_eq!(site.relay_status().alarms, Vec::new());
 }
 
 /// A desk says Hello with a checkpoint that only a forked log can have; the relay ends with 72.

@@ -271,6 +271,29 @@ mod tests {
         assert!(alarms.all().is_empty());
     }
 
+    /// FAULTS 32 and 51: what the operator sees.
+    #[test]
+    fn a_clock_is_an_alarm_until_it_is_right_and_two_boxes_of_one_party_are_one_that_stays() {
+        let alarms = Alarms::default();
+        let mut notices = Notices::new(alarms.clone());
+        let all = || alarms.all().into_iter().map(|alarm| (alarm.kind, alarm.sentence)).collect::<Vec<_>>();
+        for (ahead_s, standing, words) in [
+            (86_400, ClockStanding::Off, "86400 s ahead of the log's time, which follows it slowly"),
+            (-86_400, ClockStanding::Off, "86400 s behind the log's time"),
+            (315_360_000, ClockStanding::InDoubt, "nothing expires: set it right with `timedatectl`"),
+        ] {
+            notices.take(&Notice::Clock { ahead_s, standing }, None);
+            assert!(matches!(&all()[..], [(AlarmKind::Clock, said)] if said.contains(words)), "{:?}", all());
+        }
+        notices.take(&Notice::Cloned { party: PartyNumber(3) }, None);
+        notices.take(&Notice::Clock { ahead_s: 0, standing: ClockStanding::Good }, None);
+        assert!(
+            matches!(&all()[..], [(AlarmKind::Cloned, said)] if said.contains("telephone it")),
+            "{:?}",
+            all()
+        );
+    }
+
     #[test]
     fn an_alarm_about_witnesses_stands_until_the_last_of_them_has_cosigned() {
         let alarms = Alarms::default();

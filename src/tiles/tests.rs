@@ -100,6 +100,7 @@ fn a_log_that_is_written_with_restarts_between_has_the_same_files() {
     assert_eq!(shelf.files(), expected(65_539));
 }
 
+/// FAULTS 24.
 #[test]
 fn files_that_are_missing_or_damaged_are_written_anew_with_the_same_bytes() {
     let good = expected(600);
@@ -120,6 +121,7 @@ fn files_that_are_missing_or_damaged_are_written_anew_with_the_same_bytes() {
     }
 }
 
+/// FAULTS 25, for the view.
 #[test]
 fn a_crash_between_any_two_files_loses_nothing() {
     for cut in 0..40 {
@@ -291,6 +293,7 @@ fn leaves(size: u64) -> Vec<Bytes> {
     (0..size).map(leaf).collect()
 }
 
+/// FAULTS 7: a last record that a start dropped and a checkpoint covers, as well.
 #[test]
 fn a_journal_that_tells_another_history_than_what_was_signed_stops_the_relay() {
     let mut changed = leaves(400);
@@ -326,6 +329,34 @@ fn a_journal_that_goes_on_from_what_was_signed_is_taken() {
     let world = World::new();
     grown(&mut opened(&world.served, None), 3).unwrap();
     assert_eq!(world.start(&leaves(7)).unwrap().root(), tree(7).root());
+}
+
+/// FAULTS 24: whatever became of the view, the journal's own tree comes of it. A full tile that no newer one needs is
+/// looked at when somebody asks for it (tests/rollback.rs).
+#[test]
+fn a_start_makes_the_journals_tree_of_files_that_are_gone_damaged_ahead_of_it_or_of_another_log() {
+    let spoils: [fn(&mut BTreeMap<String, Vec<u8>>); 5] = [
+        |files| files.clear(),
+        |files| drop(files.remove("tile/0/001.p/44")),
+        |files| files.get_mut("tile/0/001.p/44").unwrap()[5] ^= 1,
+        |files| *files = expected(400),
+        |files| {
+            let other = Arc::new(Shelf::default());
+            let mut view = opened(&other, None);
+            (300..700).try_for_each(|index| view.take(leaf(index))).and_then(|()| view.write()).unwrap();
+            *files = other.files();
+        },
+    ];
+    for (place, spoil) in spoils.into_iter().enumerate() {
+        let world = World::new();
+        grown(&mut opened(&world.served, None), 300).unwrap();
+        world.sign(300);
+        world.served.change(spoil);
+        let mut view = world.start(&leaves(310)).unwrap();
+        assert_eq!((view.size(), view.root()), (310, tree(310).root()), "{place}");
+        grown(&mut view, 320).unwrap();
+        assert_eq!(newest(world.served.files(), 320), expected(320), "{place}");
+    }
 }
 
 #[test]
