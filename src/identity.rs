@@ -226,6 +226,7 @@ mod tests {
         }
     }
 
+    /// FAULTS 61: ids.
     #[test]
     fn every_other_spelling_of_an_id_is_refused() {
         let long_name = format!("spiffe://bloc.example/mission/{}", "a".repeat(64));

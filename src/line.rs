@@ -33,6 +33,7 @@ pub fn is_mark(symbol: char) -> bool {
 mod tests {
     use super::*;
 
+    /// FAULTS 61: names of the roster, labels, subjects, references and what desks call themselves.
     #[test]
     fn a_line_holds_no_control_no_break_and_nothing_that_reorders_or_hides_text() {
         for text in ["NUL\0", "two\nlines", "esc\x1b[2J", "c1\u{85}", "separator\u{2028}", "\u{202e}fdp.exe"]

@@ -89,6 +89,7 @@ fn the_first_wrong_leaf_is_named_in_bundles_and_in_tiles_of_every_level() {
     }
 }
 
+/// FAULTS 83: no false OK.
 #[test]
 fn too_few_witnesses_prove_nothing_and_strangers_do_not_count() {
     let bloc = Bloc::new();

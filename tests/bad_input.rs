@@ -1,4 +1,4 @@
-//! What an enrolled desk that misbehaves is told by a running relay (FAULTS 50, 54 to 65, 71, 73): a typed
+//! What an enrolled desk that misbehaves is told by a running relay: a typed
 //! refusal, or a Goodbye with a reason. At the same time the dispatch of another desk goes through.
 
 #[path = "bad_input/attacker.rs"]
@@ -117,6 +117,7 @@ fn code_of(refused: &pb::Refused) -> RefusalCode {
     i32::try_from(refused.code).ok().and_then(|code| code.try_into().ok()).expect("a known code")
 }
 
+/// FAULTS 54.
 #[tokio::test(flavor = "multi_thread")]
 async fn lengths_that_no_frame_may_have_end_the_connection_before_and_after_welcome() {
     let site = site().await;
@@ -138,6 +139,7 @@ async fn lengths_that_no_frame_may_have_end_the_connection_before_and_after_welc
     .await;
 }
 
+/// FAULTS 54.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_bound_of_a_frame_plus_one_byte_ends_the_connection() {
     let site = site().await;
@@ -163,6 +165,7 @@ async fn each_bound_of_a_frame_plus_one_byte_ends_the_connection() {
     .await;
 }
 
+/// FAULTS 56.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_cut_off_by_the_end_of_the_stream_is_discarded() {
     let site = site().await;
@@ -181,6 +184,7 @@ async fn a_frame_cut_off_by_the_end_of_the_stream_is_discarded() {
     .await;
 }
 
+/// FAULTS 57.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_fields_are_ignored_and_never_echoed_or_passed_on() {
     let site = site().await;
@@ -216,6 +220,7 @@ async fn unknown_fields_are_ignored_and_never_echoed_or_passed_on() {
     .await;
 }
 
+/// FAULTS 57: where a number means something, an unknown one is no number to guess at.
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_values_of_an_enum_and_unknown_kinds_of_frame_are_refused() {
     let site = site().await;
@@ -239,6 +244,7 @@ async fn unknown_values_of_an_enum_and_unknown_kinds_of_frame_are_refused() {
     .await;
 }
 
+/// FAULTS 58.
 #[tokio::test(flavor = "multi_thread")]
 async fn nesting_101_deep_and_unclosed_groups_end_the_session() {
     let site = site().await;
@@ -259,6 +265,7 @@ async fn nesting_101_deep_and_unclosed_groups_end_the_session() {
     .await;
 }
 
+/// FAULTS 59; what they cost is in tests/heap.rs.
 #[tokio::test(flavor = "multi_thread")]
 async fn breadth_bombs_are_refused_like_any_frame_that_says_nothing() {
     let site = site().await;
@@ -279,6 +286,7 @@ async fn breadth_bombs_are_refused_like_any_frame_that_says_nothing() {
     .await;
 }
 
+/// FAULTS 61.
 #[tokio::test(flavor = "multi_thread")]
 async fn texts_that_are_not_utf8_too_long_or_misleading_are_refused_at_the_relay() {
     let site = site().await;
@@ -316,6 +324,7 @@ async fn texts_that_are_not_utf8_too_long_or_misleading_are_refused_at_the_relay
     .await;
 }
 
+/// FAULTS 61.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_desk_refuses_misleading_subjects_and_keeps_the_marks_of_a_body() {
     let site = site().await;
@@ -344,6 +353,7 @@ async fn a_desk_refuses_misleading_subjects_and_keeps_the_marks_of_a_body() {
     assert_eq!(whole.body, body, "kept as written; a screen shows the override as a symbol");
 }
 
+/// FAULTS 63.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_before_hello_a_second_hello_and_another_version_are_told_apart() {
     let site = site().await;
@@ -373,6 +383,7 @@ async fn a_frame_before_hello_a_second_hello_and_another_version_are_told_apart(
     .await;
 }
 
+/// FAULTS 64.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_submissions_than_the_window_end_the_session() {
     let site = site().await;
@@ -391,6 +402,7 @@ async fn more_submissions_than_the_window_end_the_session() {
     .await;
 }
 
+/// FAULTS 71.
 #[tokio::test(flavor = "multi_thread")]
 async fn anothers_name_in_an_envelope_is_refused_and_recorded() {
     let site = site().await;
@@ -413,6 +425,7 @@ async fn anothers_name_in_an_envelope_is_refused_and_recorded() {
     assert!(log.contains("submission refused"), "and stands in the operator's log: {log}");
 }
 
+/// FAULTS 50.
 #[tokio::test(flavor = "multi_thread")]
 async fn receipts_for_an_unknown_a_future_or_anothers_envelope_end_the_session() {
     let site = site().await;
@@ -461,6 +474,7 @@ async fn receipts_for_an_unknown_a_future_or_anothers_envelope_end_the_session()
     .await;
 }
 
+/// FAULTS 73.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_tls_1_3_is_closed_without_an_answer_that_could_be_read() {
     let site = site().await;

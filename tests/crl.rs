@@ -22,6 +22,7 @@ use support::Site;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// FAULTS 70.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_desk_on_the_list_is_turned_away_and_the_others_are_not() {
     let mut site = Site::new();
@@ -36,6 +37,7 @@ async fn a_desk_on_the_list_is_turned_away_and_the_others_are_not() {
     assert_eq!(status.alarms, Vec::new());
 }
 
+/// FAULTS 70.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reload_with_a_bad_list_leaves_the_last_good_one_in_force() {
     let mut site = Site::new();
@@ -66,6 +68,7 @@ async fn a_reload_with_a_bad_list_leaves_the_last_good_one_in_force() {
     assert_eq!(status.alarms, Vec::new());
 }
 
+/// FAULTS 70.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overdue_list_raises_an_alarm_and_traffic_goes_on() {
     let mut site = Site::new();
@@ -84,6 +87,7 @@ async fn an_overdue_list_raises_an_alarm_and_traffic_goes_on() {
     site.relay_until(|status| status.alarms.is_empty()).await;
 }
 
+/// FAULTS 70.
 #[test]
 fn what_is_no_list_of_an_own_ca_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

@@ -151,6 +151,7 @@ fn the_shortest_frames_by_the_hundred_thousand_are_taken_in_batches() {
     assert!(matches!(case.bounded(&submits, FRAME_BYTES_MAX), Some(Inbound::BadSubmit(..))));
 }
 
+/// FAULTS 36 and 59.
 #[test]
 fn breadth_bombs_take_no_more_room_than_their_bytes() {
     let case = Case::new();

@@ -58,6 +58,7 @@ fn next(site: &Site, roster: &Roster, change: impl FnOnce(&mut RosterDraft)) -> 
     (verify_next(&note, roster).unwrap(), note)
 }
 
+/// FAULTS 69, in mid-session and after a restart of the box.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     let mut site = Site::new();

@@ -25,6 +25,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A certificate made so long ago ended a minute ago; that of its CA, an hour old, goes on.
 const A_LIFE_AGO: Duration = Duration::from_secs(90 * 86_400 + 60);
 
+/// FAULTS 80.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relays_new_certificate_is_taken_up_at_a_reload_and_nobody_is_dropped() {
     let mut site = Site::new();
@@ -67,6 +68,7 @@ async fn a_desks_new_certificate_is_taken_up_with_its_next_connection_and_the_se
     assert!(new == issued.serial && new != old, "{old}, {new}, {}", issued.serial);
 }
 
+/// FAULTS 80.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_keeps_its_last_good_certificate_until_a_better_one_comes() {
     let mut site = Site::new();

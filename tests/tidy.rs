@@ -1,10 +1,11 @@
 //! The rules of the source that no compiler checks: import order, purity, who may open a dispatch,
-//! sizes, forbidden words, frozen field numbers, and no private key in the tree.
+//! sizes, forbidden words, frozen field numbers, no private key in the tree, and a test for each fault.
 
 #[path = "tidy/scan.rs"]
 mod scan;
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -57,6 +58,48 @@ const FORBIDDEN: &[(&[&str], &str)] = &[
     (&["unsafe", "{"], "unsafe code"),
     (&["unbounded_channel"], "an unbounded channel: every queue has a bound in limits.rs"),
 ];
+
+/// Rows of the fault matrix that a test must provoke: its doc comment says `FAULTS` and the row's number. What needs a
+/// mount (18, and 2, 10, 11, 22 on a real file system) says so and passes where it may not mount anything.
+const FAULTS: &[u32] = &[
+    1, 2, 3, 4, 6, 7, 8, 10, 11, 13, 15, 17, 18, 19, 20, 21, 22, 24, 25, 28, 29, // journal and disk
+    31, 32, 34, 35, 36, 38, 39, // process, time, resources
+    40, 41, 43, 44, 46, 47, 48, 49, 50, 51, 52, // network
+    54, 56, 57, 58, 59, 61, 63, 64, 65, // frames and protobuf
+    67, 68, 69, 70, 71, 73, 74, 75, 76, 77, 79, 80, // TLS and certificates
+    82, 83, 84, // audit; of sealing, which is not built, nothing
+];
+
+#[test]
+fn each_fault_has_a_test_that_names_it() {
+    let mut files = Vec::new();
+    collect_all(&root().join("src"), &mut files);
+    collect_all(&root().join("tests"), &mut files);
+    let named: BTreeSet<u32> = files
+        .iter()
+        .flat_map(|path| faults_named(&fs::read_to_string(path).expect("readable source")))
+        .collect();
+    let missing: Vec<String> =
+        FAULTS.iter().filter(|row| !named.contains(row)).map(|row| format!("FAULTS {row}")).collect();
+    assert_none(missing, "no test says in its doc comment that it provokes these");
+    let unknown: Vec<String> =
+        named.iter().filter(|row| !FAULTS.contains(row)).map(|row| format!("FAULTS {row}")).collect();
+    assert_none(unknown, "no such row");
+}
+
+#[test]
+fn a_fault_is_named_by_the_doc_comment_of_a_test_and_nothing_else() {
+    let named = |text: &str| faults_named(text).into_iter().collect::<Vec<_>>();
+    let test = "#[tokio::test]\nasync fn it() {}\n";
+    assert_eq!(
+        named(&format!("/// FAULTS 10, 28 and 1 to 3, on 2 disks.\n/// At 30 s.\n{test}")),
+        [1, 2, 3, 10, 28]
+    );
+    assert_eq!(named(&format!("/// FAULTS 7.\n#[expect(dead_code)]\n{test}")), [7]);
+    assert_eq!(named("/// FAULTS 7.\nfn helper() {}\n"), [0; 0]);
+    assert_eq!(named(&format!("//! FAULTS 7.\n\n{test}")), [0; 0]);
+    assert_eq!(named(&format!("/// FAULTS 7.\nconst A: u8 = 1;\n\n{test}")), [0; 0]);
+}
 
 #[test]
 fn a_module_imports_only_from_modules_above_it() {
@@ -272,6 +315,55 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
         if path.is_dir() && !is_tests {
             collect(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") && !is_tests {
+            found.push(path);
+        }
+    }
+}
+
+/// Rows that the doc comments of the tests in a source file name: numbers behind `FAULTS`, commas, "and" and "to".
+fn faults_named(text: &str) -> BTreeSet<u32> {
+    let (mut named, mut of_item) = (BTreeSet::new(), BTreeSet::new());
+    for line in text.lines().map(str::trim_start) {
+        if let Some(doc) = line.strip_prefix("///") {
+            of_item.extend(rows_in(doc));
+        } else if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            named.append(&mut of_item);
+        } else if !line.starts_with("#[") {
+            of_item.clear();
+        }
+    }
+    named
+}
+
+/// The numbers that a line lists behind `FAULTS`.
+fn rows_in(doc: &str) -> Vec<u32> {
+    let Some((_, listed)) = doc.split_once("FAULTS ") else { return Vec::new() };
+    let (mut rows, mut is_range) = (Vec::new(), false);
+    for word in listed.split_whitespace() {
+        match (word, word.trim_end_matches([',', '.', ':', ';']).parse::<u32>()) {
+            (_, Ok(row)) => {
+                let from = if is_range { rows.last().map_or(row, |last| last + 1) } else { row };
+                rows.extend(from..=row);
+                is_range = false;
+                if word.ends_with(['.', ':', ';']) {
+                    break;
+                }
+            }
+            ("and", Err(_)) => {}
+            ("to", Err(_)) => is_range = true,
+            (_, Err(_)) => break,
+        }
+    }
+    rows
+}
+
+/// All files of Rust below a folder.
+fn collect_all(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("readable folder") {
+        let path = entry.expect("readable folder").path();
+        if path.is_dir() {
+            collect_all(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
             found.push(path);
         }
     }

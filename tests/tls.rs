@@ -13,6 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     SanType,
 };
+use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs, ring};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
@@ -59,6 +60,23 @@ fn each_connection_has_its_own_channel_binding_and_a_full_handshake() {
     assert_ne!(bindings[0], bindings[1]);
 }
 
+/// FAULTS 69: a session that could be resumed would let a party in again without its certificate being looked at.
+#[test]
+fn a_client_that_would_resume_its_session_gets_no_ticket_and_a_full_handshake_again() {
+    let pki = Pki::new();
+    let mut client = (*pki.client(&pki.desk(|_| ()), KeyExchange::Hybrid)).clone();
+    client.resumption = Resumption::in_memory_sessions(8);
+    client.enable_early_data = true;
+    let (client, server) = (Arc::new(client), pki.server(&pki.relay(|_| ()), KeyExchange::Hybrid));
+    for _ in 0..2 {
+        let (desk, relay) = handshake(client.clone(), server.clone());
+        let (desk, relay) = (desk.unwrap(), relay.unwrap());
+        assert_eq!(desk.tls13_tickets_received(), 0);
+        assert_eq!(relay.handshake_kind(), Some(HandshakeKind::Full));
+        assert!(!desk.is_early_data_accepted());
+    }
+}
+
 #[test]
 fn a_connection_has_no_peer_and_no_binding_before_the_handshake_ends() {
     let pki = Pki::new();
@@ -68,6 +86,7 @@ fn a_connection_has_no_peer_and_no_binding_before_the_handshake_ends() {
     assert!(matches!(tls::channel_binding(&desk), Err(TlsError::Unfinished)));
 }
 
+/// FAULTS 67.
 #[test]
 fn a_client_without_a_certificate_is_refused() {
     let pki = Pki::new();
@@ -104,6 +123,7 @@ fn a_desk_leaves_a_relay_of_another_ca() {
     assert!(matches!(desk, Err(TlsError::WrongCa)), "{desk:?}");
 }
 
+/// FAULTS 68.
 #[test]
 fn an_expired_desk_is_told_so_on_both_sides() {
     let pki = Pki::new();
@@ -113,6 +133,7 @@ fn an_expired_desk_is_told_so_on_both_sides() {
     assert!(matches!(desk, Err(TlsError::OwnExpired)), "{desk:?}");
 }
 
+/// FAULTS 68.
 #[test]
 fn a_desk_that_is_not_valid_yet_is_refused() {
     let pki = Pki::new();
@@ -129,6 +150,7 @@ fn an_expired_relay_is_left() {
     assert!(matches!(desk, Err(TlsError::Expired)), "{desk:?}");
 }
 
+/// FAULTS 67.
 #[test]
 fn a_desk_leaf_that_is_none_of_ours_is_refused() {
     use ExtendedKeyUsagePurpose::{Any, ClientAuth, ServerAuth};
@@ -231,6 +253,7 @@ fn a_classical_client_is_refused_unless_the_relay_allows_it() {
     assert!(desk.is_ok(), "{desk:?}");
 }
 
+/// FAULTS 73.
 #[test]
 fn a_tls_1_2_client_is_refused() {
     let pki = Pki::new();

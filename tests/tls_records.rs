@@ -172,6 +172,7 @@ fn at_every_offset(towards: Towards, harm: impl Fn(usize) -> Harm + Sync) {
     assert!(failed.into_inner() > length * 9 / 10);
 }
 
+/// FAULTS 74.
 #[test]
 fn a_bit_that_flips_anywhere_is_noticed_and_never_read() {
     for towards in [Towards::Relay, Towards::Desk] {
@@ -179,6 +180,7 @@ fn a_bit_that_flips_anywhere_is_noticed_and_never_read() {
     }
 }
 
+/// FAULTS 74.
 #[test]
 fn a_session_cut_off_anywhere_fails_at_the_end_that_was_listening() {
     for towards in [Towards::Relay, Towards::Desk] {

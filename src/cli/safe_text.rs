@@ -68,6 +68,7 @@ mod tests {
         assert_eq!(line("a\u{2028}b\u{e0041}"), "a<U+2028>b<U+E0041>");
     }
 
+    /// FAULTS 61.
     #[test]
     fn a_body_keeps_its_lines_marks_and_isolates_but_no_override() {
         assert_eq!(body("a\r\nb\tc\rd"), "a\nb\tc␍d");

@@ -307,6 +307,7 @@ mod chain {
         }
     }
 
+    /// FAULTS 70.
     #[test]
     fn a_note_beyond_the_bound_is_refused_before_it_is_read() {
         let huge = vec![b'x'; ROSTER_BYTES_MAX + 1];
@@ -430,6 +431,7 @@ mod fields {
         });
     }
 
+    /// FAULTS 61: names.
     #[test]
     fn a_party_is_checked_in_every_field() {
         let party = |field, rule, change: fn(&mut Party)| {
@@ -442,6 +444,7 @@ mod fields {
             refused("code", Rule::Code, |draft| draft.parties[2].code = code.to_owned());
         }
         party("name", Rule::Name, |party| party.name = "a\u{7}b".to_owned());
+        party("name", Rule::Name, |party| party.name = "\u{202e}lessev".to_owned());
         party("name", Rule::Name, |party| party.name = "x".repeat(129));
         party("name", Rule::Name, |party| party.name = " padded".to_owned());
         party("witness", Rule::WitnessMissing, |party| party.witness = None);

@@ -118,6 +118,7 @@ fn a_dispatch_that_does_not_fit_its_core_does_not_open() {
     assert_eq!(opened(&draft(), &Core { size_bucket: 1024, ..core() }), unopened);
 }
 
+/// FAULTS 61: what a sender that follows no rule puts into a dispatch.
 #[test]
 fn every_bound_of_a_dispatch_is_checked() {
     let unopened = Err(SetAsideReason::Unopened);

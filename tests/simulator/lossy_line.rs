@@ -31,6 +31,7 @@ fn run(seed: u64, lost_percent: u64) -> (Duration, u64) {
     (world.now - began, world.next_line() - 1)
 }
 
+/// FAULTS 43.
 #[test]
 fn on_lines_that_lose_packets_everything_arrives_once_and_no_session_ends() {
     for (seed, lost_percent, (took, lines)) in

@@ -85,11 +85,13 @@ fn check(from: usize, to: usize) {
     assert!(flash_took < Duration::from_secs(6), "{flash_took:?}");
 }
 
+/// FAULTS 44.
 #[test]
 fn a_flash_overtakes_bulk_from_a_mission_on_a_thin_line_that_is_used_to_80_percent() {
     check(MISSION, HUB);
 }
 
+/// FAULTS 44.
 #[test]
 fn a_flash_overtakes_bulk_to_a_mission_on_a_thin_line_that_is_used_to_80_percent() {
     check(HUB, MISSION);

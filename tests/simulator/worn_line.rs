@@ -79,6 +79,7 @@ fn break_at_each(towards: End, offsets: Range<u64>) {
     world.settle().unwrap_or_else(|broken| panic!("{towards:?} {offsets:?}: {broken:?}"));
 }
 
+/// FAULTS 40.
 #[test]
 fn a_line_that_breaks_at_any_byte_of_a_session_loses_nothing_and_doubles_nothing() {
     for towards in [End::Relay, End::Desk] {

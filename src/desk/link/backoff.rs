@@ -41,6 +41,7 @@ mod tests {
         assert_eq!(backoff.wait(u64::MAX), WAIT_MIN);
     }
 
+    /// FAULTS 46.
     #[test]
     fn jitter_spreads_the_wait_over_the_whole_time_below_the_ceiling() {
         assert_eq!(Backoff::default().wait(0), Duration::ZERO);

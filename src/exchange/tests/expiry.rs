@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     exchange::{ClockStanding, Input, Notice},
+    record::leaf::Opening,
     wire::{
         Position,
         envelope::Core,
@@ -126,6 +127,45 @@ fn nothing_expires_by_a_clock_in_doubt_until_an_operator_accepts_it() {
     assert_eq!(world.wait(SECOND), ["append expiry of 2 of IDN"]);
     assert_eq!(world.input(Input::ClockAccepted), [""; 0], "nothing is in doubt any more");
     assert!(!world.restart().exchange.is_clock_in_doubt());
+}
+
+/// FAULTS 32, for a clock that is right at the start and jumps later. The simulator has jumps of all clocks amid traffic.
+#[test]
+fn a_clock_that_jumps_while_the_relay_runs_expires_nothing_early_changes_no_order_and_is_told() {
+    const DAY_US: i64 = 86_400_000_000;
+    for (jump_us, expected) in [
+        (DAY_US, ClockStanding::Off),
+        (3_650 * DAY_US, ClockStanding::InDoubt),
+        (-DAY_US, ClockStanding::Off),
+        (-3_650 * DAY_US, ClockStanding::Off),
+    ] {
+        let mut world = World::new();
+        let (idn, hour) = (world.open(IDN), START_US / 1_000_000 + 3_600);
+        world.submit(idn, &Core { expires_s: hour, ..IDN.core(1, &[MYS]) });
+        world.wait(SECOND);
+        world.now.wall_us = world.now.wall_us.checked_add_signed(jump_us).unwrap();
+        let seen: Vec<String> = (0..20 * 60).flat_map(|_| world.wait(SECOND)).collect();
+        assert!(!seen.iter().any(|line| line.contains("expiry")), "{jump_us}: {seen:?}");
+        let standing = world.notices.iter().find_map(|notice| match notice {
+            Notice::Clock { standing, .. } => Some(*standing),
+            _ => None,
+        });
+        assert_eq!(standing, Some(expected), "{jump_us}");
+
+        let (idn, mys) = (world.open(IDN), world.connect(MYS));
+        world.submit(idn, &Core { expires_s: hour, ..IDN.core(2, &[MYS]) });
+        world.hello(mys, MYS.hello());
+        world.credit(mys, 9, 1 << 20);
+        let told = world.told(mys);
+        let delivered: Vec<&String> = told.iter().filter(|line| line.starts_with("Deliver")).collect();
+        assert!(delivered.len() == 2 && delivered[0].contains("text 1"), "{jump_us}: {told:?}");
+        let traffic = world.durable.iter().filter_map(|record| Opening::decode(&record.opening).ok());
+        let times: Vec<u64> = traffic.map(|opening| opening.log_time_us).collect();
+        assert!(
+            times.is_sorted() && times.iter().all(|time| *time < hour * 1_000_000),
+            "{jump_us}: {times:?}"
+        );
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{
-    desk::{Desk, IDN, MYS, PHL, first_note},
+    desk::{Desk, IDN, MYS, PHL},
     world::World,
 };
 use crate::{
@@ -23,9 +23,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A relay that keeps a log, and reads its files when a test says so.
 fn keeping(limits: Limits) -> World {
-    let mut world = World::empty(limits);
-    world.exchange.keep_log(None, None).unwrap();
-    world.input(Input::RosterOffered { note: first_note() });
+    let mut world = World::keeping_log(limits);
     world.holds_files = true;
     world
 }

@@ -15,6 +15,7 @@ fn with<'a>(seen: &'a [String], words: &'a str) -> impl Iterator<Item = &'a Stri
     seen.iter().filter(move |line| line.contains(words))
 }
 
+/// FAULTS 41.
 #[test]
 fn a_desk_that_vanishes_is_forgotten_within_30_s_and_its_credit_goes_back_to_the_pool() {
     let mut world = World::new();
@@ -34,6 +35,7 @@ fn a_desk_that_vanishes_is_forgotten_within_30_s_and_its_credit_goes_back_to_the
     assert!(world.exchange.sessions.is_empty(), "nor is anything else of it kept");
 }
 
+/// FAULTS 77: before Hello.
 #[test]
 fn a_hello_that_comes_byte_by_byte_is_not_waited_for() {
     let mut world = World::new();
@@ -45,6 +47,7 @@ fn a_hello_that_comes_byte_by_byte_is_not_waited_for() {
     assert_eq!(world.wait(SECOND), ["IDN < Goodbye Silent", "IDN closed"]);
 }
 
+/// FAULTS 49.
 #[test]
 fn a_reader_that_asks_for_more_and_never_settles_gets_each_envelope_once_until_its_mailbox_is_full() {
     let mut world = World::with_limits(Limits { mailbox_envelopes_max: 20, ..Limits::DEFAULT });
@@ -59,6 +62,7 @@ fn a_reader_that_asks_for_more_and_never_settles_gets_each_envelope_once_until_i
     assert_eq!((delivered, refused), (20, 10));
 }
 
+/// FAULTS 64.
 #[test]
 fn a_desk_that_never_stops_submitting_has_no_more_in_flight_than_the_largest_window() {
     let mut world = World::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    desk::{IDN, MOD, MYS, first_note, hash_of, next_note},
+    desk::{IDN, MOD, MYS, PHL, START_US, first_note, hash_of, next_note},
     world::World,
 };
 use crate::{
@@ -100,6 +100,35 @@ fn an_addressees_quota_bounds_what_waits_in_its_mailbox() {
     for (number, expected) in [(1, "Accepted"), (2, "Accepted"), (3, "MailboxFull")] {
         assert_eq!(outcome(&world.submit(idn, &core(number))), expected);
     }
+}
+
+/// FAULTS 65.
+#[test]
+fn an_addressee_away_for_weeks_fills_its_own_mailbox_alone_and_each_sender_is_told_and_gets_through_to_others()
+ {
+    const DAY: Duration = Duration::from_secs(86_400);
+    let mut world = World::with_limits(Limits { mailbox_envelopes_max: 5, ..Limits::DEFAULT });
+    let expires_s = START_US / 1_000_000 + 50 * 86_400;
+    let outcomes: Vec<String> = (1..=21)
+        .map(|number| {
+            let idn = world.open(IDN);
+            let seen = world.submit(idn, &Core { expires_s, ..IDN.core(number, &[MYS]) });
+            world.close(idn);
+            world.wait(DAY);
+            outcome(&seen).to_owned()
+        })
+        .collect();
+    assert!(outcomes[..5].iter().all(|outcome| outcome == "Accepted"), "{outcomes:?}");
+    assert!(outcomes[5..].iter().all(|outcome| outcome == "MailboxFull"), "{outcomes:?}");
+    let [idn, phl] = [IDN, PHL].map(|desk| world.open(desk));
+    let seen = world.submit(idn, &Core { expires_s, ..IDN.core(22, &[PHL]) });
+    assert!(seen.iter().any(|line| line.starts_with("PHL < Deliver")), "{seen:?}");
+    let seen = world.submit(phl, &Core { expires_s, ..PHL.core(1, &[MYS]) });
+    assert!(seen.iter().any(|line| line.contains("Refused 1 MailboxFull")), "{seen:?}");
+    let mys = world.open(MYS);
+    let told = world.told(mys);
+    let came: Vec<&String> = told.iter().filter(|line| line.starts_with("Deliver")).collect();
+    assert!(came.len() == 5 && came[0].contains("text 1") && came[4].contains("text 5"), "{told:?}");
 }
 
 #[test]

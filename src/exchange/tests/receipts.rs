@@ -176,6 +176,7 @@ fn receipts_with_another_signature_end_the_session() {
     assert_eq!(world.say(mys, Kind::Stored(forged)), PROTOCOL);
 }
 
+/// FAULTS 10: receipts.
 #[test]
 fn receipts_are_taken_when_the_journal_has_room_for_nothing_else() {
     let (mut world, _, mys) = delivered();

@@ -37,6 +37,7 @@ fn a_roster_beyond_what_one_log_holds_is_declined_and_the_one_in_force_stays() {
     }
 }
 
+/// FAULTS 70: no roster that does not follow is taken.
 #[test]
 fn the_first_roster_is_the_bundles_and_the_next_follows_the_chain() {
     let mut world = World::empty(Limits::DEFAULT);

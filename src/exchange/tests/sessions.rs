@@ -9,6 +9,7 @@ use super::{
 use crate::{
     exchange::{ConnId, Input, Notice},
     limits::Limits,
+    record::administrative::{Act, AdministrativeLeaf},
     roster::Status,
     session::outbound::Outbound,
     wire::pb::{self, GoodbyeCode, frame::Kind},
@@ -85,6 +86,7 @@ fn an_incarnation_that_is_being_written_counts_already() {
     assert_eq!(world.sync(), ["IDN < Welcome incarnation 4 roster 1 submitted 0 stored 0"]);
 }
 
+/// FAULTS 51: the newest wins.
 #[test]
 fn a_newer_session_takes_over_and_the_older_is_told() {
     let mut world = World::new();
@@ -114,14 +116,16 @@ fn a_third_session_within_ten_seconds_comes_too_soon_and_the_second_stays() {
     assert_eq!(greeted(&mut world, IDN.hello())[0], "IDN < Goodbye TakenOver");
 }
 
+/// FAULTS 51.
 #[test]
 fn two_boxes_that_take_turns_are_told_apart_recorded_and_shown_to_party_and_hub() {
     let mut world = World::new();
     world.open(MOD);
     let of_box = |byte: u8| pb::Hello { instance: vec![byte; 16].into(), ..IDN.hello() };
-    for byte in [1, 2, 1] {
+    for (byte, others) in [(1, false), (2, true), (1, true)] {
         let seen = greeted(&mut world, of_box(byte));
         assert!(seen.last().is_some_and(|line| line.contains("Welcome")), "{seen:?}");
+        assert_eq!(seen[0] == "IDN < Goodbye TakenOver", others, "the older is told: {seen:?}");
         world.now.mono += 10 * SECOND;
     }
     let expected = [
@@ -132,6 +136,9 @@ fn two_boxes_that_take_turns_are_told_apart_recorded_and_shown_to_party_and_hub(
         "MOD < clones of IDN at 3",
     ];
     assert_eq!(greeted(&mut world, of_box(2)), expected);
+    let leaf = AdministrativeLeaf::decode(&world.durable.last().unwrap().leaf).unwrap();
+    let both = Act::Cloned { party: IDN.number, stays: [1; 16], refused: [2; 16] };
+    assert_eq!(leaf.act, both, "the log names both boxes");
     assert!(world.notices.contains(&Notice::Cloned { party: IDN.number }));
     world.now.mono += 590 * SECOND;
     assert_eq!(greeted(&mut world, of_box(2)), expected[..2], "said once, refused for ten minutes");
@@ -142,6 +149,7 @@ fn two_boxes_that_take_turns_are_told_apart_recorded_and_shown_to_party_and_hub(
     world.restart();
 }
 
+/// FAULTS 69: revoked before the session, and again after it.
 #[test]
 fn a_stranger_and_a_revoked_certificate_are_closed_with_a_reason() {
     let mut world = World::new();
@@ -160,7 +168,7 @@ fn a_stranger_and_a_revoked_certificate_are_closed_with_a_reason() {
     world.open(IDN);
 }
 
-/// Promise 10: the step that makes a roster durable closes what it no longer admits, and no time goes by.
+/// Promise 10 and FAULTS 69: the step that makes a roster durable closes what it no longer admits, and no time goes by.
 #[test]
 fn a_serial_revoked_in_mid_session_ends_it_in_the_step_that_makes_the_roster_durable() {
     let mut world = World::new();

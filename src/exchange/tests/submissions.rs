@@ -136,6 +136,7 @@ fn bytes_may_be_overdrawn_by_one_frame_and_then_end_the_session() {
     assert_eq!(world.say_bytes(idn, frame(2), 10), ["IDN < Goodbye Protocol", "IDN closed"]);
 }
 
+/// FAULTS 10: submissions.
 #[test]
 fn without_room_a_new_envelope_and_all_above_it_wait_until_it_comes_again() {
     let (mut world, idn, _) = two_desks();

@@ -96,6 +96,15 @@ impl World {
         }
     }
 
+    /// A relay that keeps an audit log, with version 1 of the roster in force.
+    pub(crate) fn keeping_log(limits: Limits) -> World {
+        let mut world = World::empty(limits);
+        world.exchange.keep_log(None, None).unwrap();
+        let seen = world.input(Input::RosterOffered { note: first_note() });
+        assert_eq!(seen, ["append roster 1", "roster 1 in force"]);
+        world
+    }
+
     /// Kills the relay and starts it again on what was durable.
     pub(crate) fn restart(self) -> World {
         let mut world = World::empty(self.limits);

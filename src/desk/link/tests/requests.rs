@@ -114,6 +114,7 @@ fn an_order_of_the_hub_goes_to_the_store_and_a_forged_one_is_an_alarm() {
     assert!(alarmed(&outputs).contains("not signed by the hub"));
 }
 
+/// FAULTS 51: what party and hub see.
 #[test]
 fn clones_are_an_alarm_that_names_the_party() {
     let mut bench = Bench::open();

@@ -76,6 +76,7 @@ fn parts_that_the_header_does_not_name_are_set_aside() {
     }
 }
 
+/// FAULTS 84: foreign.
 #[test]
 fn the_wrap_of_another_addressee_is_set_aside() {
     let world = World::new();

@@ -114,6 +114,7 @@ fn a_dispatch_arrives_whole_byte_for_byte() {
     assert_eq!(rows(&hub), std::slice::from_ref(row));
 }
 
+/// FAULTS 84: replayed.
 #[test]
 fn the_same_envelope_twice_is_one_dispatch() {
     let bloc = Bloc::new();
@@ -164,6 +165,7 @@ fn a_copy_that_opens_is_shown_after_one_that_did_not() {
     assert_ne!(sent, rows(&hub)[1].id);
 }
 
+/// FAULTS 84: garbage.
 #[test]
 fn what_does_not_open_is_set_aside_and_holds_nothing_up() {
     let bloc = Bloc::new();
@@ -247,6 +249,7 @@ fn refusals_at_the_relay_leave_no_gap_once_the_sender_has_told() {
     assert!(hub.status().alarms.is_empty());
 }
 
+/// FAULTS 84: a number that was used.
 #[test]
 fn another_envelope_under_a_known_number_is_kept_with_an_alarm() {
     let bloc = Bloc::new();

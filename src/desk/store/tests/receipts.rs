@@ -226,6 +226,7 @@ fn a_receipt_by_someone_else_than_the_addressee_moves_nothing_and_is_an_alarm() 
     assert!(exchange.idn.status().alarms[0].contains("fits nothing that this desk sent"));
 }
 
+/// FAULTS 84: the signed notice.
 #[test]
 fn a_set_aside_receipt_tells_the_sender_why() {
     let mut exchange = Exchange::new();

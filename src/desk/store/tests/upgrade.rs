@@ -78,6 +78,7 @@ fn a_store_of_each_earlier_version_gets_the_very_tables_of_this_one() {
     }
 }
 
+/// FAULTS 39: up.
 #[test]
 fn a_store_of_an_earlier_version_is_brought_up_and_loses_nothing() {
     let bloc = Bloc::new();
@@ -154,6 +155,7 @@ fn a_store_that_held_no_claims_begins_with_none() {
     assert_eq!(store.alarms().unwrap().len(), 1);
 }
 
+/// FAULTS 39: down, to the program that made it.
 #[test]
 fn a_store_of_any_other_version_is_refused_with_what_to_do_and_stays_as_it_is() {
     let bloc = Bloc::new();
