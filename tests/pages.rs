@@ -106,8 +106,9 @@ fn alarm_keys(folder: &Path) -> BTreeSet<String> {
         for before in ["alarms::raise(tx, now, ", "alarms::hold(tx, now, ", "known.alarm(", "Doubt { key: "] {
             keys.extend(source.split(before).skip(1).filter_map(key_at));
         }
-        let constants = source.split("/// Key of the alarm").skip(1);
-        keys.extend(constants.filter_map(|rest| key_at(rest.split_once(": &str = ")?.1)));
+        // A key with a name of its own: its doc comment says so.
+        let named = source.split("/// Key of the alarm").skip(1);
+        keys.extend(named.filter_map(|rest| key_at(rest.split_once(": &str = ")?.1)));
     }
     keys
 }

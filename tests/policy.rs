@@ -8,12 +8,14 @@ mod support;
 use std::{fs, time::Duration};
 
 use pouch::{
+    batch::PublicKey,
     desk::{
         client::{ClientError, DeskClient},
         view::{InForce, NewOrder, Status},
     },
     keys::SigningKey,
     pki::roster_files,
+    relay::status::RelayStatus,
     roster::{Roster, RosterDraft, verify_next},
     tls,
 };
@@ -115,4 +117,36 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     site.start("idn");
     until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
         .await;
+}
+
+/// A key that was stolen is replaced while mail goes on; the new one may lie in its place before or after the roster comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_log_key_a_roster_has_replaced_carries_mail_and_signs_once_it_has_the_new_one() {
+    let mut site = Site::new();
+    let key_path = site.example().folder.join("relay/log.key");
+    let new_path = site.dir("new-log.key");
+    let new_key = SigningKey::create(&new_path).unwrap();
+    for party in ["relay", "hub"] {
+        site.start(party);
+    }
+    let hub = site.desk("hub");
+    until(&hub, |status| status.link == "in contact").await;
+    let (_, note) = next(&site, &site.example().roster.clone(), |draft| {
+        let new = new_key.vkey(&draft.log.origin).unwrap();
+        let old = std::mem::replace(&mut draft.log.keys, vec![new]);
+        draft.revoked_keys.extend(old.iter().map(|key| PublicKey::checked(key.public()).unwrap()));
+    });
+    hub.publish_roster(note.into()).await.unwrap();
+    let names_the_key =
+        |status: &RelayStatus| status.alarms.iter().any(|alarm| alarm.sentence.contains("relay's log key"));
+    site.relay_until(names_the_key).await;
+    site.stop("relay");
+    site.start("relay");
+    site.relay_until(|status| names_the_key(status) && !status.sessions.is_empty()).await;
+    site.stop("relay");
+    fs::copy(&new_path, &key_path).unwrap();
+    site.start("relay");
+    site.relay_until(|status| !names_the_key(status) && !status.sessions.is_empty()).await;
+    let status = until(&hub, |status| status.link == "in contact").await;
+    assert!(status.alarms.iter().all(|sentence| !sentence.contains("cosigns no")), "{:?}", status.alarms);
 }

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use data_encoding::BASE64;
 
 use super::AuditError;
-use crate::merkle::Hash;
+use crate::{merkle::Hash, note::base64_bytes};
 
 /// A log's size and root, under the log's name. Written and read in one form: three lines, no extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,5 @@ pub(super) fn decimal<N: FromStr>(text: &str) -> Option<N> {
 
 /// A hash in canonical base64.
 pub(super) fn base64_hash(text: &str) -> Option<Hash> {
-    let bytes = BASE64.decode(text.as_bytes()).ok()?;
-    Hash::try_from(bytes.as_slice()).ok()
+    Hash::try_from(base64_bytes(text)?.as_slice()).ok()
 }

@@ -15,6 +15,7 @@ use super::{AuditError, LeafProof};
 use crate::{
     batch::{BatchError, Proof},
     limits::{PROOF_FILE_BYTES_MAX, PROOF_FILE_RECEIPTS_MAX, ROSTER_VERSIONS_MAX},
+    note::base64_bytes,
 };
 
 /// What a proof file holds.
@@ -357,7 +358,7 @@ fn leaf(part: Part, proof: &str) -> Result<LeafProof, ProofFileError> {
 }
 
 fn bytes(part: Part, base64: &str) -> Result<Vec<u8>, ProofFileError> {
-    BASE64.decode(base64.as_bytes()).map_err(|_| field(part, "holds what is not base64"))
+    base64_bytes(base64).ok_or_else(|| field(part, "holds what is not base64"))
 }
 
 fn field(part: Part, problem: &'static str) -> ProofFileError {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     limits::{CHECKPOINT_BYTES_MAX, LEAF_PROOF_BYTES_MAX},
     merkle::{self, Hash},
+    note::base64_bytes,
 };
 
 /// One leaf's path to the root of a checkpoint, and the checkpoint. Nothing is verified yet.
@@ -59,7 +60,7 @@ impl FromStr for LeafProof {
         }
         let extra = match lines.peek().and_then(|line| line.strip_prefix("extra ")) {
             Some(base64) => {
-                let extra = BASE64.decode(base64.as_bytes()).map_err(|_| AuditError::Proof)?;
+                let extra = base64_bytes(base64).ok_or(AuditError::Proof)?;
                 lines.next();
                 Some(extra)
             }

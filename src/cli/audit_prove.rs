@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use data_encoding::BASE64;
 
 use crate::audit::{self, FiledReceipt, FiledRoster, LeafProof, ProofFile, ProofFileError, SignedItem};
 use crate::batch::Proof;
@@ -12,6 +11,7 @@ use crate::cli::screen::Screen;
 use crate::cli::{DeskArgs, safe_text};
 use crate::desk::client::DeskClient;
 use crate::desk::view::{BatchShare, ProvenRoster};
+use crate::note;
 use crate::pki;
 use crate::roster::TrustBundle;
 
@@ -123,7 +123,7 @@ fn leaf(proof: &str) -> Result<LeafProof, Failure> {
 }
 
 fn bytes(base64: &str) -> Result<Vec<u8>, Failure> {
-    BASE64.decode(base64.as_bytes()).map_err(|_| Failure::Answer("holds what is not base64"))
+    note::base64_bytes(base64).ok_or(Failure::Answer("holds what is not base64"))
 }
 
 const BUNDLE: &str = "holds no trust bundle";

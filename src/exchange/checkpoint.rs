@@ -42,14 +42,22 @@ pub(super) struct Checkpoints {
     published: Option<Published>,
     /// What was given out to be published, and is not durable yet.
     publishing: usize,
-    /// Since when what was signed waits for a quorum, and whether that was said.
-    unwitnessed: Option<(Duration, bool)>,
+    /// Since when what was signed waits for a quorum, and what was said of it.
+    unwitnessed: Option<(Duration, Option<Said>)>,
     /// Witnesses that an operator was told of, and have not cosigned since. At most as many as were ever asked.
     refusing: BTreeSet<PartyNumber>,
     /// Whether no roster lists the key that signs.
     is_key_dropped: bool,
     /// Whether that is so by the roster in force: nothing is signed before the next one.
     awaits_roster: bool,
+}
+
+/// What an operator was told of a log that goes without a quorum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Unwitnessed,
+    Unsigned,
+    WitnessesLost,
 }
 
 /// The newest checkpoint that the log's key signed.
@@ -124,7 +132,14 @@ impl Checkpoints {
     /// Whether a party is a witness that was not asked for the newest one yet.
     pub(super) fn may_ask(&self, party: PartyNumber) -> bool {
         let is_asked = self.signed.as_ref().is_some_and(|signed| signed.asked.contains(&party));
-        !is_asked && self.trust().is_some_and(|trust| trust.witness(party).is_some())
+        !is_asked && self.is_listed() && self.trust().is_some_and(|trust| trust.witness(party).is_some())
+    }
+
+    /// Whether the roster in force lists the key that signed the newest one. Desks go by that roster: they would take
+    /// the signature of a key that was replaced for a lie.
+    fn is_listed(&self) -> bool {
+        let (Some(signed), Some((_, trust))) = (&self.signed, self.trusts.last()) else { return false };
+        trust.log_alone().open(&signed.note).is_ok()
     }
 
     pub(super) fn asked(&mut self, party: PartyNumber) {
@@ -153,19 +168,28 @@ impl Checkpoints {
 }
 
 impl Exchange {
-    /// Says that the edge keeps a log, with the notes that it signed and published last. Rosters are known by then.
+    /// Says that the edge keeps a log, with the notes that it signed and published last. Rosters are known by then. What a
+    /// key signed that no roster has listed yet is passed over: claims are then held against what was published.
     ///
     /// # Errors
     /// As [`LogTrust::open`], where they are none of this log's.
     pub fn keep_log(&mut self, signed: Option<Bytes>, published: Option<Bytes>) -> Result<(), AuditError> {
         self.checkpoints.is_kept = true;
+        let mut newest = None;
         if let Some(note) = published {
-            self.take_published(note)?;
+            let (checkpoint, bare) = self.take_published(note)?;
+            newest = Some(Signed { is_witnessed: true, ..Signed::new(checkpoint, bare) });
         }
-        if let Some(note) = signed {
-            let checkpoint = self.open_checkpoint(&note)?.checkpoint;
-            self.checkpoints.signed = Some(Signed::new(checkpoint, note));
+        if let Some(note) = signed
+            && newest.as_ref().is_none_or(|newest| newest.note != note)
+        {
+            match self.open_checkpoint(&note) {
+                Ok(opened) => newest = Some(Signed::new(opened.checkpoint, note)),
+                Err(AuditError::Unsigned) => {}
+                Err(error) => return Err(error),
+            }
         }
+        self.checkpoints.signed = newest;
         Ok(())
     }
 
@@ -232,7 +256,7 @@ impl Exchange {
         (checkpoints.at_once, checkpoints.is_time, checkpoints.is_signing) = (false, false, true);
         checkpoints.begun = self.clock.mono();
         // From here on, and not once it is signed: the disk may hold the log's thread up for ever.
-        checkpoints.unwitnessed.get_or_insert((checkpoints.begun, false));
+        checkpoints.unwitnessed.get_or_insert((checkpoints.begun, None));
         Some(Output::Sign { size, root: self.tree.root() })
     }
 
@@ -266,12 +290,13 @@ impl Exchange {
     /// Has what was signed published once a quorum has witnessed it, and again when all who were asked have answered.
     pub(super) fn publish_if_witnessed(&mut self) {
         let Some(quorum) = self.checkpoints.trust().map(LogTrust::quorum) else { return };
+        let is_listed = self.checkpoints.is_listed();
         let checkpoints = &mut self.checkpoints;
         let Some(signed) = &mut checkpoints.signed else { return };
-        if signed.cosignatures.len() < quorum {
+        if signed.cosignatures.len() < quorum || !is_listed {
             return;
         }
-        let was_said = checkpoints.unwitnessed.take().is_some_and(|(_, said)| said);
+        let was_said = checkpoints.unwitnessed.take().is_some_and(|(_, said)| said.is_some());
         let have_all = signed.asked.iter().all(|party| signed.cosignatures.contains_key(party));
         if std::mem::replace(&mut signed.is_witnessed, true) && (signed.asked.is_empty() || !have_all) {
             return;
@@ -292,6 +317,9 @@ impl Exchange {
     pub(super) fn checkpoint_published(&mut self, note: Bytes) {
         self.checkpoints.publishing -= 1;
         self.take_published(note.clone()).expect("a checkpoint of this log, as it was given out");
+        if self.open_by_roster(&note).is_err() {
+            return;
+        }
         let conns: Vec<ConnId> = self.by_party.values().copied().collect();
         for conn in conns {
             if self.sessions[&conn].stage == Stage::Open {
@@ -301,11 +329,12 @@ impl Exchange {
         }
     }
 
-    fn take_published(&mut self, note: Bytes) -> Result<(), AuditError> {
+    /// What it says, and its note with the log's signature alone.
+    fn take_published(&mut self, note: Bytes) -> Result<(Checkpoint, Bytes), AuditError> {
         let opened = self.open_checkpoint(&note)?;
-        let (size, bare) = (opened.checkpoint.size, opened.bare().into());
-        self.checkpoints.published = Some(Published { size, note, bare });
-        Ok(())
+        let (size, bare) = (opened.checkpoint.size, Bytes::from(opened.bare()));
+        self.checkpoints.published = Some(Published { size, note, bare: bare.clone() });
+        Ok((opened.checkpoint, bare))
     }
 
     /// Tells an operator of a witness that refuses, or says that it is ahead.
@@ -322,28 +351,39 @@ impl Exchange {
     }
 
     /// Tells an operator at once when the roster in force keeps out so many of the witnesses that count until a
-    /// checkpoint covers it, that none ever will.
+    /// checkpoint covers it, that none ever will; and when another roster has mended that.
     fn count_witnesses(&mut self) {
         let (Some(roster), Some(trust)) = (&self.roster, self.checkpoints.trust()) else { return };
         let (left, quorum) = (trust.left_under(roster), trust.quorum());
-        if left < quorum
-            && let Some((_, said)) = &mut self.checkpoints.unwitnessed
-            && !std::mem::replace(said, true)
-        {
-            self.notice(Notice::WitnessesLost { left, quorum });
+        let Some((_, said)) = &mut self.checkpoints.unwitnessed else { return };
+        match (left < quorum, *said == Some(Said::WitnessesLost)) {
+            (true, false) => {
+                *said = Some(Said::WitnessesLost);
+                self.notice(Notice::WitnessesLost { left, quorum });
+            }
+            (false, true) => {
+                *said = Some(Said::Unwitnessed);
+                self.notice(Notice::Unwitnessed);
+            }
+            _ => {}
         }
     }
 
-    /// Tells an operator when witnesses stay away, or the log's thread does not sign at all.
+    /// Tells an operator when witnesses stay away, or the log's thread does not sign at all, and when it is the other
+    /// of the two.
     pub(super) fn watch_witnesses(&mut self, now: Now) {
+        let max = self.limits.unwitnessed_time_max;
+        let is_stuck = self.checkpoints.is_signing && now.mono >= self.checkpoints.begun + max;
+        let (news, notice) = match is_stuck {
+            true => (Said::Unsigned, Notice::Unsigned),
+            false => (Said::Unwitnessed, Notice::Unwitnessed),
+        };
         if let Some((since, said)) = &mut self.checkpoints.unwitnessed
-            && !*said
-            && now.mono >= *since + self.limits.unwitnessed_time_max
+            && now.mono >= *since + max
+            && ![Some(news), Some(Said::WitnessesLost)].contains(said)
         {
-            *said = true;
-            let is_stuck = self.checkpoints.is_signing
-                && now.mono >= self.checkpoints.begun + self.limits.unwitnessed_time_max;
-            self.notice(if is_stuck { Notice::Unsigned } else { Notice::Unwitnessed });
+            *said = Some(news);
+            self.notice(notice);
         }
     }
 

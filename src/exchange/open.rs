@@ -145,18 +145,22 @@ impl Exchange {
     pub(super) fn welcome(&mut self, party: PartyNumber) {
         let Some(conn) = self.by_party.get(&party).copied() else { return };
         let is_written = self.in_flight.get(&party).is_none_or(|flying| flying.incarnation.is_none());
-        let session = self.sessions.get_mut(&conn).expect("a party's connection is a session");
+        let session = &self.sessions[&conn];
         if session.stage != Stage::Opening || !is_written {
             return;
         }
+        // One by a key that the roster has dropped since would be taken for a lie: the next one will do.
+        let bare = self.checkpoints.published_bare();
+        let bare = if self.open_by_roster(&bare).is_ok() { bare } else { Bytes::new() };
+        let published = self.checkpoints.published().filter(|_| !bare.is_empty()).cloned();
+        let session = self.sessions.get_mut(&conn).expect("a party's connection is a session");
         session.stage = Stage::Open;
         let credit = session.submits.granted();
         let roster = self.roster.as_ref().expect("a session opens under a roster");
         let state = self.router.party(party);
         state.mailbox.session_ended();
-        let published = self.checkpoints.published().cloned();
         let welcome = Welcome {
-            checkpoint: self.checkpoints.published_bare(),
+            checkpoint: bare,
             time_us: self.clock.time_us(),
             roster_version: roster.version(),
             roster_hash: roster.hash(),

@@ -139,7 +139,7 @@ impl FromStr for NoteSignature {
     fn from_str(line: &str) -> Result<NoteSignature, NoteError> {
         let fields = line.strip_prefix("\u{2014} ").and_then(|rest| rest.strip_suffix('\n'));
         let (name, encoded) = fields.and_then(|fields| fields.split_once(' ')).ok_or(NoteError::Line)?;
-        let blob = BASE64.decode(encoded.as_bytes()).map_err(|_| NoteError::Line)?;
+        let blob = base64_bytes(encoded).ok_or(NoteError::Line)?;
         match blob.split_first_chunk::<KEY_ID_BYTES>() {
             Some((key_id, blob)) if vkey::is_name(name) && !blob.is_empty() => {
                 Ok(NoteSignature { name: name.to_owned(), key_id: KeyId(*key_id), blob: blob.to_vec() })
@@ -186,6 +186,12 @@ pub fn signed_bytes(text: &str) -> &[u8] {
 /// What a cosignature (type 04) made at `time` is over (tlog-cosignature); `text` is a checkpoint's.
 pub fn cosigned_bytes(time: u64, text: &str) -> Vec<u8> {
     format!("cosignature/v1\ntime {time}\n{text}").into_bytes()
+}
+
+/// The bytes that a text in base64 stands for, in its one form: the library also reads several padded texts written
+/// one after another.
+pub fn base64_bytes(text: &str) -> Option<Vec<u8>> {
+    BASE64.decode(text.as_bytes()).ok().filter(|bytes| BASE64.encode(bytes) == text)
 }
 
 /// One signature line, its newline included.

@@ -153,6 +153,8 @@ fn malformed_signature_lines_are_refused() {
         "\u{2014} a AAAAAAB=\n",
         "\u{2014} a AAAAAA==\n",
         "\u{2014} a AAAAAAA= \n",
+        "\u{2014} a AAAAAAA=AAAA\n",
+        "\u{2014} a AAAAAAA=AAAAAAA=\n",
     ] {
         assert_eq!(line.parse::<NoteSignature>(), Err(NoteError::Line), "{line:?}");
     }

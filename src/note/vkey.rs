@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use data_encoding::{BASE64, HEXLOWER};
 
-use super::NoteError;
+use super::{NoteError, base64_bytes};
 use crate::merkle::sha256_parts;
 
 /// Bytes of a key id.
@@ -79,7 +79,7 @@ impl FromStr for Vkey {
         let (Some(name), Some(id), Some(key)) = (fields.next(), fields.next(), fields.next()) else {
             return Err(NoteError::Vkey);
         };
-        let key = BASE64.decode(key.as_bytes()).map_err(|_| NoteError::Vkey)?;
+        let key = base64_bytes(key).ok_or(NoteError::Vkey)?;
         let (kind, public) = key.split_first().ok_or(NoteError::Vkey)?;
         let kind = KeyKind::from_byte(*kind)?;
         let vkey = Vkey::new(name, kind, public.try_into().map_err(|_| NoteError::Vkey)?)?;

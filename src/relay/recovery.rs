@@ -1,6 +1,7 @@
 //! What a relay does before it listens: it reads its journal back, and holds the audit log's files against it.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -59,8 +60,8 @@ pub(super) fn open(
     let journal_folder = folder.join(JOURNAL_FOLDER);
     let disk: Arc<dyn Disk> = Arc::new(FileDisk::open(&journal_folder)?);
     let (key, origin) = (SigningKey::load(log_key)?, bundle.log_origin.clone());
-    let foreign = || LogError::ForeignKey { origin: origin.clone(), path: log_key.to_owned() };
-    let vkey = key.vkey(&origin).map_err(|_| foreign())?;
+    let foreign = |_| LogError::ForeignKey { origin: origin.clone(), path: log_key.to_owned() };
+    let vkey = key.vkey(&origin).map_err(foreign)?;
     let trust = LogTrust::new(&origin, vec![vkey.clone()], Vec::new(), 0);
     let log = Opening::new(LogFiles::of_relay(folder)?, &trust)?;
     let exchange = Exchange::new(Limits { openings_keep, ..Limits::DEFAULT }, bundle);
@@ -83,7 +84,7 @@ pub(super) fn open(
     exchange.erasure().into_iter().for_each(|erasure| writer.erase(erasure));
     check(&mut log, &exchange, 0)?;
     let continued = log.finish(exchange.tree())?;
-    keep_log(&mut exchange, &continued, &vkey).map_err(|error| error.unwrap_or_else(foreign))?;
+    keep_log(&mut exchange, &continued)?;
     tracing::info!(records = exchange.tree().size(), "journal read back");
     Ok(Opened { exchange, writer, reader, log: OpenedLog { continued, key, vkey, origin } })
 }
@@ -208,7 +209,10 @@ fn evidence(folder: &Path, trust: &LogTrust) -> Result<Vec<Checkpoint>, LogError
     let failed = |source| LogError::File { path: folder.to_owned(), source };
     let mut evidence = Vec::new();
     for name in kept.list("").map_err(failed)? {
-        let note = kept.read(&name).map_err(failed)?;
+        let note = match kept.read(&name) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => continue,
+            note => note.map_err(failed)?,
+        };
         match note.map(|note| trust.open(&note)) {
             Some(Ok(signed)) => evidence.push(signed.checkpoint),
             _ => tracing::info!(name, "evidence of another log, key or form is passed over"),
@@ -217,16 +221,11 @@ fn evidence(folder: &Path, trust: &LogTrust) -> Result<Vec<Checkpoint>, LogError
     Ok(evidence)
 }
 
-/// Hands the exchange what was signed and published, where the roster in force lists this relay's log key.
-/// The error is `None` where it does not.
-fn keep_log(exchange: &mut Exchange, continued: &Continued, own: &Vkey) -> Result<(), Option<LogError>> {
-    if let Some(roster) = exchange.roster()
-        && !roster.content().log.keys.contains(own)
-    {
-        return Err(None);
-    }
+/// Hands the exchange what was signed and published. Where the roster in force does not list this relay's key, it signs
+/// no more and says so: the roster that lists it can only come to a relay that runs.
+fn keep_log(exchange: &mut Exchange, continued: &Continued) -> Result<(), LogError> {
     let published = continued.files.published()?;
     let signed = continued.signed.as_ref().map(|(_, note)| note.clone());
     let damaged = |source| LogError::Damaged { path: CHECKPOINT_FILE.into(), source };
-    Ok(exchange.keep_log(signed, published).map_err(damaged)?)
+    exchange.keep_log(signed, published).map_err(damaged)
 }

@@ -3,11 +3,14 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::{
     batch::{self, BatchError, Proof, PublicKey, Tag},
     desk::store::{Delivery, ReceivedReceipt},
     merkle::{self, Hash},
     record::{
+        SALT_BYTES,
         administrative::AdministrativeLeaf,
         leaf::{Opening, OpeningKind},
     },
@@ -63,7 +66,7 @@ impl Judge<'_> {
         hash: EnvelopeHash,
     ) -> Result<(), SetAsideReason> {
         let sender = self.roster.party(core.sender).ok_or(SetAsideReason::NotPermitted)?;
-        let opening = opens(&frame.opening, OpeningKind::Envelope, hash.0);
+        let opening = opens(&frame.salt, &frame.opening, OpeningKind::Envelope, hash.0);
         let opening = opening.map_err(|_| SetAsideReason::Malformed)?;
         let key = self.key_at(core.sender, &opening).map_err(|_| SetAsideReason::BadSignature)?;
         let proof = convert::proof(frame.proof.as_ref()).map_err(|_| SetAsideReason::BadSignature)?;
@@ -89,7 +92,7 @@ impl Judge<'_> {
         self.is_rightful(&part.item)?;
         let proof = convert::proof(frame.proof.as_ref())?;
         let leaf = batch::item_leaf(Tag::Receipt, &part.bytes);
-        let opening = opens_receipt(&frame.opening, &part.item, leaf, &proof)?;
+        let opening = opens_receipt((&frame.salt, &frame.opening), &part.item, leaf, &proof)?;
         let key = match part.item.kind {
             // The relay signs what is its own when it sends it, whenever the record was made.
             ReceiptKind::Refused | ReceiptKind::Expired => self.newest_key(part.item.receiptor)?,
@@ -110,7 +113,8 @@ impl Judge<'_> {
     /// # Errors
     /// [`Unproven`]; the envelope is not refused then.
     pub(super) fn refused(&mut self, frame: &pb::Refused, hash: EnvelopeHash) -> Result<(), Unproven> {
-        let item = ReceiptItem::decode(&frame.item)?;
+        // As the store will read it: a refusal has no details.
+        let ReceiptPart { item, .. } = ReceiptPart::parse(frame.item.clone(), Bytes::new())?;
         let names_it = matches!(*item.envelopes, [(named, _)] if named == hash);
         let says_so = item.kind == ReceiptKind::Refused && u32::from(item.reason) == frame.code;
         if !names_it || !says_so || item.sender != self.own {
@@ -118,7 +122,7 @@ impl Judge<'_> {
         }
         self.is_rightful(&item)?;
         if frame.recorded {
-            opens(&frame.opening, OpeningKind::Refusal, hash.0)?;
+            opens(&frame.salt, &frame.opening, OpeningKind::Refusal, hash.0)?;
         }
         let key = self.newest_key(item.receiptor)?;
         let proof = convert::proof(frame.proof.as_ref())?;
@@ -179,7 +183,7 @@ pub(super) fn accepted(frame: &pb::Accepted, hash: EnvelopeHash) -> Result<(), U
     if *frame.envelope_hash != *hash.0.as_bytes() {
         return Err(Unproven::Wrong("another envelope was accepted under this number"));
     }
-    opens(&frame.opening, OpeningKind::Envelope, hash.0).map(|_| ())
+    opens(&frame.salt, &frame.opening, OpeningKind::Envelope, hash.0).map(|_| ())
 }
 
 /// Log time of the record that a frame tells of; `None` where it tells of none. Microseconds since 1970.
@@ -225,17 +229,23 @@ pub(super) fn no_receipt(position: u64, problem: &Unproven) -> String {
 
 const NOT_IN_ROSTER: Unproven = Unproven::Wrong("the signer is not in the roster");
 
-fn opens(opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<Opening, Unproven> {
+/// A salt of another length moves the border to the opening: the leaf would be the same, and no proof file could show it.
+fn opens(salt: &[u8], opening: &[u8], kind: OpeningKind, hash: Hash) -> Result<Opening, Unproven> {
     let opening = Opening::decode(opening)?;
-    let fits = opening.kind == kind && opening.hash == hash;
+    let fits = salt.len() == SALT_BYTES && opening.kind == kind && opening.hash == hash;
     if fits { Ok(opening) } else { Err(Unproven::Wrong("the log's opening names something else")) }
 }
 
 /// The opening of receipts names their batch's root, that of a refusal or an expiry the envelope.
-fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) -> Result<Opening, Unproven> {
+fn opens_receipt(
+    (salt, opening): (&[u8], &[u8]),
+    item: &ReceiptItem,
+    leaf: Hash,
+    proof: &Proof,
+) -> Result<Opening, Unproven> {
     match (item.kind, &*item.envelopes) {
-        (ReceiptKind::Refused, [(hash, _)]) => return opens(opening, OpeningKind::Refusal, hash.0),
-        (ReceiptKind::Expired, [(hash, _)]) => return opens(opening, OpeningKind::Expiry, hash.0),
+        (ReceiptKind::Refused, [(hash, _)]) => return opens(salt, opening, OpeningKind::Refusal, hash.0),
+        (ReceiptKind::Expired, [(hash, _)]) => return opens(salt, opening, OpeningKind::Expiry, hash.0),
         (ReceiptKind::Refused | ReceiptKind::Expired, _) => {
             return Err(Unproven::Wrong("a receipt of the relay's own names more than one envelope"));
         }
@@ -244,5 +254,5 @@ fn opens_receipt(opening: &[u8], item: &ReceiptItem, leaf: Hash, proof: &Proof) 
     let (index, count) = (u64::from(proof.index), u64::from(proof.count));
     let root =
         merkle::root_from_inclusion(leaf, index, count, &proof.path).map_err(|_| BatchError::PathLength)?;
-    opens(opening, OpeningKind::Receipts, root)
+    opens(salt, opening, OpeningKind::Receipts, root)
 }

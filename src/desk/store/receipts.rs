@@ -17,7 +17,10 @@ use crate::{
     keys::SigningKey,
     limits,
     merkle::{self, Hash},
-    record::leaf::{Opening, OpeningKind},
+    record::{
+        SALT_BYTES,
+        leaf::{Opening, OpeningKind},
+    },
     roster::{Party, PartyNumber, Roster},
     wire::{
         EnvelopeHash, Position, pb,
@@ -99,7 +102,8 @@ impl Store {
             }
             let root = merkle::root(&leaves(&parts(&decoded(frame)?)?));
             let named = Opening::decode(&stored_at.opening);
-            if !named.is_ok_and(|named| named.kind == OpeningKind::Receipts && named.hash == root) {
+            let fits = named.is_ok_and(|named| named.kind == OpeningKind::Receipts && named.hash == root);
+            if !fits || stored_at.salt.len() != SALT_BYTES {
                 let sentence = format!(
                     "the relay logged other receipts than this desk signed (frame {number}, position {}); they go out \
                      again with the next session, mail goes on: save this desk's folder, and tell the ministry to check the relay",

@@ -13,7 +13,7 @@ use crate::{
     exchange::{ConnId, Input, Notice},
     limits::Limits,
     merkle::{self, Hash, sha256},
-    note::{KeyKind, Note, Vkey},
+    note::{KeyId, KeyKind, Note, Vkey, signature_line},
     roster::Status,
     session::outbound::Outbound,
     wire::{
@@ -438,6 +438,22 @@ fn a_roster_that_keeps_the_old_quorum_out_is_told_at_once_and_the_next_one_that_
     world.input(Input::RosterOffered { note: third.clone() });
     let lost = Notice::WitnessesLost { left: 1, quorum: 2 };
     assert!(!world.notices.contains(&lost));
+    let mut away = witnessed();
+    away.wait(Duration::from_secs(700));
+    let conn = open(&mut away, MOD);
+    away.submit(conn, &MOD.core(1, &[IDN]));
+    away.wait(10 * SECOND);
+    (0..70).for_each(|_| drop(away.wait(10 * SECOND)));
+    assert_eq!(away.notices.last(), Some(&Notice::Unwitnessed));
+    away.input(Input::RosterOffered { note: third.clone() });
+    away.wait(10 * SECOND);
+    assert_eq!(away.notices.last(), Some(&lost), "also where they were away before");
+    let back = next_note(&third, |draft| {
+        draft.parties[2..4].iter_mut().for_each(|party| party.status = Status::Active);
+    });
+    away.input(Input::RosterOffered { note: back });
+    away.wait(10 * SECOND);
+    assert_eq!(away.notices.last(), Some(&Notice::Unwitnessed), "and it is only their absence again");
     assert_eq!(world.wait(10 * SECOND), ["sign 3"]);
     world.wait(60 * SECOND);
     assert_eq!(world.notices.iter().filter(|notice| **notice == lost).count(), 1);
@@ -460,6 +476,52 @@ fn a_relay_with_a_new_log_key_goes_on_from_what_the_earlier_one_signed() {
     assert_eq!(world.exchange.roster().unwrap().version(), 2);
     let mut world = world.restart();
     world.exchange.keep_log(Some(signed.clone()), Some(signed)).unwrap();
+}
+
+/// Desks hold the newer roster by then: to them it would be a checkpoint that nobody of the log has signed.
+#[test]
+fn what_a_replaced_log_key_signed_is_neither_shown_nor_asked_for() {
+    let mut world = witnessed();
+    let signed = checkpoint_note(2, merkle::root(&world.leaves(2)));
+    let second = world.exchange.roster_notes().last().unwrap().1;
+    world.input(Input::RosterOffered { note: with_another_log_key(&second) });
+    let hears_nothing = |world: &mut World| {
+        for desk in [IDN, MYS] {
+            let conn = world.connect(desk);
+            world.hello(conn, pb::Hello { roster_version: 3, ..desk.hello() });
+            let frames = world.sent.iter().filter(|(to, _)| *to == conn).map(|(_, frame)| frame);
+            let heard: Vec<_> = frames.collect();
+            assert!(
+                heard.iter().any(
+                    |frame| matches!(frame, Outbound::Welcome(welcome) if welcome.checkpoint.is_empty())
+                )
+            );
+            let of_log =
+                |frame: &&&Outbound| matches!(frame, Outbound::Checkpoint(_) | Outbound::AddCheckpoint(_));
+            assert_eq!(heard.iter().filter(of_log).count(), 0, "{desk:?}");
+        }
+    };
+    hears_nothing(&mut world);
+    let mut world = world.restart();
+    world.exchange.keep_log(Some(signed.clone()), Some(signed)).unwrap();
+    hears_nothing(&mut world);
+}
+
+/// The new key lay in its place before the roster came that lists it.
+#[test]
+fn what_a_key_signed_that_no_roster_lists_yet_is_passed_over_at_a_start() {
+    let mut world = witnessed();
+    let published = checkpoint_note(2, merkle::root(&world.leaves(2)));
+    let unlisted = String::from_utf8(published.to_vec()).unwrap();
+    let (text, _) = unlisted.split_once("\n\n").unwrap();
+    let line = signature_line("bloc.example/log", KeyId([1; 4]), &[0; 64]);
+    let unlisted = Bytes::from(format!("{text}\n\n{line}"));
+    world = world.restart();
+    world.exchange.keep_log(Some(unlisted), Some(published.clone())).unwrap();
+    let conn = world.connect(IDN);
+    let hello = pb::Hello { checkpoint: published, roster_version: 2, ..IDN.hello() };
+    world.say(conn, Kind::Hello(IDN.signed_hello(hello, exporter(conn))));
+    assert!(world.told(conn).iter().any(|line| line.starts_with("Welcome")), "its claim can be looked at");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::{
         tests::world::{MOD, hash_of, item, opening},
     },
     desk::store::{Room, SealedSubmit, WelcomeFacts},
+    merkle::{Hash, sha256},
     record::{
         content::Traffic,
         leaf::{Opening, OpeningKind},
@@ -311,8 +312,18 @@ fn accepted_for_another_envelope_is_not_believed() {
 }
 
 fn refusal(world: &World, signer: PartyNumber, submit: &SealedSubmit) -> pb::Refused {
+    refusal_with(world, signer, submit, Hash::ZERO)
+}
+
+fn refusal_with(
+    world: &World,
+    signer: PartyNumber,
+    submit: &SealedSubmit,
+    details_hash: Hash,
+) -> pb::Refused {
     let mut item = item(ReceiptKind::Refused, RELAY, IDN);
     item.reason = 9;
+    item.details_hash = details_hash;
     item.envelopes = vec![(hash_of(&submit.submit), Position::NONE)];
     let receipt = world.receipt(signer, &item, 0);
     pb::Refused {
@@ -355,18 +366,31 @@ fn a_refusal_counts_only_with_the_relays_signature_and_sealing_goes_on_after_it(
     assert!(reason.contains("not proven"), "{reason}");
 
     // A record must be the one of this envelope.
-    let recorded = |change: u8| {
+    let recorded = |change: u8, salt_bytes: usize| {
         let (mut bench, submits) = open_with(1..=1);
         let mut hash = hash_of(&submits[0].submit).0;
         hash.0[0] ^= change;
         let opening = Opening { kind: OpeningKind::Refusal, log_time_us: 1, roster_version: 1, hash };
         let opening = Bytes::copy_from_slice(&opening.encode());
         let refusal = refusal(&bench.world, RELAY, &submits[0]);
-        bench.frame(Kind::Refused(pb::Refused { recorded: true, opening, ..refusal }))
+        let salt = vec![7; salt_bytes].into();
+        bench.frame(Kind::Refused(pb::Refused { recorded: true, opening, salt, ..refusal }))
     };
-    assert!(matches!(*recorded(0), [Output::Ask(StoreJob::Refused(_))]));
-    let (_, reason) = ended(&recorded(1));
-    assert!(reason.contains("not proven"), "{reason}");
+    assert!(matches!(*recorded(0, 32), [Output::Ask(StoreJob::Refused(_))]));
+    for (change, salt_bytes) in [(1, 32), (0, 31), (0, 33), (0, 0)] {
+        let (_, reason) = ended(&recorded(change, salt_bytes));
+        assert!(reason.contains("not proven"), "{reason}");
+    }
+}
+
+/// What the store could not read again must not come to it: it would stop for good.
+#[test]
+fn a_refusal_that_speaks_of_details_counts_for_nothing() {
+    let (mut bench, submits) = open_with(1..=1);
+    let details_hash = sha256(b"details");
+    let refused = refusal_with(&bench.world, RELAY, &submits[0], details_hash);
+    let (_, reason) = ended(&bench.frame(Kind::Refused(pb::Refused { recorded: true, ..refused })));
+    assert!(reason.contains("receipt details"), "{reason}");
 }
 
 #[test]
