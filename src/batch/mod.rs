@@ -120,7 +120,9 @@ impl Proof {
 
     /// The path as a frame carries it: the hashes one after the other.
     pub fn path_bytes(&self) -> Vec<u8> {
-        self.path.iter().flat_map(|hash| hash.0).collect()
+        let mut bytes = Vec::with_capacity(self.path.len() * HASH_BYTES);
+        self.path.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
+        bytes
     }
 
     /// The way up from this item, with count, index and path length checked.

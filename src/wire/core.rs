@@ -1,8 +1,7 @@
 //! The core of a header: what the sender signs and the relay routes by, parsed from the bytes that were
 //! signed (FORMATS 5).
 
-use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
+use bytes::{BufMut, Bytes};
 
 use crate::{
     limits,
@@ -11,7 +10,7 @@ use crate::{
     roster::PartyNumber,
     wire::{
         DispatchId, Malformed, Precedence, Role, SubmissionNumber,
-        fields::{Fields, Value},
+        fields::{Fields, Value, put_bytes, put_number},
         pb,
     },
 };
@@ -86,6 +85,8 @@ pub struct Core {
     pub sealing: Sealing,
 }
 
+/// Bytes of a core without texts and lists: 6 hashes and ids, 9 numbers, keys and lengths.
+const OTHER_BYTES_MAX: usize = 6 * 36 + 9 * 12 + 5 * 6;
 const ADDRESSEE_BYTES: usize = 5;
 const ATTACHMENT_BYTES: usize = 40;
 
@@ -139,7 +140,7 @@ impl Core {
 
     /// The bytes to sign. They are never made a second time for one envelope.
     pub fn encode(&self) -> Bytes {
-        let mut addressees = BytesMut::with_capacity(self.addressees.len() * ADDRESSEE_BYTES);
+        let mut addressees = Vec::with_capacity(self.addressees.len() * ADDRESSEE_BYTES);
         for addressee in &self.addressees {
             addressees.put_u32(addressee.party.0);
             addressees.put_u8(match addressee.role {
@@ -147,34 +148,34 @@ impl Core {
                 Role::Info => 2,
             });
         }
-        let mut attachments = BytesMut::with_capacity(self.attachments.len() * ATTACHMENT_BYTES);
+        let mut attachments = Vec::with_capacity(self.attachments.len() * ATTACHMENT_BYTES);
         for attachment in &self.attachments {
             attachments.put_slice(attachment.ciphertext_hash.as_bytes());
             attachments.put_u64(attachment.bytes);
         }
-        let core = pb::Core {
-            trust_domain: self.trust_domain.clone(),
-            id: Bytes::copy_from_slice(&self.id.0),
-            sender: self.sender.0,
-            submission: self.submission.0,
-            roster_version: self.roster_version,
-            roster_hash: bytes_of(&self.roster_hash),
-            addressees: addressees.freeze(),
-            precedence_action: precedence_code(self.precedence_action).into(),
-            precedence_info: precedence_code(self.precedence_info).into(),
-            topic: self.topic.clone(),
-            label: self.label.clone(),
-            exercise: self.exercise,
-            expires_s: self.expires_s,
-            size_bucket: self.size_bucket,
-            commitment: self.commitment.as_ref().map(bytes_of).unwrap_or_default(),
-            attachments: attachments.freeze(),
-            supersedes: self.supersedes.map(|id| Bytes::copy_from_slice(&id.0)).unwrap_or_default(),
-            checkpoint_size: self.checkpoint_size,
-            checkpoint_root: bytes_of(&self.checkpoint_root),
-            sealing: pb::Sealing::Clear.into(),
-        };
-        core.encode_to_vec().into()
+        let texts = self.trust_domain.len() + self.topic.len() + self.label.len();
+        let mut out = Vec::with_capacity(OTHER_BYTES_MAX + texts + addressees.len() + attachments.len());
+        put_bytes(1, self.trust_domain.as_bytes(), &mut out);
+        put_bytes(2, &self.id.0, &mut out);
+        put_number(3, self.sender.0, &mut out);
+        put_number(4, self.submission.0, &mut out);
+        put_number(5, self.roster_version, &mut out);
+        put_bytes(6, self.roster_hash.as_bytes(), &mut out);
+        put_bytes(7, &addressees, &mut out);
+        put_number(8, code(precedence_code(self.precedence_action)), &mut out);
+        put_number(9, code(precedence_code(self.precedence_info)), &mut out);
+        put_bytes(10, self.topic.as_bytes(), &mut out);
+        put_bytes(11, self.label.as_bytes(), &mut out);
+        put_number(12, self.exercise, &mut out);
+        put_number(13, self.expires_s, &mut out);
+        put_number(14, self.size_bucket, &mut out);
+        put_bytes(15, self.commitment.as_ref().map_or(&[], |hash| &hash.0), &mut out);
+        put_bytes(16, &attachments, &mut out);
+        put_bytes(17, self.supersedes.as_ref().map_or(&[], |id| &id.0), &mut out);
+        put_number(18, self.checkpoint_size, &mut out);
+        put_bytes(19, self.checkpoint_root.as_bytes(), &mut out);
+        put_number(20, code(pb::Sealing::Clear), &mut out);
+        out.into()
     }
 
     /// The precedence towards one role.
@@ -336,10 +337,11 @@ fn precedence_code(precedence: Precedence) -> pb::Precedence {
     }
 }
 
-pub(super) fn hash(bytes: &[u8], what: &'static str) -> Result<Hash, Malformed> {
-    Hash::try_from(bytes).map_err(|_| Malformed::new(what, "is not 32 bytes"))
+/// What an enumeration is written as.
+fn code(variant: impl Into<i32>) -> u32 {
+    variant.into().unsigned_abs()
 }
 
-pub(super) fn bytes_of(hash: &Hash) -> Bytes {
-    Bytes::copy_from_slice(hash.as_bytes())
+pub(super) fn hash(bytes: &[u8], what: &'static str) -> Result<Hash, Malformed> {
+    Hash::try_from(bytes).map_err(|_| Malformed::new(what, "is not 32 bytes"))
 }

@@ -3,7 +3,6 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use prost::Message;
 
 use crate::{
     batch::{self, BatchError, Proof, PublicKey, Tag},
@@ -12,8 +11,8 @@ use crate::{
     roster::PartyNumber,
     wire::{
         EnvelopeHash, Malformed,
-        core::{bytes_of, hash},
-        fields::{Fields, Value},
+        core::hash,
+        fields::{Fields, Value, put_bytes},
         pb,
     },
 };
@@ -335,13 +334,16 @@ pub fn parse_header(header: &[u8]) -> Result<(Core, Named<'_>), Malformed> {
 
 /// The header bytes to sign for a core and what it comes with.
 pub fn header_bytes(core: &Core, ciphertext: &[u8], wrap_root: &Hash) -> Bytes {
-    let header = pb::Header {
-        core: core.encode(),
-        ciphertext_hash: bytes_of(&merkle::sha256(ciphertext)),
-        wraps_root: bytes_of(wrap_root),
-    };
-    header.encode_to_vec().into()
+    let core = core.encode();
+    let mut header = Vec::with_capacity(core.len() + HEADER_BYTES_BESIDE_CORE);
+    put_bytes(1, &core, &mut header);
+    put_bytes(2, merkle::sha256(ciphertext).as_bytes(), &mut header);
+    put_bytes(3, wrap_root.as_bytes(), &mut header);
+    header.into()
 }
+
+/// Two hashes, and before them and the core a key and a length each.
+const HEADER_BYTES_BESIDE_CORE: usize = 2 * (2 + limits::HASH_BYTES) + 6;
 
 /// Lays wraps out as a Submit frame carries them: `u32 generation || u16 length || wrap` each.
 pub fn join_wraps(wraps: &[Wrap]) -> Bytes {

@@ -1,5 +1,7 @@
-//! Protobuf read in place, field by field: for the messages that a relay reads of every envelope, without a copy and a
-//! count of references for each of their parts.
+//! Protobuf read in place and written in one piece, field by field: for the messages that every envelope holds, without a
+//! copy and a count of references for each of their parts.
+
+use prost::encoding::encode_varint;
 
 /// Goes through the fields of one message, in the order in which they were written. After an error it ends.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +64,24 @@ impl<'a> Fields<'a> {
 }
 
 const VARINT_BYTES_MAX: usize = 10;
+
+/// Appends a field that holds a number; zero is left out, as protobuf has it.
+pub(super) fn put_number(field: u32, number: impl Into<u64>, out: &mut Vec<u8>) {
+    let number = number.into();
+    if number != 0 {
+        encode_varint((field << 3).into(), out);
+        encode_varint(number, out);
+    }
+}
+
+/// Appends a field that holds bytes, text or a message; where it is empty it is left out.
+pub(super) fn put_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        encode_varint((field << 3 | 2).into(), out);
+        encode_varint(bytes.len() as u64, out);
+        out.extend_from_slice(bytes);
+    }
+}
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Result<(u64, Value<'a>), NotProtobuf>;

@@ -178,6 +178,26 @@ mod envelopes {
     }
 
     #[test]
+    fn core_and_header_are_written_as_protobufs_own_library_writes_them() {
+        let bare = Core {
+            exercise: false,
+            size_bucket: 0,
+            commitment: None,
+            attachments: Vec::new(),
+            supersedes: None,
+            checkpoint_size: 0,
+            ..sample_core()
+        };
+        for core in [sample_core(), bare] {
+            let bytes = core.encode();
+            assert_eq!(pb::Core::decode(bytes.clone()).unwrap().encode_to_vec(), bytes);
+            assert_eq!(Core::decode(&bytes), Ok(core.clone()));
+            let header = header_bytes(&core, b"ciphertext", &Hash([5; 32]));
+            assert_eq!(pb::Header::decode(header.clone()).unwrap().encode_to_vec(), header);
+        }
+    }
+
+    #[test]
     fn a_core_is_read_in_place_as_protobuf_reads_it() {
         let sound = sample_core().encode();
         let mut cases: Vec<Vec<u8>> = Vec::new();
