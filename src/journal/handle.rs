@@ -97,7 +97,7 @@ impl Journal {
             options,
             commands: received,
             events: Box::new(events),
-            pending: VecDeque::new(),
+            pending: Pending::default(),
             urgent: false,
             roll_wanted: false,
             is_stuck: false,
@@ -170,7 +170,7 @@ struct Committer {
     options: Options,
     commands: Receiver<Command>,
     events: Box<dyn FnMut(Event) + Send>,
-    pending: VecDeque<Append>,
+    pending: Pending,
     /// Whether something pending must not wait.
     urgent: bool,
     /// Whether the next batch begins a segment.
@@ -181,6 +181,24 @@ struct Committer {
     has_room: bool,
     queued_bytes: Arc<AtomicUsize>,
     vitals: Arc<Vitals>,
+}
+
+/// Records that wait, and the ticket of each, in order.
+#[derive(Default)]
+struct Pending {
+    tickets: VecDeque<Ticket>,
+    records: VecDeque<Record>,
+}
+
+impl Pending {
+    fn extend(&mut self, appends: Vec<Append>) {
+        self.tickets.extend(appends.iter().map(|append| append.ticket));
+        self.records.extend(appends.into_iter().map(|append| append.record));
+    }
+
+    fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
 }
 
 /// Where giving up the oldest segment stands.
@@ -378,32 +396,30 @@ impl Committer {
             }
         }
         self.tell_room();
-        let (tickets, records): (Vec<Ticket>, Vec<Record>) =
-            self.pending.drain(..count).map(|append| (append.ticket, append.record)).unzip();
+        self.vitals.begin();
+        let first = self.writer.append(&self.pending.records.make_contiguous()[..count])?;
+        self.vitals.end();
+        let waited: usize = self.pending.records.drain(..count).map(|record| queue_bytes(&record)).sum();
+        self.queued_bytes.fetch_sub(waited, Ordering::Relaxed);
+        let tickets = self.pending.tickets.drain(..count);
+        (self.events)(Event::Durable(tickets.zip((first.0..).map(Position)).collect()));
         // What did not fit goes with the batch right after this one.
         self.urgent = !self.pending.is_empty();
-        self.vitals.begin();
-        let first = self.writer.append(&records)?;
-        self.vitals.end();
-        let waited: usize = records.iter().map(queue_bytes).sum();
-        self.queued_bytes.fetch_sub(waited, Ordering::Relaxed);
-        let positions = (first.0..).map(Position);
-        (self.events)(Event::Durable(tickets.into_iter().zip(positions).collect()));
         Ok(true)
     }
 
     /// How many of the records that wait are the next batch, and their bytes.
     fn next_batch(&self) -> Result<(usize, usize), JournalError> {
         let (mut count, mut bytes) = (0, 0);
-        for next in &self.pending {
-            let with_next = bytes + next.record.encoded_len();
+        for next in &self.pending.records {
+            let with_next = bytes + next.encoded_len();
             if !self.writer.fits_batch(count + 1, with_next) {
                 break;
             }
             (count, bytes) = (count + 1, with_next);
         }
         if count == 0 {
-            let bytes = self.pending.front().map_or(0, |next| next.record.encoded_len());
+            let bytes = self.pending.records.front().map_or(0, Record::encoded_len);
             let bytes_max = self.options.batch_bytes_max();
             return Err(JournalError::TooLong { what: "record", bytes, bytes_max });
         }
