@@ -88,7 +88,7 @@ pub(super) fn spans(names: &[String]) -> Result<(Vec<Span>, u64), JournalError> 
 
 /// Archives a segment that ends where `end` begins, durable when it returns. Doing it twice changes nothing.
 ///
-/// `spare` gives a file that has room already, so that a full disk can be archived too: it is as long as the
+/// `spare` may give a file that has room already, so that a full disk can be archived too: it is as long as the
 /// segment, and an archive never longer. What is too much of it goes back to the disk, and gives notes their room.
 /// Traffic records below `erased_below` are archived without salt and opening.
 ///
@@ -107,14 +107,18 @@ pub(super) fn write(
     }
     let name = span.name();
     let mut out = PieceWriter::start(disk, &name, spare)?;
-    let written = write_entries(&mut out, segment, end, span, erased_below);
+    let mut write = || {
+        if write_entries(&mut out, segment, end, span, erased_below)? {
+            write_notes(disk, segment, end)?;
+        }
+        Ok(())
+    };
+    let written = write();
     if written.as_ref().is_err_and(JournalError::is_full) {
         // What is there of it takes the room that others wait for.
         disk.remove(&out.preparing).map_err(JournalError::disk("remove", &out.preparing))?;
     }
-    if written? {
-        write_notes(disk, segment, end)?;
-    }
+    written?;
     out.give_name()?;
     disk.sync_directory().map_err(JournalError::disk("sync the directory for", &name))
 }

@@ -51,6 +51,8 @@ struct State {
     erased_below: u64,
     /// To be archived, oldest first, each with the head behind its end.
     retired: VecDeque<(OpenSegment, Head)>,
+    /// Whether a segment may be given up at any moment: then none is made, for it becomes a spare without being filled.
+    is_awaiting: bool,
     /// How many are kept ready.
     keep: usize,
     /// An archive from which nothing can be erased.
@@ -97,7 +99,7 @@ impl State {
         if let Some(name) = self.used.front() {
             return Some(Work::Zero(name.clone()));
         }
-        if self.ready.len() < self.keep {
+        if self.ready.len() < self.keep && !self.is_awaiting {
             return Some(Work::Make);
         }
         let from = self.erasing.and_then(|erasing| erasing.from)?;
@@ -242,7 +244,18 @@ impl Spares {
             if state.is_full {
                 return Ok(None);
             }
+            if std::mem::take(&mut state.is_awaiting) {
+                self.maker.changed.notify_all();
+            }
             state = self.maker.changed.wait(state).expect("no holder of the lock panics");
+        }
+    }
+
+    /// Says whether it is to be seen soon if the oldest segment can be given up, so that it becomes the next spare.
+    pub(super) fn await_segment(&self, is_awaiting: bool) {
+        self.maker.state().is_awaiting = is_awaiting;
+        if !is_awaiting {
+            self.maker.changed.notify_all();
         }
     }
 
@@ -448,7 +461,12 @@ impl Maker {
     /// before the file is written to again: else a power cut would bring back the old name with what is new.
     fn archive(&self, segment: &OpenSegment, end: Head) -> Result<(), JournalError> {
         let erased_below = self.state().erased_below;
-        archive::write(&*self.disk, segment, end, erased_below, || self.state().ready.pop_front())?;
+        let written = archive::write(&*self.disk, segment, end, erased_below, || None);
+        if written.as_ref().is_err_and(JournalError::is_full) {
+            archive::write(&*self.disk, segment, end, erased_below, || self.state().ready.pop_front())?;
+        } else {
+            written?;
+        }
         let is_wanted = {
             let state = self.state();
             state.ready.len() + state.used.len() < state.keep

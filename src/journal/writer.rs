@@ -154,13 +154,15 @@ impl Writer {
         })
     }
 
-    /// Makes sure of a file for the next [`Writer::roll`]; says no while the disk has no room for one.
+    /// Makes sure of a file for the next [`Writer::roll`]; says no while the disk has no room for one. Whoever rolls tries
+    /// next whether the oldest segment can be given up.
     ///
     /// # Errors
     /// [`JournalError::Disk`]; it is final.
     pub(super) fn reserve_segment(&mut self) -> Result<bool, JournalError> {
         self.final_on_error(|writer| {
             if writer.reserved.is_none() {
+                writer.spares.await_segment(writer.current.is_some());
                 writer.reserved = writer.spares.take()?;
             }
             Ok(writer.reserved.is_some())
@@ -185,6 +187,7 @@ impl Writer {
     /// # Errors
     /// [`JournalError::TooLong`] if the base takes more than half of a segment.
     pub fn roll(&mut self, base: &[u8]) -> Result<(), JournalError> {
+        self.reserve_segment()?;
         self.take_segment(base, &[])
     }
 
@@ -257,20 +260,26 @@ impl Writer {
     /// [`JournalError::Disk`] and [`JournalError::Corrupt`]; they are final.
     pub fn retire_oldest(&mut self, needed: &[Position]) -> Result<bool, JournalError> {
         self.final_on_error(|writer| {
-            writer.is_crowded = false;
-            if let Some(error) = writer.spares.failure() {
-                return Err(error);
-            }
-            let Some((oldest, end)) = writer.reader.oldest() else { return Ok(false) };
-            let Some(carried) = writer.load_needed(needed)? else { return Ok(false) };
-            writer.is_crowded = !writer.carry(&carried)?;
-            if writer.is_crowded {
-                return Ok(false);
-            }
-            writer.reader.remove_oldest_segment();
-            writer.spares.retire(oldest, end)?;
-            Ok(true)
+            let retired = writer.retire_one(needed);
+            writer.spares.await_segment(false);
+            retired
         })
+    }
+
+    fn retire_one(&mut self, needed: &[Position]) -> Result<bool, JournalError> {
+        self.is_crowded = false;
+        if let Some(error) = self.spares.failure() {
+            return Err(error);
+        }
+        let Some((oldest, end)) = self.reader.oldest() else { return Ok(false) };
+        let Some(carried) = self.load_needed(needed)? else { return Ok(false) };
+        self.is_crowded = !self.carry(&carried)?;
+        if self.is_crowded {
+            return Ok(false);
+        }
+        self.reader.remove_oldest_segment();
+        self.spares.retire(oldest, end)?;
+        Ok(true)
     }
 
     /// Whether the last [`Writer::retire_oldest`] would have given a segment up if the newest one had room for what is

@@ -12,7 +12,7 @@ use crate::record::{
 };
 
 /// Records before the leaf that erases, and the last position that it names.
-const BEFORE: u64 = 30;
+const BEFORE: u64 = 38;
 const THROUGH: u64 = 19;
 /// One of those that are erased is still waited for.
 const WAITS: u64 = 5;

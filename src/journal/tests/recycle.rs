@@ -72,6 +72,37 @@ fn a_segment_of_which_nothing_is_needed_is_archived_and_used_again() {
     assert!(counter.bases <= 2, "replay begins with the oldest segment kept");
 }
 
+/// How many spares there are, and how many of them held a segment before.
+fn spares(disk: &SimDisk) -> (usize, usize) {
+    let names = disk.list().expect("the disk is well");
+    let called = |start: &str| names.iter().filter(|name| name.starts_with(start)).count();
+    (called("spare-") + called("used-"), called("used-"))
+}
+
+#[test]
+fn no_spare_is_filled_in_place_of_a_segment_that_is_about_to_be_given_up() {
+    let disk = SimDisk::new(1);
+    let (mut writer, ..) = start(disk.shared()).expect("the disk is well");
+    writer.tend().expect("the disk is well");
+    assert_eq!(spares(&disk), (2, 0));
+    while disk.segments().len() < 2 {
+        append(&mut writer, 1).expect("the disk is well");
+    }
+    writer.tend().expect("the disk is well");
+    assert_eq!(spares(&disk), (1, 0), "the oldest may be given up");
+    let first = writer.oldest_end().expect("two segments").0;
+    assert!(writer.retire_oldest(&[]).expect("the disk is well"));
+    writer.tend().expect("the disk is well");
+    assert_eq!(spares(&disk), (2, 1), "and it was, without a spare for its archive");
+    while disk.segments().len() < 2 {
+        append(&mut writer, 1).expect("the disk is well");
+    }
+    let all: Vec<Position> = (first..writer.next_position().0).map(Position).collect();
+    assert!(!writer.retire_oldest(&all).expect("the disk is well"));
+    writer.tend().expect("the disk is well");
+    assert_eq!(spares(&disk), (2, 1), "one is filled where it cannot be");
+}
+
 #[test]
 fn what_is_still_needed_is_carried_on_and_found_after_every_start() {
     let disk = SimDisk::new(2);
