@@ -408,8 +408,8 @@ impl World {
         let sql = match self.lie {
             Some(Lie::DuplicateInboxEntry) => {
                 "INSERT INTO inbox SELECT register + 1, randomblob(32), randomblob(16), randomblob(16), sender, sender_code, role,
-                 short || 'X', reference, dtg, topic, precedence, label, kind, exercise, acknowledgement, position,
-                 received_at, read_at, acknowledged_at, set_aside, subject, header, proof, salt, opening, content
+                 short || 'X', reference, dtg, topic, precedence, label, kind, exercise, acknowledgement, acknowledgement_due_s,
+                 position, received_at, read_at, acknowledged_at, set_aside, subject, header, proof, salt, opening, content
                  FROM inbox ORDER BY register DESC LIMIT 1"
             }
             Some(Lie::SenderForged) => {
