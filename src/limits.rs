@@ -123,6 +123,8 @@ pub const CERTIFICATE_LOOKED_AT_EVERY: Duration = Duration::from_secs(3600);
 
 /// Operators' connections to a relay at once, both listeners together. Reached: the next wait in the kernel's queue.
 pub const ADMIN_CONNECTIONS_MAX: usize = 16;
+/// Of these, connections from one address, or one IPv6 network of 64 bits. Reached: the next is closed.
+pub const ADMIN_CONNECTIONS_PER_ADDRESS_MAX: usize = 4;
 /// An operator's request and its answer must be done within this, or the connection is dropped.
 pub const ADMIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Connections at once to the audit log's HTTPS listener. Reached: the next wait in the kernel's queue.
@@ -136,6 +138,8 @@ pub const LOG_REQUEST_BYTES_MAX: usize = 8 * 1024;
 pub const LOG_CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 /// Requests a second that a desk answers as a witness over HTTP, where nobody proves who asks. More: told to come again.
 pub const WITNESS_REQUESTS_PER_S_MAX: u32 = 20;
+/// Of these, requests from one address, so that no stranger shuts the collectors out. More: told to come again.
+pub const WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX: u32 = 4;
 /// How long whoever verifies a log over the network waits for one file: at 64 kbit/s a bundle of traffic leaves takes a
 /// second. Reached: the log counts as unreadable.
 pub const REMOTE_FILE_TIME_MAX: Duration = Duration::from_secs(60);

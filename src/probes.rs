@@ -2,10 +2,18 @@
 //!
 //! Answers on the routes made here name nobody, so that an address without passwords may give them.
 
-use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    future::Future,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::State,
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
@@ -22,7 +30,7 @@ use tokio::{
 
 use crate::{
     exposition,
-    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_TIME_MAX},
+    limits::{ADMIN_CONNECTIONS_MAX, ADMIN_CONNECTIONS_PER_ADDRESS_MAX, ADMIN_TIME_MAX},
     service,
 };
 
@@ -100,14 +108,51 @@ pub async fn listen(address: Option<SocketAddr>) -> Result<Option<TcpListener>, 
     }
 }
 
+/// Where a request over an open door comes from: an address, or all of an IPv6 network of 64 bits, which one machine may
+/// have to itself. An extension of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Caller(IpAddr);
+
+impl Caller {
+    /// By the address that the system gives.
+    pub fn of(address: IpAddr) -> Caller {
+        match address.to_canonical() {
+            IpAddr::V6(address) => Caller(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into()),
+            address @ IpAddr::V4(_) => Caller(address),
+        }
+    }
+}
+
+/// Places of each caller that has one.
+#[derive(Debug, Default)]
+struct Callers(BTreeMap<Caller, Arc<Semaphore>>);
+
+impl Callers {
+    /// A place for one more connection; `None` where the caller has taken all of its own.
+    fn place(&mut self, caller: Caller) -> Option<OwnedSemaphorePermit> {
+        self.0.retain(|_, places| places.available_permits() < ADMIN_CONNECTIONS_PER_ADDRESS_MAX);
+        let places = self.0.entry(caller);
+        let places = places.or_insert_with(|| Arc::new(Semaphore::new(ADMIN_CONNECTIONS_PER_ADDRESS_MAX)));
+        places.clone().try_acquire_owned().ok()
+    }
+}
+
 /// Answers one request a connection, [`ADMIN_CONNECTIONS_MAX`] at once, until it is dropped.
 pub async fn serve(doors: Doors) -> Infallible {
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS_MAX));
+    let mut callers = Callers::default();
     loop {
         let place = places.clone().acquire_owned().await.expect("nobody closes the places");
         let accepted = tokio::select! {
-            accepted = accept_unix(&doors.local) => accepted.map(|(stream, routes)| answer(stream, routes, place)),
-            accepted = accept_tcp(&doors.open) => accepted.map(|(stream, routes)| answer(stream, routes, place)),
+            accepted = accept_unix(&doors.local) => {
+                accepted.map(|(stream, routes)| answer(stream, routes.clone(), vec![place]))
+            }
+            accepted = accept_tcp(&doors.open) => accepted.map(|(stream, address, routes)| {
+                let caller = Caller::of(address.ip());
+                if let Some(own) = callers.place(caller) {
+                    answer(stream, routes.clone().layer(Extension(caller)), vec![place, own]);
+                }
+            }),
         };
         if let Err(error) = accepted {
             tracing::warn!(%error, "cannot accept an operator's connection; pausing");
@@ -123,19 +168,21 @@ async fn accept_unix(door: &Option<(UnixListener, Router)>) -> io::Result<(UnixS
     }
 }
 
-async fn accept_tcp(door: &Option<(TcpListener, Router)>) -> io::Result<(TcpStream, &Router)> {
+async fn accept_tcp(door: &Option<(TcpListener, Router)>) -> io::Result<(TcpStream, SocketAddr, &Router)> {
     match door {
-        Some((listener, routes)) => listener.accept().await.map(|(stream, _)| (stream, routes)),
+        Some((listener, routes)) => {
+            listener.accept().await.map(|(stream, address)| (stream, address, routes))
+        }
         None => std::future::pending().await,
     }
 }
 
-/// Serves one request on a connection, within a time; its place is free again then.
-fn answer<S>(stream: S, routes: &Router, place: OwnedSemaphorePermit)
+/// Serves one request on a connection, within a time; its places are free again then.
+fn answer<S>(stream: S, routes: Router, places: Vec<OwnedSemaphorePermit>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = TowerToHyperService::new(routes.clone());
+    let service = TowerToHyperService::new(routes);
     tokio::spawn(async move {
         let mut http = http1::Builder::new();
         let serving = http.keep_alive(false).serve_connection(TokioIo::new(stream), service);
@@ -144,7 +191,7 @@ where
             Ok(Err(error)) => tracing::debug!(%error, "an operator's request broke off"),
             Err(_) => tracing::debug!("an operator's request took too long"),
         }
-        drop(place);
+        drop(places);
     });
 }
 
@@ -153,6 +200,23 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_caller_has_so_many_connections_at_once_and_takes_no_other_callers() {
+        let caller = |address: &str| Caller::of(address.parse().expect("an address"));
+        let mut callers = Callers::default();
+        let (one, other) = (caller("192.0.2.1"), caller("2001:db8:0:1::1"));
+        let mut held: Vec<_> = (0..ADMIN_CONNECTIONS_PER_ADDRESS_MAX).map(|_| callers.place(one)).collect();
+        assert!(held.iter().all(Option::is_some));
+        assert!(callers.place(one).is_none() && callers.place(caller("::ffff:192.0.2.1")).is_none());
+        assert!(callers.place(other).is_some());
+        assert_eq!(other, caller("2001:db8:0:1:ffff::2"), "one machine has the whole network");
+        held.pop();
+        assert!(callers.place(one).is_some());
+        drop(held);
+        assert!(callers.place(other).is_some());
+        assert_eq!(callers.0.len(), 1, "who has left is forgotten");
+    }
 
     /// Gets on for so many questions, and then no more.
     struct Stalls {

@@ -2,7 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
-use std::{net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::SystemTime,
+};
 
 use bytes::Bytes;
 use pouch::{
@@ -26,7 +33,7 @@ use pouch::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket},
 };
 
 /// Indonesia's desk, which has followed a log of five leaves.
@@ -35,6 +42,7 @@ struct World {
     example: Example,
     log_key: SigningKey,
     desk: Option<DeskHandle>,
+    asked: AtomicU8,
     _folder: tempfile::TempDir,
 }
 
@@ -54,7 +62,8 @@ impl World {
         let relay = example.roster.parties().find(|party| party.kind == PartyKind::Relay).unwrap().id.clone();
         let log_key = SigningKey::load(&example.party_folder(&relay).join("log.key")).unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut world = World { address, example, log_key, desk: None, _folder: folder };
+        let mut world =
+            World { address, example, log_key, desk: None, asked: AtomicU8::new(0), _folder: folder };
         if leaves > 0 {
             let mut follower = Follower::new();
             (0..leaves).for_each(|index| drop(follower.take(&leaf(index)).unwrap()));
@@ -63,7 +72,7 @@ impl World {
             let verified = Verified { follower, note: note.clone(), witnessed: note, ahead: None };
             let progress = Progress {
                 follower: ahead,
-                leaves: Vec::new(),
+                leaves: (0..leaves).map(|index| leaf_hash(&leaf(index))).collect(),
                 verified: Some(verified),
                 is_published: false,
             };
@@ -97,7 +106,11 @@ impl World {
     }
 
     async fn ask(&self, method: &str, path: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        // Each from another address, for one of them alone is soon told to come later.
+        let from = self.asked.fetch_add(1, Ordering::Relaxed);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 2 + from % 250], 0))).unwrap();
+        let mut stream = socket.connect(self.address).await.unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nHost: w\r\nContent-Length: {}\r\n\r\n", body.len());
         stream.write_all(&[head.as_bytes(), body].concat()).await.unwrap();
         let mut answer = String::new();
@@ -181,6 +194,28 @@ async fn every_other_request_gets_the_status_of_the_specification() {
     assert_eq!(world.ask("POST", "/add-checkpoint", &vec![b'x'; ADD_CHECKPOINT_BYTES_MAX + 1]).await.0, 413);
     assert_eq!(world.ask("GET", "/add-checkpoint", b"").await.0, 405);
     assert_eq!(world.ask("POST", "/v1/status", b"").await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_checkpoint_of_another_history_is_a_fork_too() {
+    let world = World::following(5).await;
+    let older = |root| Checkpoint { root, ..world.checkpoint(3) };
+    let request = |checkpoint: &Checkpoint, old_size| {
+        let checkpoint = String::from_utf8(signed_note(&world.log_key, checkpoint).to_vec()).unwrap();
+        AddCheckpoint { old_size, path: vec![], checkpoint }
+    };
+    // A replay of what this desk has verified accuses nobody.
+    assert_eq!(world.add(&request(&older(tree(3).root()), 3)).await.0, 409);
+    let stranger = SigningKey::generate().unwrap();
+    let checkpoint = String::from_utf8(signed_note(&stranger, &older(sha256(b"fork"))).to_vec()).unwrap();
+    assert_eq!(world.add(&AddCheckpoint { old_size: 3, path: vec![], checkpoint }).await.0, 403);
+    assert!(world.desk.as_ref().unwrap().alarms().await.unwrap().is_empty());
+    let fork = request(&older(sha256(b"fork")), 3);
+    assert_eq!(world.add(&fork).await.0, 422);
+    let alarms = world.desk.as_ref().unwrap().alarms().await.unwrap();
+    assert!(alarms[0].sentence.contains("two checkpoints of 3 leaves of the audit log differ"), "{alarms:?}");
+    let shown = data_encoding::BASE64.encode(fork.to_string().as_bytes());
+    assert_eq!(alarms[0].evidence[0].shown, shown);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,12 +6,13 @@
 //! consistent it says "not yet".
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
     http::{
@@ -32,8 +33,9 @@ use crate::{
     },
     identity::SpiffeId,
     keys::SigningKey,
-    limits::{ADD_CHECKPOINT_BYTES_MAX, WITNESS_REQUESTS_PER_S_MAX},
+    limits::{ADD_CHECKPOINT_BYTES_MAX, WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX, WITNESS_REQUESTS_PER_S_MAX},
     note::Note,
+    probes::Caller,
     roster::Roster,
 };
 
@@ -46,25 +48,33 @@ pub struct WitnessDoor {
     rate: Mutex<Rate>,
 }
 
-/// Requests of one second.
+/// Requests that were let in within one second: no more than [`WITNESS_REQUESTS_PER_S_MAX`], so no more callers either.
 #[derive(Debug)]
 struct Rate {
     since: Instant,
     requests: u32,
+    by_caller: BTreeMap<Caller, u32>,
 }
 
 impl Rate {
     fn new() -> Rate {
-        Rate { since: Instant::now(), requests: 0 }
+        Rate { since: Instant::now(), requests: 0, by_caller: BTreeMap::new() }
     }
 
-    /// Whether one more may be answered in this second.
-    fn has_room(&mut self) -> bool {
+    /// Whether one more of this caller may be answered in this second. What is turned away is not counted, so that
+    /// whoever asks too often leaves the others their share.
+    fn has_room(&mut self, caller: Caller) -> bool {
         if self.since.elapsed() >= Duration::from_secs(1) {
             *self = Rate::new();
         }
-        self.requests = self.requests.saturating_add(1);
-        self.requests <= WITNESS_REQUESTS_PER_S_MAX
+        let own = self.by_caller.get(&caller).copied().unwrap_or(0);
+        let has_room =
+            self.requests < WITNESS_REQUESTS_PER_S_MAX && own < WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX;
+        if has_room {
+            self.requests += 1;
+            self.by_caller.insert(caller, own + 1);
+        }
+        has_room
     }
 }
 
@@ -73,8 +83,8 @@ impl Rate {
 enum Said {
     /// As the specification has it.
     Answer(Answer),
-    /// Two checkpoints of one size: a fork, and both are signed by the log.
-    Forked(u64),
+    /// The log signed it, and it is no larger than what was verified: a fork, where its root is another one; else this.
+    Old(Checkpoint, Answer),
     /// Cosign this checkpoint.
     Cosign(Checkpoint),
     /// It follows what was verified, and its leaves were not looked at yet.
@@ -93,9 +103,27 @@ impl WitnessDoor {
         Router::new().route("/add-checkpoint", post(add_checkpoint).layer(limit)).with_state(Arc::new(self))
     }
 
-    fn has_room(&self) -> bool {
+    fn has_room(&self, caller: Caller) -> bool {
         // Whoever panicked in between left a count that is right or one too low.
-        self.rate.lock().unwrap_or_else(PoisonError::into_inner).has_room()
+        self.rate.lock().unwrap_or_else(PoisonError::into_inner).has_room(caller)
+    }
+
+    /// Raises the alarm where the log has signed another root than this desk has verified at that size. A store that
+    /// cannot tell any more accuses nobody.
+    async fn is_fork(&self, signed: Checkpoint, request: Bytes) -> bool {
+        let size = signed.size;
+        let now = Timestamp::now();
+        let looked = self.store.ask(move |store| {
+            let is_fork = store.root_at(size)?.is_some_and(|root| root != signed.root);
+            if is_fork {
+                store.doubt_log(FORKED, &forked(size), &request, now)?;
+            }
+            Ok(is_fork)
+        });
+        looked.await.unwrap_or_else(|error| {
+            tracing::error!(%error, size, "an old checkpoint cannot be held against the audit log");
+            false
+        })
     }
 
     fn cosign(&self, checkpoint: &Checkpoint) -> Answer {
@@ -105,8 +133,12 @@ impl WitnessDoor {
     }
 }
 
-async fn add_checkpoint(State(door): State<Arc<WitnessDoor>>, body: Bytes) -> Response {
-    if !door.has_room() {
+async fn add_checkpoint(
+    State(door): State<Arc<WitnessDoor>>,
+    Extension(caller): Extension<Caller>,
+    body: Bytes,
+) -> Response {
+    if !door.has_room(caller) {
         return later(StatusCode::TOO_MANY_REQUESTS, "1", "too many requests: come again in a second\n");
     }
     let held =
@@ -125,15 +157,10 @@ async fn add_checkpoint(State(door): State<Arc<WitnessDoor>>, body: Bytes) -> Re
             let words = "this witness has not yet read every leaf below it: come again\n";
             return later(StatusCode::SERVICE_UNAVAILABLE, "10", words);
         }
-        Said::Forked(size) => {
-            let now = Timestamp::now();
-            let alarm =
-                door.store.ask(move |store| Ok(store.doubt_log(FORKED, &forked(size), &body, now)?));
-            if let Err(error) = alarm.await {
-                tracing::error!(%error, size, "a fork of the audit log, and no alarm can be kept");
-            }
-            Answer::BadProof
-        }
+        Said::Old(signed, answer) => match door.is_fork(signed, body).await {
+            true => Answer::BadProof,
+            false => answer,
+        },
     };
     let status = StatusCode::from_u16(answer.status()).expect("a status of HTTP");
     let kind = if matches!(answer, Answer::Conflict(_)) { SIZE } else { TEXT };
@@ -150,17 +177,14 @@ fn said(request: &[u8], verified: &Verified, roster: &Roster) -> Said {
     match request.check(last.as_ref(), &trust) {
         Ok(checkpoint) if Some(&checkpoint) == last.as_ref() => Said::Cosign(checkpoint),
         Ok(_) => Said::NotYet,
-        Err(Answer::BadProof) => {
-            // A wrong path is anybody's; two signed roots of one size are the log's alone.
+        Err(answer) => {
+            // A wrong size or path is anybody's; another root than was verified, signed by the log, is the log's alone.
             let signed = trust.open(request.checkpoint.as_bytes()).map(|signed| signed.checkpoint);
             match (signed, last) {
-                (Ok(signed), Some(last)) if signed.size == last.size && signed.root != last.root => {
-                    Said::Forked(last.size)
-                }
-                _ => Said::Answer(Answer::BadProof),
+                (Ok(signed), Some(last)) if signed.size <= last.size => Said::Old(signed, answer),
+                _ => Said::Answer(answer),
             }
         }
-        Err(answer) => Said::Answer(answer),
     }
 }
 
@@ -178,9 +202,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_have_a_rate() {
         let mut rate = Rate::new();
+        let caller = |last: u8| Caller::of([192, 0, 2, last].into());
         for _ in 0..2 {
-            assert!((0..WITNESS_REQUESTS_PER_S_MAX).all(|_| rate.has_room()));
-            assert!(!rate.has_room() && !rate.has_room());
+            // A stranger who asks as often as it can leaves the others theirs.
+            let answered = (0..1_000).filter(|_| rate.has_room(caller(0))).count();
+            assert_eq!(answered, WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX as usize);
+            assert!(rate.has_room(caller(1)));
+            let answered = (1..=255).filter(|last| rate.has_room(caller(*last))).count();
+            assert_eq!(
+                answered as u32,
+                WITNESS_REQUESTS_PER_S_MAX - WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX - 1
+            );
+            assert_eq!(
+                rate.by_caller.len() as u32,
+                WITNESS_REQUESTS_PER_S_MAX - WITNESS_REQUESTS_PER_ADDRESS_PER_S_MAX
+            );
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     }

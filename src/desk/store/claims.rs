@@ -11,7 +11,8 @@ use prost::Message;
 use rusqlite::{OptionalExtension, params};
 
 use super::{
-    StoreError, Tx, alarms, columns::integer, doubts, evidence::ReceivedReceipt, proofs::CutError, tiles,
+    Store, StoreError, Tx, alarms, columns::integer, doubts, evidence::ReceivedReceipt, proofs::CutError,
+    tiles,
 };
 use crate::{
     audit::{Follower, TileTree},
@@ -135,16 +136,35 @@ fn hold(tx: &Tx<'_>, claim: &Claim) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Holds a claim against what is verified here and is at least as large.
-fn decide(tx: &Tx<'_>, follower: &Follower, claim: &Claim, now: Timestamp) -> Result<(), StoreError> {
+impl Store {
+    /// The root that the log had at an earlier size, as far as this desk has verified it; `None` where neither a kept
+    /// root nor kept tiles can tell.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn root_at(&self, size: u64) -> Result<Option<Hash>, StoreError> {
+        let tx = self.read();
+        match verified(&tx)? {
+            Some(follower) if size <= follower.size() => root_at(&tx, &follower, size),
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
+fn root_at(tx: &Tx<'_>, follower: &Follower, size: u64) -> Result<Option<Hash>, StoreError> {
     let sql = "SELECT root FROM roots WHERE size = ?1";
     let kept: Option<Hash> =
-        tx.db.prepare_cached(sql)?.query_row([integer(claim.size)], |row| row.get(0)).optional()?;
-    let root = match kept {
-        Some(root) => Some(root),
-        None => old_root(tx, follower, claim.size)?,
-    };
-    if root.is_none_or(|root| root == claim.root) {
+        tx.db.prepare_cached(sql)?.query_row([integer(size)], |row| row.get(0)).optional()?;
+    match kept {
+        Some(root) => Ok(Some(root)),
+        None if size == follower.size() => Ok(Some(follower.root())),
+        None => old_root(tx, follower, size),
+    }
+}
+
+/// Holds a claim against what is verified here and is at least as large.
+fn decide(tx: &Tx<'_>, follower: &Follower, claim: &Claim, now: Timestamp) -> Result<(), StoreError> {
+    if root_at(tx, follower, claim.size)?.is_none_or(|root| root == claim.root) {
         return Ok(());
     }
     let (code, size) = (tx.code(claim.author), claim.size);
