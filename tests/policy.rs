@@ -16,7 +16,7 @@ use pouch::{
     keys::SigningKey,
     pki::roster_files,
     relay::status::RelayStatus,
-    roster::{Roster, RosterDraft, verify_next},
+    roster::{self, Roster, RosterDraft, verify_next},
     tls,
 };
 use support::Site;
@@ -97,11 +97,31 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
 
     let certificates = tls::read_certificates(&site.example().folder.join("idn/tls.pem")).unwrap();
     let serial = tls::serial_hex(&certificates[0]).unwrap();
-    let (_, note) = next(&site, &second, |draft| {
+    let (third, note) = next(&site, &second, |draft| {
         let idn = draft.parties.iter_mut().find(|party| party.code == "IDN").unwrap();
         idn.revoked_serials.push(serial);
     });
-    let file = site.dir("third.note");
+    assert_eq!(publish(&site, &note), "", "nothing to warn of");
+    is_cut(&site, &idn).await;
+    site.kill("idn");
+    site.start("idn");
+    until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
+        .await;
+
+    let (_, note) = next(&site, &third, |draft| {
+        draft
+            .parties
+            .iter_mut()
+            .filter(|party| party.is_witness)
+            .for_each(|party| party.status = roster::Status::Suspended);
+    });
+    let warning = publish(&site, &note);
+    assert!(warning.contains("it leaves 0 witnesses of version 3 active"), "{warning}");
+}
+
+/// Publishes by the command, as an operator does; what it writes beside.
+fn publish(site: &Site, note: &[u8]) -> String {
+    let file = site.dir("next.note");
     fs::write(&file, note).unwrap();
     let pouch = std::process::Command::new(env!("CARGO_BIN_EXE_pouch"))
         .args(["roster", "publish"])
@@ -112,11 +132,7 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
         .unwrap();
     assert!(pouch.status.success(), "{}", String::from_utf8_lossy(&pouch.stderr));
     assert!(String::from_utf8_lossy(&pouch.stdout).starts_with("in force at position "));
-    is_cut(&site, &idn).await;
-    site.kill("idn");
-    site.start("idn");
-    until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
-        .await;
+    String::from_utf8(pouch.stderr).unwrap()
 }
 
 /// A key that was stolen is replaced while mail goes on; the new one may lie in its place before or after the roster comes.

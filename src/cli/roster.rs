@@ -16,7 +16,7 @@ use crate::note::Note;
 use crate::pki::PkiError;
 use crate::pki::roster_files::{self, Entry};
 use crate::pki::write_public;
-use crate::roster::{Roster, RosterDraft, TrustBundle};
+use crate::roster::{self, Roster, RosterDraft, TrustBundle};
 use crate::tls;
 
 /// Rosters: who the parties are, signed by the ministry off every daemon
@@ -156,6 +156,9 @@ pub struct TrustArgs {
 pub async fn publish(args: &PublishArgs, desk: &DeskClient, screen: &mut Screen<'_>) -> Result<(), Failure> {
     let note = fs::read(&args.file)
         .map_err(|source| Failure::File { path: args.file.display().to_string(), source })?;
+    if let Some(warning) = warning_at(desk, &note).await {
+        screen.beside(&warning)?;
+    }
     let in_force = desk.publish_roster(note.into()).await?;
     if screen.json {
         return screen.object(&in_force);
@@ -167,6 +170,18 @@ pub async fn publish(args: &PublishArgs, desk: &DeskClient, screen: &mut Screen<
         None => "this very roster is in force already\n".to_owned(),
     })?;
     screen.next("pouch status")
+}
+
+/// What `roster check` would say of a note that is to follow the roster in force here. `None` also where that cannot be
+/// told: what is wrong then, with the desk or the note, stops the publishing itself, which says why.
+async fn warning_at(desk: &DeskClient, note: &[u8]) -> Option<String> {
+    let trust = desk.trust().await.ok()?;
+    let held = desk.proven_roster(trust.roster_version).await.ok()?;
+    let bundle: TrustBundle = trust.bundle.parse().ok()?;
+    let former = roster::verify_first(held.note.as_bytes(), &bundle).ok()?;
+    let next = roster::verify_next(note, &former).ok()?;
+    let lack = lacks_witnesses(&former, &next)?;
+    Some(format!("{lack} Publish a further version in which enough of them are active"))
 }
 
 /// Runs one `pouch roster` command; what it has to say goes to standard output.
@@ -246,26 +261,29 @@ fn check(args: &CheckArgs) -> Result<(), PkiError> {
     ))?;
     match args.notes.split_last() {
         Some((_, former)) if !former.is_empty() => {
-            warn_of_witnesses(&verify_all(&args.trust, former)?, &roster)
+            match lacks_witnesses(&verify_all(&args.trust, former)?, &roster) {
+                Some(lack) => print(&format!(
+                    "Do not publish it: {lack} Take fewer of them out at a time, and wait for a checkpoint between.\n"
+                )),
+                None => Ok(()),
+            }
         }
         _ => Ok(()),
     }
 }
 
 /// The first checkpoint that covers a roster needs the quorum of the one before it (FORMATS 9).
-fn warn_of_witnesses(former: &Roster, roster: &Roster) -> Result<(), PkiError> {
+fn lacks_witnesses(former: &Roster, roster: &Roster) -> Option<String> {
     let trust = LogTrust::of(former);
     let (left, quorum) = (trust.left_under(roster), trust.quorum());
-    if left >= quorum {
-        return Ok(());
-    }
-    print(&format!(
-        "Do not publish it: it leaves {left} witnesses of version {} active under their former keys, and {quorum} must \
-         sign the first checkpoint that covers version {}. None could be published, and nothing new proven. Take fewer \
-         of them out at a time, and wait for a checkpoint between.\n",
-        former.version(),
-        roster.version()
-    ))
+    (left < quorum).then(|| {
+        format!(
+            "it leaves {left} witnesses of version {} active under their former keys, and {quorum} must sign the first \
+             checkpoint that covers version {}. None could be published, and nothing new proven.",
+            former.version(),
+            roster.version()
+        )
+    })
 }
 
 fn trust(args: &TrustArgs) -> Result<(), PkiError> {
