@@ -30,7 +30,8 @@ pub trait Folder: Send + Sync {
     /// Shows files that were made, in place of those of the same name; all of them are durable on return.
     ///
     /// # Errors
-    /// What the system says. Some of the files may be new then, and none is half of both; it can be tried again.
+    /// What the system says. Some of the files may be new then, and none is half of both. Where it says that there is no
+    /// room it can be tried again; a failed sync never says so.
     fn show(&self, paths: &[String]) -> io::Result<()>;
 
     /// Makes files and shows them.
@@ -180,12 +181,18 @@ fn is_absent(error: &io::Error) -> bool {
 
 /// Makes durable whatever was written to the file system that holds a folder, names included.
 fn sync_all(folder: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(patiently(|| File::open(folder))?)?)
+    rustix::fs::syncfs(patiently(|| File::open(folder))?).map_err(|error| is_final(error.into()))
 }
 
 /// Makes one file durable, or the names in one folder.
 fn sync_alone(path: &Path) -> io::Result<()> {
-    patiently(|| File::open(path))?.sync_all()
+    patiently(|| File::open(path))?.sync_all().map_err(is_final)
+}
+
+/// A sync that failed is not tried again, also where all it lacked was room: the system tells of what it could not write
+/// once, and the next sync says that all is well.
+fn is_final(error: io::Error) -> io::Error {
+    io::Error::other(error)
 }
 
 /// Waits while the process or the system has no file descriptor left: peers use them up, and give them back. No
@@ -206,3 +213,18 @@ const NO_DESCRIPTORS: [Option<i32>; 2] =
     [Some(rustix::io::Errno::MFILE.raw_os_error()), Some(rustix::io::Errno::NFILE.raw_os_error())];
 /// Between two attempts.
 const PATIENCE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FAULTS 11.
+    #[test]
+    fn a_sync_that_fails_is_never_taken_for_want_of_room() {
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert_eq!(is_final(full).kind(), io::ErrorKind::Other);
+        // What has no disk behind it cannot be synced.
+        let refused = sync_alone(Path::new("/dev/full")).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::Other);
+    }
+}
