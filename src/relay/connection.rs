@@ -245,8 +245,7 @@ async fn write<S: AsyncWrite>(
         }
         // What the kernel takes for the line to carry later, it takes at once.
         if began.elapsed() >= LONG_WRITE {
-            let lives = Message::Received { conn, frames: Vec::new() };
-            if to_engine.send(lives).await.is_err() {
+            if to_engine.send(Message::Lives { conn }).await.is_err() {
                 return Some(Ok(()));
             }
         }

@@ -50,6 +50,8 @@ pub(super) enum Message {
     Connected { conn: ConnId, party: PartyId, serial: String, frames: FramesSender },
     /// Bytes came, and with them these checked frames, in order; none where the next is not whole yet.
     Received { conn: ConnId, frames: Vec<Inbound> },
+    /// Some of a frame that takes long went out: the desk takes it, and lives.
+    Lives { conn: ConnId },
     /// Frames went out.
     Written { conn: ConnId, bytes: usize },
     /// The connection is gone.
@@ -91,6 +93,8 @@ pub(super) struct Engine {
     inputs: mpsc::Receiver<Message>,
     to_self: mpsc::Sender<Message>,
     roster: Arc<ArcSwapOption<Roster>>,
+    /// Whether there is one: until then nobody is let in.
+    has_roster: watch::Sender<bool>,
     notices: Notices,
     /// The relay's folder.
     dir: PathBuf,
@@ -114,6 +118,7 @@ impl Engine {
         opened: Opened,
         dir: PathBuf,
         roster: Arc<ArcSwapOption<Roster>>,
+        has_roster: watch::Sender<bool>,
         alarms: Alarms,
         to_self: mpsc::Sender<Message>,
         inputs: mpsc::Receiver<Message>,
@@ -135,6 +140,7 @@ impl Engine {
             }
         })?;
         roster.store(exchange.roster().cloned());
+        has_roster.send_replace(exchange.roster().is_some());
         let keeper = Keeper::new(log, files, exchange.keeps_log(), to_self.clone());
         let started = Instant::now();
         Ok(Engine {
@@ -147,6 +153,7 @@ impl Engine {
             inputs,
             to_self,
             roster,
+            has_roster,
             notices: Notices::new(alarms),
             dir,
             connections: BTreeMap::new(),
@@ -264,6 +271,7 @@ impl Engine {
                 }
                 Ok(())
             }
+            Message::Lives { conn } => self.input(Input::Heard { conn }),
             Message::Written { conn, bytes } => self.input(Input::Written { conn, bytes }),
             Message::Closed { conn } => {
                 self.connections.remove(&conn);
@@ -366,6 +374,7 @@ impl Engine {
                     self.notices.roster_in_force(&roster);
                     self.keep_roster_notes(roster.version());
                     self.roster.store(Some(roster));
+                    self.has_roster.send_replace(true);
                 }
                 Output::Sign { size, root } => self.keeper.sign(size, root),
                 Output::Publish { note } => self.keeper.publish(note),

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -40,17 +40,19 @@ pub(super) fn raise_descriptor_limit(connections_max: usize) {
     }
 }
 
-/// How often it is looked whether a roster is in force.
-const PAUSE_WITHOUT_ROSTER: Duration = Duration::from_millis(5);
-
 /// Accepts until it is aborted, once a roster is in force.
-pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, to_engine: mpsc::Sender<Message>) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut has_roster: watch::Receiver<bool>,
+    to_engine: mpsc::Sender<Message>,
+) {
     let handshakes = Arc::new(Semaphore::new(shared.limits.handshakes_max));
     let connections = Arc::new(Semaphore::new(shared.limits.connections_max));
     let mut next = 0;
     // At the very first start, until its record is durable: whoever comes sooner waits, and is not turned away.
-    while shared.roster.load().is_none() {
-        tokio::time::sleep(PAUSE_WITHOUT_ROSTER).await;
+    if has_roster.wait_for(|has_roster| *has_roster).await.is_err() {
+        return;
     }
     loop {
         // Waiting connections stay in the kernel's queue, which drops what is too much.

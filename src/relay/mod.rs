@@ -27,7 +27,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
 use tokio::{
     net::TcpListener,
-    sync::{Mutex, mpsc},
+    sync::{Mutex, mpsc, watch},
 };
 
 use admin::Admin;
@@ -257,12 +257,13 @@ async fn run_with(
         (config.dir.join(JOURNAL_FOLDER), loaded.id.clone(), opened.log.vkey.clone());
     let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
     let shared = Arc::new(shared(reloader.tls(), trust_domain, sign, alarms.clone())?);
-    let roster = shared.roster.clone();
-    let accepting = tokio::spawn(listener::accept(listener, shared.clone(), to_engine.clone()));
+    let (roster, (has_roster, roster_comes)) = (shared.roster.clone(), watch::channel(false));
+    let accepting = tokio::spawn(listener::accept(listener, shared.clone(), roster_comes, to_engine.clone()));
     let door = LogDoor::new(shared.clone(), opened.log.continued.files.served.clone(), to_engine.clone());
     let showing_log = tokio::spawn(log_listener::serve(log_listener, Arc::new(door)));
     let reloading = tokio::spawn(reloader.run(reloads));
-    let engine = engine::Engine::start(opened, dir, roster, alarms.clone(), to_engine.clone(), inputs)?;
+    let engine =
+        engine::Engine::start(opened, dir, roster, has_roster, alarms.clone(), to_engine.clone(), inputs)?;
     let (vitals, started, last) = (engine.vitals(), Timestamp::now(), Mutex::new(None));
     let admin = Admin { id, log_key, shared, alarms, vitals, journal, to_engine, started, last };
     let admin = Arc::new(admin);
