@@ -299,6 +299,9 @@ pub struct Limits {
     /// Bytes of such files that all sessions together hold until they have left; one that is being read counts as
     /// [`LOG_BUNDLE_BYTES_MAX`]. Reached: the next is read when others have left.
     pub files_bytes_max: usize,
+    /// Bytes a second at which such a file leaves at the least, 64 kbit/s. Slower: its place goes to a session that waits
+    /// for one, and the rest of it waits for the next turn.
+    pub file_bytes_per_second_min: u64,
     /// Bytes of all roster notes in one log, which desks are shown from memory. Reached: the next roster is declined,
     /// and a new log is due.
     pub roster_notes_bytes_max: usize,
@@ -349,6 +352,7 @@ impl Limits {
         files_per_party_burst: 4_096,
         file_per_party_every: Duration::from_millis(1),
         files_bytes_max: 64 * 1024 * 1024,
+        file_bytes_per_second_min: 8_000,
         roster_notes_bytes_max: 64 * 1024 * 1024,
         publication_time_max: Duration::from_secs(15 * 60),
         checkpoint_every: Duration::from_secs(10),
@@ -358,6 +362,11 @@ impl Limits {
         erasure_every: Duration::from_secs(24 * 3600),
         log_time_catch_up_per_minute: Duration::from_secs(60),
     };
+
+    /// How long so many bytes of a file of the audit log may take to leave, before it may have to wait once more.
+    pub fn file_time(&self, bytes: usize) -> Duration {
+        Duration::from_millis(bytes as u64 * 1_000 / self.file_bytes_per_second_min)
+    }
 }
 
 const _: () = {

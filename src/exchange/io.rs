@@ -126,6 +126,20 @@ pub enum Input {
         /// From the older tree to the newer one.
         path: Vec<Hash>,
     },
+    /// There is no telling that path now: files of the log cannot be read.
+    Unproved {
+        /// For whom.
+        conn: ConnId,
+        /// As asked.
+        old_size: u64,
+    },
+    /// What [`Output::Fetch`] asked for cannot be read.
+    Unreadable {
+        /// For whom.
+        conn: ConnId,
+        /// As asked.
+        request: u64,
+    },
     /// What [`Output::Fetch`] asked for; nothing where there is no such file.
     Fetched {
         /// For whom.

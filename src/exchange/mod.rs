@@ -276,6 +276,8 @@ impl Exchange {
             Input::Signed { note } => self.checkpoint_signed(note),
             Input::Published { note } => self.checkpoint_published(note),
             Input::Proved { conn, old_size, size, path } => self.proved(conn, old_size, size, path),
+            Input::Unproved { conn, old_size } => self.unproved(conn, old_size),
+            Input::Unreadable { conn, request } => self.unreadable(conn, request),
             Input::Fetched { conn, request, bytes } => self.fetched(conn, request, bytes),
             Input::Stopping => self.stop(),
         }
@@ -290,6 +292,7 @@ impl Exchange {
             self.check_deadlines(conn, now);
             self.look_at_file(conn);
         }
+        self.take_files_back();
         self.administer_past_counts();
         self.watch_clock(now);
         self.expire(now);

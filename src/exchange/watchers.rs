@@ -80,6 +80,16 @@ impl Exchange {
         }
     }
 
+    /// There is no telling whether an older tree leads to a signed one: whoever brought it comes again, for unseen it is
+    /// not let in, and whoever is to cosign is not asked for this one.
+    pub(super) fn unproved(&mut self, conn: ConnId, old_size: u64) {
+        let Some(session) = self.sessions.get_mut(&conn) else { return };
+        if session.watcher.claim.take_if(|(claim, _)| claim.size == old_size).is_some() {
+            let words = "the checkpoint in Hello cannot be held against this log now; come again".to_owned();
+            self.goodbye(conn, GoodbyeCode::NotReady, words);
+        }
+    }
+
     /// A witness answers.
     pub(super) fn witnessed(&mut self, conn: ConnId, answer: &Witnessed) {
         let session = self.sessions.get_mut(&conn).expect("frames come from sessions");

@@ -62,8 +62,8 @@ pub(super) enum Message {
     Proved { conn: ConnId, old_size: u64, size: u64, path: Vec<Hash> },
     /// A file of the log was read.
     Fetched { conn: ConnId, request: u64, bytes: Option<Bytes> },
-    /// The log's files cannot be read.
-    LogFailed(LogError),
+    /// No path can be found in the log's files.
+    Unproved { conn: ConnId, old_size: u64, error: LogError },
     /// A file of the log that a desk asked for cannot be read.
     LogUnreadable { conn: ConnId, request: u64, error: LogError },
     /// The roster file was read again.
@@ -291,10 +291,13 @@ impl Engine {
                 self.input(Input::Proved { conn, old_size, size, path })
             }
             Message::Fetched { conn, request, bytes } => self.input(Input::Fetched { conn, request, bytes }),
-            Message::LogFailed(error) => Err(error.into()),
+            Message::Unproved { conn, old_size, error } => {
+                self.notices.log_file(&error);
+                self.input(Input::Unproved { conn, old_size })
+            }
             Message::LogUnreadable { conn, request, error } => {
                 self.notices.log_file(&error);
-                self.input(Input::Fetched { conn, request, bytes: None })
+                self.input(Input::Unreadable { conn, request })
             }
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
             Message::AdmitReader { id, serial, answer } => {

@@ -98,9 +98,10 @@ impl Keeper {
 
     /// Has the path between two trees found, off the engine's task.
     pub(super) fn prove(&self, conn: ConnId, old_size: u64, size: u64, root: Hash) {
-        self.answer(move |served| {
-            let path = tiles::consistency_path(served, old_size, size, root)?;
-            Ok(Message::Proved { conn, old_size, size, path })
+        self.answer(move |served| match tiles::consistency_path(served, old_size, size, root) {
+            Ok(path) => Message::Proved { conn, old_size, size, path },
+            // No reason to stop the mail either: it concerns this desk's part in the log alone.
+            Err(error) => Message::Unproved { conn, old_size, error },
         });
     }
 
@@ -111,17 +112,16 @@ impl Keeper {
                 Ok(Served::Checkpoint(bytes) | Served::Tile(bytes)) => Some(Bytes::from(bytes)),
                 Ok(Served::Absent) => None,
                 // One file that is damaged is no reason to stop the mail: whoever asked for another gets it.
-                Err(error) => return Ok(Message::LogUnreadable { conn, request, error }),
+                Err(error) => return Message::LogUnreadable { conn, request, error },
             };
-            Ok(Message::Fetched { conn, request, bytes })
+            Message::Fetched { conn, request, bytes }
         });
     }
 
-    fn answer(&self, find: impl FnOnce(&dyn Folder) -> Result<Message, LogError> + Send + 'static) {
+    fn answer(&self, find: impl FnOnce(&dyn Folder) -> Message + Send + 'static) {
         let (served, to_engine) = (self.files.served.clone(), self.to_engine.clone());
         tokio::task::spawn_blocking(move || {
-            let message = find(&*served).unwrap_or_else(Message::LogFailed);
-            if to_engine.blocking_send(message).is_err() {
+            if to_engine.blocking_send(find(&*served)).is_err() {
                 tracing::debug!("an answer from the audit log came after the engine's end");
             }
         });

@@ -150,11 +150,12 @@ impl Notices {
         self.alarms.set(AlarmKind::LogRoom, (!has_room).then(|| sentence.to_owned()));
     }
 
-    /// A file of the audit log that a desk asked for cannot be read.
+    /// A file of the audit log that is needed for a desk cannot be read.
     pub(super) fn log_file(&mut self, error: &crate::tiles::LogError) {
         let sentence = format!(
-            "{error}; a desk asked for it and was told that it is not there; mail goes on: stop the relay when it suits, move \
-             its folder log/tile away and keep it, and start it again, which writes all tiles anew"
+            "{error}; desks that need it follow the audit log no further, and one that brings an older checkpoint is not let \
+             in; mail of all others goes on: stop the relay when it suits, move its folder log/tile away and keep it, and \
+             start it again, which writes all tiles anew"
         );
         self.alarms.raise(AlarmKind::LogFile, sentence);
     }

@@ -352,6 +352,22 @@ fn whoever_shows_that_the_log_was_rolled_back_adds_no_record_to_it_and_takes_nob
 }
 
 #[test]
+fn while_the_logs_files_cannot_be_read_an_older_checkpoint_is_not_let_in_and_nobody_is_asked_to_cosign() {
+    let mut world = witnessed();
+    let note = checkpoint_note(1, merkle::root(&world.leaves(1)));
+    world.proves_nothing = true;
+    let (_, seen) = hello_with(&mut world, MYS, note.clone());
+    assert_eq!(seen, ["MYS < Goodbye NotReady", "MYS closed"]);
+    let idn = open(&mut world, IDN);
+    assert!(!world.told(idn).iter().any(|line| line.contains("AddCheckpoint")), "{:?}", world.told(idn));
+    let seen = world.submit(idn, &IDN.core(1, &[PHL]));
+    assert!(seen.contains(&"IDN < Accepted 1 at 3".to_owned()), "mail goes on: {seen:?}");
+    world.proves_nothing = false;
+    let (conn, _) = hello_with(&mut world, MYS, note);
+    assert!(world.told(conn).iter().any(|line| line.starts_with("Welcome")));
+}
+
+#[test]
 fn a_claim_that_the_log_did_not_sign_closes_the_session_and_one_of_an_earlier_log_says_nothing() {
     let mut world = unwitnessed();
     world.wait(SECOND);

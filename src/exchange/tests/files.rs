@@ -42,6 +42,14 @@ fn submit(world: &mut World, from: (ConnId, Desk), number: u64, precedence: Prec
     world.submit(from.0, &core);
 }
 
+/// The same once its first checkpoint is published, so that nothing else happens in a few seconds.
+fn quiet(limits: Limits) -> (World, ConnId, ConnId) {
+    let mut world = keeping(limits);
+    let (idn, mys) = (world.open(IDN), world.open(MYS));
+    world.wait(SECOND);
+    (world, idn, mys)
+}
+
 /// Lets what was queued to a connection since `from` leave at once, on a line of 8 KiB a second.
 fn leave(world: &mut World, conn: ConnId, from: usize) -> Vec<String> {
     let sent = world.sent[from..].iter().filter(|(to, _)| *to == conn);
@@ -145,4 +153,61 @@ fn files_that_have_not_left_are_bounded_over_all_sessions() {
     assert_eq!(read(&mut world, idn, 1, 20_000), ["IDN < Fetched 1, 0 to 8192 of 20000 bytes"]);
     assert_eq!(fetch(&mut world, mys, 1), [""; 0], "some of it has not left");
     assert_eq!(world.close(idn), ["MYS fetches tile/0/000"]);
+}
+
+#[test]
+fn a_file_that_leaves_too_slowly_gives_its_place_to_one_that_waits_and_goes_on_where_it_was() {
+    let limits = Limits { files_bytes_max: LOG_BUNDLE_BYTES_MAX, ..Limits::DEFAULT };
+    for (shrinks, goes_on) in
+        [(0, "IDN < Fetched 1, 8192 to 16384 of 20000 bytes"), (1, "IDN < Goodbye NotReady")]
+    {
+        let (mut world, idn, mys) = quiet(limits.clone());
+        world.holds_writes = true;
+        fetch(&mut world, idn, 1);
+        let from = world.sent.len();
+        read(&mut world, idn, 1, 20_000);
+        assert_eq!(world.wait(3 * SECOND), [""; 0], "nobody waits for its place");
+        assert_eq!(fetch(&mut world, mys, 1), [""; 0]);
+        assert_eq!(world.wait(SECOND), ["MYS fetches tile/0/000"]);
+        leave(&mut world, idn, from);
+        let seen = read(&mut world, mys, 1, 100);
+        assert_eq!(seen, ["IDN fetches tile/0/000", "MYS < Fetched 1, 0 to 100 of 100 bytes"]);
+        let seen = read(&mut world, idn, 1, 20_000 - shrinks);
+        assert_eq!(seen[0], goes_on);
+    }
+}
+
+#[test]
+fn a_file_at_64_kbit_s_keeps_its_place() {
+    let limits = Limits { files_bytes_max: LOG_BUNDLE_BYTES_MAX, ..Limits::DEFAULT };
+    let (mut world, idn, mys) = quiet(limits);
+    world.holds_writes = true;
+    fetch(&mut world, idn, 1);
+    let mut from = world.sent.len();
+    read(&mut world, idn, 1, 20_000);
+    fetch(&mut world, mys, 1);
+    for end in [16_384, 20_000] {
+        let now = world.sent.len();
+        let seen = leave(&mut world, idn, from);
+        assert_eq!(world.wait(Duration::ZERO), [""; 0]);
+        assert!(seen.iter().any(|line| line.ends_with(&format!("to {end} of 20000 bytes"))), "{seen:?}");
+        from = now;
+    }
+}
+
+#[test]
+fn leaves_that_cannot_be_read_are_not_told_to_be_absent_and_hold_up_nobody_else() {
+    let limits = Limits { files_bytes_max: LOG_BUNDLE_BYTES_MAX, ..Limits::DEFAULT };
+    let mut world = keeping(limits);
+    let (idn, mys) = (world.open(IDN), world.open(MYS));
+    let bundle = Kind::Fetch(pb::Fetch { request: 1, name: "tile/entries/000.p/3".to_owned() });
+    world.say(idn, bundle.clone());
+    assert_eq!(fetch(&mut world, mys, 1), [""; 0]);
+    let seen = world.input(Input::Unreadable { conn: idn, request: 1 });
+    assert_eq!(seen, ["MYS fetches tile/0/000"], "and no answer to IDN");
+    let seen = world.input(Input::Unreadable { conn: mys, request: 1 });
+    assert_eq!(seen, ["MYS < Fetched 1, 0 to 0 of 0 bytes, absent"], "a tile that proofs want");
+    let seen = world.submit(idn, &IDN.core(1, &[MYS]));
+    assert!(seen.iter().any(|line| line.contains("Accepted")), "mail goes on: {seen:?}");
+    assert_eq!(world.say(idn, bundle), ["IDN < Goodbye Protocol", "IDN closed"]);
 }

@@ -49,6 +49,8 @@ pub(crate) struct World {
     pub(crate) holds_signing: bool,
     /// Whether what is published does not get to the disk until a test hands it in.
     pub(crate) holds_publishing: bool,
+    /// Whether no path is found in the log's files.
+    pub(crate) proves_nothing: bool,
     /// Whether files of the log are not read until a test hands them in.
     pub(crate) holds_files: bool,
     pub(crate) loads: VecDeque<Position>,
@@ -86,6 +88,7 @@ impl World {
             holds_writes: false,
             holds_signing: false,
             holds_publishing: false,
+            proves_nothing: false,
             holds_files: false,
             loads: VecDeque::new(),
             notices: Vec::new(),
@@ -308,6 +311,9 @@ impl World {
                     if !self.holds_signing {
                         inputs.push_back(Input::Signed { note: checkpoint_note(size, root) });
                     }
+                }
+                Output::Prove { conn, old_size, .. } if self.proves_nothing => {
+                    inputs.push_back(Input::Unproved { conn, old_size });
                 }
                 Output::Prove { conn, old_size, size, .. } => {
                     let path =
