@@ -31,7 +31,7 @@ use pouch::{
     wire::{
         Precedence,
         envelope::Core,
-        pb::{self, frame::Kind},
+        pb::{self, GoodbyeCode, frame::Kind},
     },
 };
 use tokio::{net::TcpStream, time::sleep};
@@ -220,15 +220,29 @@ async fn a_relay_whose_last_record_is_damaged_and_covered_by_a_checkpoint_does_n
     }
 }
 
-/// Asks for a file of the log, and holds whether it is there.
-async fn fetched(site: &Site, name: &str, is_there: bool) {
+async fn fetch(site: &Site, name: &str) -> Attacker {
     let (mut mys, _) = Attacker::open(site, "mys").await;
     mys.send(Kind::Fetch(pb::Fetch { request: 1, name: name.to_owned() })).await;
+    mys
+}
+
+/// Asks for a file of the log that is there.
+async fn fetched(site: &Site, name: &str) {
+    let mut mys = fetch(site, name).await;
     let found = mys.wait_for(|frame| match frame {
         Kind::Fetched(fetched) => Some(fetched.found),
         _ => None,
     });
-    assert_eq!(found.await, is_there, "{name}");
+    assert!(found.await, "{name}");
+}
+
+async fn alarmed(site: &Site, name: &str) {
+    let status = site.relay_until(|status| !status.alarms.is_empty()).await;
+    let [alarm] = &status.alarms[..] else { panic!("{:?}", status.alarms) };
+    assert_eq!(alarm.kind, AlarmKind::LogFile);
+    for must in [name, "goes on", "stop the relay when it suits", "log/tile away and keep it"] {
+        assert!(alarm.sentence.contains(must), "{must}: {alarm:?}");
+    }
 }
 
 /// FAULTS 24, for a file that a start has no need of.
@@ -239,22 +253,46 @@ async fn a_damaged_file_of_the_log_is_an_alarm_with_its_remedy_and_mail_goes_on(
     let size = signed(&site).unwrap().size;
     let name = format!("tile/entries/000.p/{size}");
     let path = site.dir("relay").join("log").join(&name);
-    fetched(&site, &name, true).await;
+    fetched(&site, &name).await;
     fs::write(&path, &fs::read(&path).unwrap()[..70]).unwrap();
-    fetched(&site, &name, false).await;
-    let status = site.relay_until(|status| !status.alarms.is_empty()).await;
-    let [alarm] = &status.alarms[..] else { panic!("{:?}", status.alarms) };
-    assert_eq!(alarm.kind, AlarmKind::LogFile);
-    for must in [&name, "mail goes on", "stop the relay when it suits", "log/tile away and keep it"] {
-        assert!(alarm.sentence.contains(must), "{must}: {alarm:?}");
-    }
+    let mut mys = fetch(&site, &name).await;
+    alarmed(&site, &name).await;
+    // To be told that the leaves are not there would have every desk accuse the relay.
+    mys.send(Kind::Ping(pb::Ping { token: 77 })).await;
+    let is_answered = mys.wait_for(|frame| match frame {
+        Kind::Fetched(_) => Some(true),
+        Kind::Pong(pong) if pong.token == 77 => Some(false),
+        _ => None,
+    });
+    assert!(!is_answered.await);
     flash(&site, 2).await;
 
     assert!(site.stop("relay").0.success());
     fs::rename(site.dir("relay").join("log/tile"), site.dir("kept")).unwrap();
     starts(&mut site).await;
-    fetched(&site, &name, true).await;
+    fetched(&site, &name).await;
     assert_eq!(site.relay_status().alarms, Vec::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_tile_that_a_hello_needs_keeps_that_desk_waiting_and_stops_nobody() {
+    let site = Site::with_relay(&pki::example_parties()).await;
+    flash(&site, 1).await;
+    let older = Bytes::from(fs::read(site.dir("relay").join("log.kept/signed")).unwrap());
+    flash(&site, 2).await;
+    let name = format!("tile/0/000.p/{}", signed(&site).unwrap().size);
+    fs::write(site.dir("relay").join("log").join(&name), b"damaged").unwrap();
+    let (number, key) = keys_of(&site, "mys");
+    let peer = Peer { roster: &site.example().roster, number, key: &key };
+    let mut mys = Attacker::connect(&site, "mys").await;
+    mys.send(Kind::Hello(peer.hello_with(mys.exporter, older.clone()))).await;
+    assert_eq!(mys.goodbye().await.0, GoodbyeCode::NotReady);
+    alarmed(&site, &name).await;
+    // With the next checkpoint come tiles that are whole.
+    flash(&site, 3).await;
+    let mut mys = Attacker::connect(&site, "mys").await;
+    mys.send(Kind::Hello(peer.hello_with(mys.exporter, older))).await;
+    mys.wait_for(|frame| matches!(frame, Kind::Welcome(_)).then_some(())).await;
 }
 
 /// A desk says Hello with a checkpoint that only a forked log can have; the relay ends with 72.

@@ -244,10 +244,8 @@ async fn write<S: AsyncWrite>(
             return Some(Err(error));
         }
         // What the kernel takes for the line to carry later, it takes at once.
-        if began.elapsed() >= LONG_WRITE {
-            if to_engine.send(Message::Lives { conn }).await.is_err() {
-                return Some(Ok(()));
-            }
+        if began.elapsed() >= LONG_WRITE && to_engine.send(Message::Lives { conn }).await.is_err() {
+            return Some(Ok(()));
         }
     }
     Some(Ok(()))

@@ -335,7 +335,8 @@ fn a_journal_that_goes_on_from_what_was_signed_is_taken() {
 /// looked at when somebody asks for it (tests/rollback.rs).
 #[test]
 fn a_start_makes_the_journals_tree_of_files_that_are_gone_damaged_ahead_of_it_or_of_another_log() {
-    let spoils: [fn(&mut BTreeMap<String, Vec<u8>>); 5] = [
+    type Spoil = fn(&mut BTreeMap<String, Vec<u8>>);
+    let spoils: [Spoil; 5] = [
         |files| files.clear(),
         |files| drop(files.remove("tile/0/001.p/44")),
         |files| files.get_mut("tile/0/001.p/44").unwrap()[5] ^= 1,
