@@ -27,7 +27,6 @@ use crate::{
     identity::{PartyId, SpiffeId},
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
     limits::LOG_RETRY_EVERY,
-    merkle::Hash,
     record::{Record, SALT_BYTES, content::Content},
     roster::{PartyNumber, Roster},
     session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
@@ -58,14 +57,8 @@ pub(super) enum Message {
     Closed { conn: ConnId },
     /// A record was read back for delivery.
     Loaded { position: Position, record: Result<Record, JournalError> },
-    /// The path between two trees of the log was found.
-    Proved { conn: ConnId, old_size: u64, size: u64, path: Vec<Hash> },
-    /// A file of the log was read.
-    Fetched { conn: ConnId, request: u64, bytes: Option<Bytes> },
-    /// No path can be found in the log's files.
-    Unproved { conn: ConnId, old_size: u64, error: LogError },
-    /// A file of the log that a desk asked for cannot be read.
-    LogUnreadable { conn: ConnId, request: u64, error: LogError },
+    /// What a look into the log's files came to, and why they cannot be read.
+    Looked { found: Input, error: Option<LogError> },
     /// The roster file was read again.
     RosterOffered { note: Bytes },
     /// Somebody would read the audit log. An asker that is gone needs no answer.
@@ -287,17 +280,9 @@ impl Engine {
                 let body = body_of(position, &record?)?;
                 self.input(Input::Loaded { position, body })
             }
-            Message::Proved { conn, old_size, size, path } => {
-                self.input(Input::Proved { conn, old_size, size, path })
-            }
-            Message::Fetched { conn, request, bytes } => self.input(Input::Fetched { conn, request, bytes }),
-            Message::Unproved { conn, old_size, error } => {
-                self.notices.log_file(&error);
-                self.input(Input::Unproved { conn, old_size })
-            }
-            Message::LogUnreadable { conn, request, error } => {
-                self.notices.log_file(&error);
-                self.input(Input::Unreadable { conn, request })
+            Message::Looked { found, error } => {
+                error.iter().for_each(|error| self.notices.log_file(error));
+                self.input(found)
             }
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
             Message::AdmitReader { id, serial, answer } => {

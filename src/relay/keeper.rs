@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::engine::Message;
 use crate::{
-    exchange::ConnId,
+    exchange::{ConnId, Input},
     limits::{LOG_LEAVES_AT_ONCE, LOG_LEAVES_BEHIND_MAX},
     merkle::Hash,
     tiles::{self, Command, DiskFolder, Folder, Log, LogError, LogFiles, Served},
@@ -99,9 +99,9 @@ impl Keeper {
     /// Has the path between two trees found, off the engine's task.
     pub(super) fn prove(&self, conn: ConnId, old_size: u64, size: u64, root: Hash) {
         self.answer(move |served| match tiles::consistency_path(served, old_size, size, root) {
-            Ok(path) => Message::Proved { conn, old_size, size, path },
+            Ok(path) => (Input::Proved { conn, old_size, size, path }, None),
             // No reason to stop the mail either: it concerns this desk's part in the log alone.
-            Err(error) => Message::Unproved { conn, old_size, error },
+            Err(error) => (Input::Unproved { conn, old_size }, Some(error)),
         });
     }
 
@@ -112,16 +112,17 @@ impl Keeper {
                 Ok(Served::Checkpoint(bytes) | Served::Tile(bytes)) => Some(Bytes::from(bytes)),
                 Ok(Served::Absent) => None,
                 // One file that is damaged is no reason to stop the mail: whoever asked for another gets it.
-                Err(error) => return Message::LogUnreadable { conn, request, error },
+                Err(error) => return (Input::Unreadable { conn, request }, Some(error)),
             };
-            Message::Fetched { conn, request, bytes }
+            (Input::Fetched { conn, request, bytes }, None)
         });
     }
 
-    fn answer(&self, find: impl FnOnce(&dyn Folder) -> Message + Send + 'static) {
+    fn answer(&self, find: impl FnOnce(&dyn Folder) -> (Input, Option<LogError>) + Send + 'static) {
         let (served, to_engine) = (self.files.served.clone(), self.to_engine.clone());
         tokio::task::spawn_blocking(move || {
-            if to_engine.blocking_send(find(&*served)).is_err() {
+            let (found, error) = find(&*served);
+            if to_engine.blocking_send(Message::Looked { found, error }).is_err() {
                 tracing::debug!("an answer from the audit log came after the engine's end");
             }
         });
