@@ -126,7 +126,9 @@ fn erased(tx: &Tx<'_>, number: i64, now: Timestamp) -> Result<(), StoreError> {
     let sql = "UPDATE stored SET position = ?2 WHERE number = ?1";
     tx.db.prepare_cached(sql)?.execute(params![number, Position::NONE])?;
     let sentence = format!(
-        "the relay says that it took this desk's receipts (frame {number}) so long ago that it has erased what proves it;          mail goes on; nothing need be saved; where a sender misses a receipt, call the ministry"
+        "the relay says that it took this desk's receipts (frame {number}) so long ago that it has erased what proves it; \
+         that is its word alone; mail goes on; nothing need be saved; where a sender misses a receipt, or this desk was not \
+         away for months, call the ministry"
     );
     alarms::raise(tx, now, "receipts-erased", &sentence)
 }
