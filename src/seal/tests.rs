@@ -1,6 +1,10 @@
+#[path = "../../tests/support/unlit_vessel.rs"]
+mod unlit_vessel;
+
 use super::*;
 use crate::{
     limits,
+    merkle::empty_root,
     roster::PartyNumber,
     wire::{
         DispatchId, Precedence, Role, SubmissionNumber,
@@ -15,49 +19,14 @@ const INFO: PartyNumber = PartyNumber(4);
 
 fn core() -> Core {
     Core {
-        trust_domain: "bloc.example".to_owned(),
-        id: DispatchId([1; 16]),
-        sender: SENDER,
-        submission: SubmissionNumber(9),
-        roster_version: 1,
-        roster_hash: Hash([2; 32]),
-        addressees: vec![
-            Addressee { party: TO, role: Role::To },
-            Addressee { party: INFO, role: Role::Info },
-        ],
-        precedence_action: Precedence::Flash,
         precedence_info: Precedence::Flash,
-        topic: "maritime".to_owned(),
         label: "BLOC RESTRICTED".to_owned(),
-        exercise: true,
-        expires_s: 1_800_000_000,
-        size_bucket: 0,
-        commitment: None,
-        attachments: Vec::new(),
-        supersedes: None,
-        checkpoint_size: 0,
-        checkpoint_root: merkle::empty_root(),
-        sealing: Sealing::Clear,
+        ..unlit_vessel::core(SENDER, TO, INFO)
     }
 }
 
 fn draft() -> pb::Draft {
-    pb::Draft {
-        r#type: pb::DispatchType::Report.into(),
-        from: Some(pb::Originator {
-            party: SENDER.0,
-            office: "Attaché".to_owned(),
-            person: "Col. A".to_owned(),
-        }),
-        to: vec![TO.0],
-        info: vec![INFO.0],
-        subject: "Unlit vessel".to_owned(),
-        body: "Two miles east.\n".to_owned(),
-        language: "en".to_owned(),
-        salt: Bytes::from_static(&[5; 32]),
-        exercise: true,
-        ..pb::Draft::default()
-    }
+    unlit_vessel::draft(SENDER, TO, INFO)
 }
 
 fn slip() -> Slip {

@@ -1,5 +1,8 @@
 //! One dispatch of the bloc in its log, and the file that proves it.
 
+#[path = "../support/unlit_vessel.rs"]
+mod unlit_vessel;
+
 use bytes::Bytes;
 use pouch::{
     audit::{Checkpoint, FiledReceipt, FiledRoster, LeafProof, LogFacts, ProofFile, SignedItem},
@@ -152,42 +155,11 @@ impl World {
     fn send(&mut self, plan: &Plan) {
         let roster = &self.rosters[plan.header as usize - 1];
         let core = Core {
-            trust_domain: "bloc.example".into(),
-            id: DispatchId([1; 16]),
-            sender: IDN,
-            submission: SubmissionNumber(9),
             roster_version: roster.version(),
             roster_hash: roster.hash(),
-            addressees: vec![
-                Addressee { party: MOD, role: Role::To },
-                Addressee { party: MYS, role: Role::Info },
-            ],
-            precedence_action: Precedence::Flash,
-            precedence_info: Precedence::Routine,
-            topic: "maritime".into(),
-            label: "OPEN".into(),
-            exercise: true,
-            expires_s: 1_800_000_000,
-            size_bucket: 0,
-            commitment: None,
-            attachments: Vec::new(),
-            supersedes: None,
-            checkpoint_size: 0,
-            checkpoint_root: empty_root(),
-            sealing: Sealing::Clear,
+            ..unlit_vessel::core(IDN, MOD, MYS)
         };
-        let draft = pb::Draft {
-            r#type: pb::DispatchType::Report.into(),
-            from: Some(pb::Originator { party: IDN.0, office: "Attaché".into(), person: "Col. A".into() }),
-            to: vec![MOD.0],
-            info: vec![MYS.0],
-            subject: "Unlit vessel".into(),
-            body: "Two miles east.\n".into(),
-            language: "en".into(),
-            salt: Bytes::from_static(&[5; 32]),
-            exercise: true,
-            ..pb::Draft::default()
-        };
+        let draft = unlit_vessel::draft(IDN, MOD, MYS);
         let slip = Slip { epoch: 1, number: 1, previous: Hash::ZERO, voided: Vec::new() };
         let dispatch = seal::compose(&draft, "IDN/2026/0001", "241015ZNOV26");
         let sealed = seal::seal(&core, dispatch, &[slip.clone(), slip]);
