@@ -14,12 +14,10 @@ use pouch::{
         view::{InForce, NewOrder, Status},
     },
     keys::SigningKey,
-    pki::roster_files,
     relay::status::RelayStatus,
-    roster::{self, Roster, RosterDraft, verify_next},
-    tls,
+    roster, tls,
 };
-use support::Site;
+use support::{Site, next_roster};
 
 const TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -49,17 +47,6 @@ async fn is_cut(site: &Site, desk: &DeskClient) {
     until(desk, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains(words))).await;
 }
 
-/// The version after `roster`, changed and signed by two of the three roster keys.
-fn next(site: &Site, roster: &Roster, change: impl FnOnce(&mut RosterDraft)) -> (Roster, Vec<u8>) {
-    let mut draft = RosterDraft::next(roster).unwrap();
-    change(&mut draft);
-    let folder = site.example().folder.join("roster");
-    // Key 1 is lost: 2 and 3 are enough.
-    let keys = [2, 3].map(|number| SigningKey::load(&roster_files::key_path(&folder, number)).unwrap());
-    let note = roster_files::sign(&draft.text().unwrap(), &keys, &[]).unwrap().to_bytes();
-    (verify_next(&note, roster).unwrap(), note)
-}
-
 /// FAULTS 69, in mid-session and after a restart of the box.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
@@ -72,7 +59,8 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     until(&idn, |status| status.link == "in contact").await;
 
     let first = site.example().roster.clone();
-    let (second, note) = next(&site, &first, |draft| draft.parties[4].name = "Manila".to_owned());
+    let (second, note) =
+        next_roster(site.example(), &first, |draft| draft.parties[4].name = "Manila".to_owned());
     let published = hub.publish_roster(note.clone().into()).await.unwrap();
     assert!(published.position.is_some());
     assert_eq!(
@@ -97,7 +85,7 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
 
     let certificates = tls::read_certificates(&site.example().folder.join("idn/tls.pem")).unwrap();
     let serial = tls::serial_hex(&certificates[0]).unwrap();
-    let (third, note) = next(&site, &second, |draft| {
+    let (third, note) = next_roster(site.example(), &second, |draft| {
         let idn = draft.parties.iter_mut().find(|party| party.code == "IDN").unwrap();
         idn.revoked_serials.push(serial);
     });
@@ -108,7 +96,7 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
         .await;
 
-    let (_, note) = next(&site, &third, |draft| {
+    let (_, note) = next_roster(site.example(), &third, |draft| {
         draft
             .parties
             .iter_mut()
@@ -147,7 +135,7 @@ async fn a_relay_whose_log_key_a_roster_has_replaced_carries_mail_and_signs_once
     }
     let hub = site.desk("hub");
     until(&hub, |status| status.link == "in contact").await;
-    let (_, note) = next(&site, &site.example().roster.clone(), |draft| {
+    let (_, note) = next_roster(site.example(), &site.example().roster, |draft| {
         let new = new_key.vkey(&draft.log.origin).unwrap();
         let old = std::mem::replace(&mut draft.log.keys, vec![new]);
         draft.revoked_keys.extend(old.iter().map(|key| PublicKey::checked(key.public()).unwrap()));

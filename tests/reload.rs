@@ -12,12 +12,16 @@ use std::{
 };
 
 use pouch::{
+    alarms::AlarmKind,
     desk::view::{NewDispatch, Status, Step},
     identity::Kind,
+    limits::ROSTER_BYTES_MAX,
     pki::{self, Ca, Issued},
+    relay::status::RelayStatus,
+    roster::RosterDraft,
     tls::{self, Credentials, KeyExchange},
 };
-use support::Site;
+use support::{Site, next_roster};
 use tokio::time::timeout;
 
 const TIME_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +48,53 @@ async fn a_relays_new_certificate_is_taken_up_at_a_reload_and_nobody_is_dropped(
     site.desk("idn").wait(&sent.id, Step::Accepted, TIME_MAX).await.unwrap();
     let after = until(&site, "idn", |_| true).await;
     assert_eq!((after.link.as_str(), after.since), ("in contact", before.since), "the session stayed");
+}
+
+/// FAULTS 70: rosters. Whatever does not follow leaves the last good one in force, with an alarm; mail goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roster_file_is_taken_up_at_a_reload_nobody_is_dropped_and_a_bad_one_changes_nothing() {
+    let mut site = Site::new();
+    site.start("relay");
+    site.start("idn");
+    let before = until(&site, "idn", |status| status.link == "in contact").await;
+    let first = site.example().roster.clone();
+    let named = |name: &'static str| move |draft: &mut RosterDraft| draft.parties[4].name = name.to_owned();
+    let (second, second_note) = next_roster(site.example(), &first, named("Manila"));
+    let file = site.example().folder.join("relay/roster.note");
+    fs::write(&file, &second_note).unwrap();
+    site.reload("relay");
+    until(&site, "idn", |status| status.roster_version == 2).await;
+
+    let other = pki::make_example(
+        &site.dir("other"),
+        &pki::example_parties(),
+        &["localhost:1".to_owned()],
+        SystemTime::now(),
+    )
+    .unwrap();
+    let (others, _) = next_roster(&other, &other.roster, named("Manila"));
+    let (third, good) = next_roster(site.example(), &second, named("Philippines"));
+    let bad = [
+        (b"noise".to_vec(), "no valid signed note"),
+        (next_roster(site.example(), &first, named("Cebu")).1, "another roster of version 2"),
+        (next_roster(&other, &others, named("Manila")).1, "signed by 0 of the roster keys in force"),
+        (next_roster(site.example(), &third, named("Davao")).1, "does not follow version 2 in force"),
+        (vec![b'x'; ROSTER_BYTES_MAX + 1], "at most 4194304 bytes"),
+    ];
+    for (bad, words) in bad {
+        fs::write(&file, bad).unwrap();
+        site.reload("relay");
+        let told = |status: &RelayStatus| status.alarms.iter().any(|alarm| alarm.sentence.contains(words));
+        let status = site.relay_until(told).await;
+        assert_eq!((status.roster_version, status.alarms[0].kind), (2, AlarmKind::Roster), "{words}");
+        let sent = site.desk("idn").send(&note()).await.unwrap();
+        site.desk("idn").wait(&sent.id, Step::Accepted, TIME_MAX).await.unwrap();
+    }
+    fs::write(&file, good).unwrap();
+    site.reload("relay");
+    let after = until(&site, "idn", |status| status.roster_version == 3).await;
+    assert_eq!((after.link.as_str(), after.since), ("in contact", before.since), "the session stayed");
+    site.relay_until(|status| status.alarms.is_empty()).await;
 }
 
 /// FAULTS 80.

@@ -11,8 +11,10 @@ use std::{
 
 use pouch::{
     desk::client::DeskClient,
-    pki::{self, Applicant, Example},
+    keys::SigningKey,
+    pki::{self, Applicant, Example, roster_files},
     relay::status::RelayStatus,
+    roster::{Roster, RosterDraft, verify_next},
 };
 
 /// An example PKI and roster, and the processes that run under it. Everything ends with it.
@@ -45,12 +47,18 @@ impl Site {
     pub async fn with_relay(parties: &[Applicant]) -> Site {
         let mut site = Site::of(parties);
         site.start("relay");
+        site.relay_listens().await;
+        site
+    }
+
+    /// Waits until the relay listens.
+    #[allow(dead_code, reason = "not every test waits for the relay alone")]
+    pub async fn relay_listens(&self) {
         let until = Instant::now() + Duration::from_secs(60);
-        while tokio::net::TcpStream::connect(site.address).await.is_err() {
-            assert!(Instant::now() < until, "it does not listen: {}", site.last_words("relay"));
+        while tokio::net::TcpStream::connect(self.address).await.is_err() {
+            assert!(Instant::now() < until, "it does not listen: {}", self.last_words("relay"));
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        site
     }
 
     /// Where the relay listens.
@@ -72,6 +80,21 @@ impl Site {
 
     /// The same, with more lines in its configuration.
     pub fn start_with(&mut self, party: &str, more: &str) {
+        self.run(party, more, Command::new(env!("CARGO_BIN_EXE_pouch")));
+    }
+
+    /// Starts a process that may take so much memory of its own and no more: what it asks for beyond that is refused,
+    /// which ends it.
+    #[allow(dead_code, reason = "one test bounds a process")]
+    pub fn start_bounded(&mut self, party: &str, data_kib_max: u64) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -d {data_kib_max} && exec \"$0\" \"$@\"")]);
+        // The kernel counts what may be written to: nothing is to be mapped so ahead of need.
+        shell.arg(env!("CARGO_BIN_EXE_pouch")).env("MIMALLOC_ARENA_EAGER_COMMIT", "0");
+        self.run(party, "", shell);
+    }
+
+    fn run(&mut self, party: &str, more: &str, mut program: Command) {
         let pki = self.example.folder.join(party);
         let dir = self.dir(party);
         let common = format!(
@@ -90,7 +113,7 @@ impl Site {
         let file = self.folder.path().join(format!("{party}.toml"));
         fs::write(&file, config).expect("configuration written");
         let log = fs::File::options().create(true).append(true).open(self.log(party)).expect("log file");
-        let child = Command::new(env!("CARGO_BIN_EXE_pouch"))
+        let child = program
             .args([command, "--example", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
@@ -219,6 +242,24 @@ impl Drop for Site {
             child.wait().ok();
         }
     }
+}
+
+/// The version after `roster`, changed and signed by two of the example's three roster keys.
+#[allow(dead_code, reason = "not every test publishes a roster")]
+pub fn next_roster(
+    example: &Example,
+    roster: &Roster,
+    change: impl FnOnce(&mut RosterDraft),
+) -> (Roster, Vec<u8>) {
+    let mut draft = RosterDraft::next(roster).expect("versions are left");
+    change(&mut draft);
+    let folder = example.folder.join("roster");
+    // Key 1 is lost: 2 and 3 are enough.
+    let keys = [2, 3]
+        .map(|number| SigningKey::load(&roster_files::key_path(&folder, number)).expect("the example's key"));
+    let text = draft.text().expect("a whole draft");
+    let note = roster_files::sign(&text, &keys, &[]).expect("the keys are the roster's").to_bytes();
+    (verify_next(&note, roster).expect("it follows"), note)
 }
 
 /// An address that nobody listens on now.
