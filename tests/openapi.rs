@@ -14,7 +14,11 @@ const CALLS: &[(&str, &str, Option<&str>)] = &[
     ("send", "Hands in a dispatch; durable in the outbox when answered", Some("NewDispatch")),
     ("inbox", "Lists the inbox in register order", None),
     ("incoming", "One dispatch of the inbox with its text; marks nothing", None),
-    ("evidence", "All that can be proven of a dispatch, sent or received; 404 before it is accepted", None),
+    (
+        "evidence",
+        "All that can be proven of a dispatch, sent or received; 404 `not-proven` where the log holds nothing of it",
+        None,
+    ),
     ("proven_roster", "A roster version that the desk holds, and that the log has it", None),
     ("read", "A person has read a dispatch: its sender gets a receipt", Some("Mark")),
     ("acknowledge", "A person has acknowledged a dispatch: its sender gets a receipt", Some("Mark")),

@@ -258,6 +258,7 @@ fn desk_exit_code(error: &ClientError) -> u8 {
             "not-permitted" => code::NOT_PERMITTED,
             "full" | "declined" | "taken" => code::REFUSED,
             "no-contact" => code::UNREACHABLE,
+            "not-proven" => code::NOTHING_PROVEN,
             "unanswered" => code::STILL_QUEUED,
             _ => code::OTHER,
         },
@@ -291,6 +292,7 @@ mod tests {
         assert_eq!(Failure::Usage(String::new()).exit_code(), 2);
         assert_eq!(["usage", "not-found", "too-large"].map(refused), [2, 2, 2]);
         assert_eq!(["unknown-addressee", "not-permitted", "full", "internal"].map(refused), [6, 7, 4, 1]);
+        assert_eq!(refused("not-proven"), 9);
         let [short, code, sentence] = ["K7QF", "TOPIC", "no"].map(str::to_owned);
         assert_eq!(Failure::Refused { short: short.clone(), code, sentence }.exit_code(), 4);
         assert_eq!(Failure::StillQueued { short, step: Step::Ack }.exit_code(), 5);

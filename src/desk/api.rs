@@ -317,7 +317,7 @@ impl From<DeskError> for Refusal {
         let status = match error.code() {
             "usage" | "unknown-addressee" => StatusCode::BAD_REQUEST,
             "not-permitted" => StatusCode::FORBIDDEN,
-            "not-found" => StatusCode::NOT_FOUND,
+            "not-found" | "not-proven" => StatusCode::NOT_FOUND,
             "too-large" => StatusCode::PAYLOAD_TOO_LARGE,
             "full" | "no-contact" => StatusCode::SERVICE_UNAVAILABLE,
             "declined" | "taken" => StatusCode::CONFLICT,

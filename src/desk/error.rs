@@ -113,6 +113,26 @@ pub enum DeskError {
         /// As given.
         id: String,
     },
+    /// The log holds nothing of a dispatch yet.
+    #[error(
+        "the relay has not accepted {id}, so the log holds nothing of it and nothing is proven; see `pouch outbox {id}`"
+    )]
+    NotAccepted {
+        /// As given.
+        id: String,
+    },
+    /// The log only counts the refusal, or this desk itself gave the dispatch back.
+    #[error(
+        "{id} was refused ({code}), and the log has no record of that: of what the relay refuses beyond ten a second, or that is not rightly signed, \
+         the log keeps one leaf for each party, code and minute with a count (`pouch audit show`), and of what a desk \
+         gives back itself nothing. Such a leaf proves how many were refused, not that this one was: nothing is proven; see `pouch outbox {id}`"
+    )]
+    OnlyCounted {
+        /// As given.
+        id: String,
+        /// Of the refusal.
+        code: String,
+    },
     /// Another reader works with the cursor.
     #[error(
         "another reader has the cursor {name} until {until}; stop it, or name another cursor with --cursor"
@@ -157,7 +177,7 @@ pub enum DeskError {
 }
 
 impl DeskError {
-    /// The code of the API's answer: `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`,
+    /// The code of the API's answer: `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `not-proven`, `too-large`,
     /// `full`, `no-contact`, `declined`, `taken`, `unanswered` or `internal`.
     pub fn code(&self) -> &'static str {
         match self {
@@ -177,6 +197,7 @@ impl DeskError {
             DeskError::CursorTaken { .. } => "taken",
             DeskError::Unanswered => "unanswered",
             DeskError::NotFound { .. } | DeskError::UnknownAlarm { .. } => "not-found",
+            DeskError::NotAccepted { .. } | DeskError::OnlyCounted { .. } => "not-proven",
             DeskError::Store(_) => "internal",
         }
     }

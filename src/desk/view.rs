@@ -637,7 +637,7 @@ pub struct OutboxFilter {
 /// Every error of the API, with an HTTP status of 400, 403, 404, 409, 413, 500, 503 or 504.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
-    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `too-large`, `full`,
+    /// `usage`, `unknown-addressee`, `not-permitted`, `not-found`, `not-proven`, `too-large`, `full`,
     /// `no-contact`, `declined`, `unanswered`, `internal`.
     pub code: String,
     /// Plain words that end with what to do.

@@ -28,7 +28,7 @@ impl Store {
     /// All that can be proven of a dispatch of the outbox or the inbox, by UUID or short id.
     ///
     /// # Errors
-    /// [`DeskError::NotFound`], also for what the log does not hold: neither accepted nor recorded as refused;
+    /// [`DeskError::NotFound`]; [`DeskError::NotAccepted`] and [`DeskError::OnlyCounted`] for what the log does not hold;
     /// [`DeskError::Store`].
     pub(in crate::desk) fn exhibits(&self, id: &str) -> Result<Evidence, DeskError> {
         let tx = self.read();
@@ -43,8 +43,10 @@ impl Store {
                     .db
                     .prepare_cached(sql)?
                     .query_row([seq], |row| Ok((row.get(0)?, row.get(1)?, sent(row)?)));
-                let unknown = || DeskError::NotFound { id: id.to_owned() };
-                let (id, hash, sent): (_, EnvelopeHash, Sent) = found.optional()?.ok_or_else(unknown)?;
+                let (id, hash, sent): (_, EnvelopeHash, Sent) = match found.optional()? {
+                    Some(found) => found,
+                    None => return Err(unlogged(&tx, seq, id)?),
+                };
                 (id, hash, sent_envelope(&tx, sent)?, true)
             }
             None => {
@@ -94,6 +96,17 @@ impl Store {
             proof: proof.map(|proof| proof.to_string()),
         })
     }
+}
+
+/// Why the log holds no record of a dispatch that was handed in here.
+fn unlogged(tx: &Tx<'_>, seq: i64, id: &str) -> Result<DeskError, StoreError> {
+    let sql = "SELECT refusal_code FROM outbox WHERE seq = ?1 AND state = 3";
+    let refused = tx.db.prepare_cached(sql)?.query_row([seq], |row| row.get::<_, Option<String>>(0));
+    let id = id.to_owned();
+    Ok(match refused.optional()? {
+        Some(code) => DeskError::OnlyCounted { id, code: code.unwrap_or_default() },
+        None => DeskError::NotAccepted { id },
+    })
 }
 
 /// A submission's row, from its frame on.

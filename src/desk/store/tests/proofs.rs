@@ -370,7 +370,13 @@ fn evidence_of_a_refusal_that_the_log_holds_is_what_the_relay_signed_and_one_wit
     let [receipt] = &evidence.receipts[..] else { panic!("{:?}", evidence.receipts) };
     assert_eq!((receipt.kind.as_str(), &receipt.leaf), ("refused", &evidence.envelope.leaf));
     assert_eq!(BASE64.decode(receipt.item.as_bytes()).unwrap(), item);
-    assert_eq!(watched.idn.store.exhibits(&counted).unwrap_err().code(), "not-found");
+    let unproven = watched.idn.store.exhibits(&counted).unwrap_err();
+    let words = unproven.to_string();
+    assert!(
+        words.starts_with(&format!("{counted} was refused (TOPIC)")) && words.contains("with a count"),
+        "{words}"
+    );
+    assert_eq!(unproven.code(), "not-proven");
 }
 
 fn opening_of(submit: &SealedSubmit) -> Vec<u8> {
@@ -383,9 +389,9 @@ fn opening_of(submit: &SealedSubmit) -> Vec<u8> {
 fn there_is_no_evidence_of_what_the_relay_has_not_accepted() {
     let mut watched = Watched::new();
     let short = watched.idn.send(dispatch("MYS", "routine", "x"));
-    assert_eq!(watched.idn.store.exhibits(&short).unwrap_err().code(), "not-found");
+    assert_eq!(watched.idn.store.exhibits(&short).unwrap_err().code(), "not-proven");
     watched.bloc.seal(&mut watched.idn);
-    assert_eq!(watched.idn.store.exhibits(&short).unwrap_err().code(), "not-found");
+    assert_eq!(watched.idn.store.exhibits(&short).unwrap_err().code(), "not-proven");
     assert_eq!(watched.idn.store.exhibits("K7QF").unwrap_err().code(), "not-found");
 }
 
