@@ -311,6 +311,9 @@ pub struct Limits {
     pub checkpoint_every: Duration,
     /// And so often while there is none.
     pub checkpoint_idle_every: Duration,
+    /// Within this a relay has shown each desk in session a signed checkpoint over whatever it has told it of: two
+    /// intervals. Longer, and a ping was answered since: the desk tells a person.
+    pub checkpoint_owed_time_max: Duration,
     /// A signed checkpoint that no quorum witnesses for this long is an alarm (FORMATS 9).
     pub unwitnessed_time_max: Duration,
     /// How old by log time openings and headers become before they are erased (FORMATS 8).
@@ -357,6 +360,7 @@ impl Limits {
         publication_time_max: Duration::from_secs(15 * 60),
         checkpoint_every: Duration::from_secs(10),
         checkpoint_idle_every: Duration::from_secs(60),
+        checkpoint_owed_time_max: Duration::from_secs(20),
         unwitnessed_time_max: Duration::from_secs(600),
         openings_keep: Duration::from_secs(400 * 24 * 3600),
         erasure_every: Duration::from_secs(24 * 3600),
@@ -377,4 +381,5 @@ const _: () = {
     assert!(limits.queue_bytes_min <= limits.connection_queue_bytes_max);
     assert!(LOG_BUNDLE_BYTES_MAX <= limits.files_bytes_max && ROSTER_BYTES_MAX <= LOG_BUNDLE_BYTES_MAX);
     assert!(2 * limits.confirmed_bytes_max <= limits.lasting_bytes_max);
+    assert!(2 * limits.checkpoint_every.as_secs() <= limits.checkpoint_owed_time_max.as_secs());
 };

@@ -88,7 +88,8 @@ const SEEDS: Range<u64> = 0..1000;
 const SEEDS_PER_LIE: u64 = 100;
 
 /// What a hundred seeds come to at least once, or nothing is shown of it.
-const COMES_UP: [&str; 26] = [
+const COMES_UP: [&str; 27] = [
+    "asked whether a checkpoint is held back",
     "checkpoint",
     "death between quorum and publication",
     "death between signature and publication",

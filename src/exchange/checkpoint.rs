@@ -116,6 +116,12 @@ impl Checkpoints {
         self.published.as_ref().map(|published| published.bare.clone()).unwrap_or_default()
     }
 
+    /// The newest one, where it is larger than any that was published.
+    pub(super) fn unpublished(&self) -> Option<&Signed> {
+        let published = self.published.as_ref().map_or(0, |published| published.size);
+        self.signed.as_ref().filter(|signed| signed.checkpoint.size > published)
+    }
+
     /// The newest one, if it has this size.
     pub(super) fn signed_at(&self, size: u64) -> Option<&Signed> {
         self.signed.as_ref().filter(|signed| signed.checkpoint.size == size)
@@ -271,18 +277,23 @@ impl Exchange {
             self.notice(Notice::LogKeyListed);
         }
         let checkpoints = &mut self.checkpoints;
-        match &mut checkpoints.signed {
+        let again = checkpoints.signed.as_mut().filter(|signed| signed.checkpoint == opened.checkpoint);
+        let is_new = again.is_none();
+        match again {
             // The same once more: witnesses say again that they still hold it.
-            Some(signed) if signed.checkpoint == opened.checkpoint => {
+            Some(signed) => {
                 signed.asked.clear();
                 signed.asked_again.clear();
             }
-            _ => checkpoints.signed = Some(Signed::new(opened.checkpoint, note)),
+            None => checkpoints.signed = Some(Signed::new(opened.checkpoint, note)),
         }
         self.publish_if_witnessed();
         self.count_witnesses();
         let conns: Vec<ConnId> = self.sessions.keys().copied().collect();
         for conn in conns {
+            if is_new {
+                self.show_signed(conn);
+            }
             self.look_at_watcher(conn);
         }
     }

@@ -174,6 +174,7 @@ impl Exchange {
         if let Some(note) = published {
             self.send(conn, Outbound::Checkpoint(note));
         }
+        self.show_signed(conn);
         self.look_at_watcher(conn);
         self.deliver(conn);
     }

@@ -3,7 +3,7 @@
 
 use super::{ConnId, Exchange, Notice, Output, Stage, checkpoint::Signed};
 use crate::{
-    audit::{AddCheckpoint, AuditError, Checkpoint},
+    audit::{AddCheckpoint, AuditError, Checkpoint, LogTrust},
     limits::COSIGNATURES_MAX,
     merkle::{self, Hash},
     note::{Note, NoteSignature},
@@ -137,6 +137,26 @@ impl Exchange {
         if has_room {
             self.checkpoints.cosigned(party, line.clone());
             self.publish_if_witnessed();
+        }
+    }
+
+    /// Shows a desk what was signed and is not published yet, unless it is about to be asked to cosign it: each can so
+    /// tell in time a log that holds what it was told of from one that hangs or is held back.
+    pub(super) fn show_signed(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get(&conn).filter(|session| session.stage == Stage::Open) else {
+            return;
+        };
+        let Some(Signed { checkpoint, note, .. }) = self.checkpoints.unpublished() else { return };
+        // Where nobody has to cosign, it would count as published before it is.
+        let is_any = |quorum: Option<usize>| quorum.is_some_and(|quorum| quorum > 0);
+        let by_roster = self.roster.as_ref().map(|roster| roster.quorum());
+        if !is_any(by_roster) || !is_any(self.checkpoints.trust().map(LogTrust::quorum)) {
+            return;
+        }
+        let is_free = session.watcher.asked.is_none() && session.watcher.cosigned <= checkpoint.size;
+        if !is_free || !self.checkpoints.may_ask(session.party) {
+            let note = note.clone();
+            self.send(conn, Outbound::Checkpoint(note));
         }
     }
 

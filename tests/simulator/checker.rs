@@ -27,7 +27,12 @@ use pouch::{
     },
 };
 
-use super::{bloc::DESKS, desk::Desk, erasure::Erasures, relay::Relay};
+use super::{
+    bloc::{BLOC, DESKS, QUORUM},
+    desk::Desk,
+    erasure::Erasures,
+    relay::Relay,
+};
 
 /// A promise of DESIGN.md section 4, by what breaks it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -293,14 +298,17 @@ impl Checker {
         match kind {
             Kind::Checkpoint(checkpoint) => {
                 self.checkpoint(&checkpoint.note);
-                let (size, found) = (size_of(&checkpoint.note), self.published);
-                self.must(size <= found, Promise::Log, || {
-                    format!(
-                        "{} hears of {size} leaves as published, and a restart finds {found}",
-                        DESKS[desk]
-                    )
-                });
-                self.came("witnessed checkpoint");
+                // One that was only signed counts for nothing yet.
+                if BLOC.cosigned_by(&checkpoint.note) >= QUORUM {
+                    let (size, found) = (size_of(&checkpoint.note), self.published);
+                    self.must(size <= found, Promise::Log, || {
+                        format!(
+                            "{} hears of {size} leaves as published, and a restart finds {found}",
+                            DESKS[desk]
+                        )
+                    });
+                    self.came("witnessed checkpoint");
+                }
             }
             Kind::AddCheckpoint(request) => {
                 let text = str::from_utf8(&request.request).expect("text");

@@ -41,8 +41,18 @@ use super::{
 const KERNEL_TELLS_AFTER: Duration = Duration::from_millis(200);
 
 /// Alarms of a desk that say that the relay lies.
-const ACCUSATIONS: [&str; 7] =
-    ["audit-log", "forked", "log-order", "log-roster", "relay-delivery", "relay-receipt", "relay-refusal"];
+const ACCUSATIONS: [&str; 10] = [
+    "audit-log",
+    "checkpoint-overdue",
+    "forked",
+    "log-order",
+    "log-roster",
+    "proof-overdue",
+    "relay-delivery",
+    "relay-receipt",
+    "relay-refusal",
+    "unproven",
+];
 
 /// A desk's box: what a crash leaves, and the process that runs on it.
 pub struct Desk {
@@ -330,7 +340,11 @@ impl World {
         let judges = delivers
             || matches!(
                 job,
-                StoreJob::Prove { .. } | StoreJob::Receipts(_) | StoreJob::Follow(_) | StoreJob::Published(_)
+                StoreJob::Prove { .. }
+                    | StoreJob::Receipts(_)
+                    | StoreJob::Follow(_)
+                    | StoreJob::Published(_)
+                    | StoreJob::Uncovered(_)
             );
         let before =
             (delivers && self.lie == Some(Lie::StoredBeforeCommit)).then(|| self.desks[desk].snapshot());
@@ -426,6 +440,10 @@ impl World {
     fn desk_says(&mut self, desk: usize, line: u64, mut kind: Kind) {
         self.checker.desk_says(line, desk, &kind, &self.desks);
         self.lie_witnessed(desk, &kind);
+        // All others carry the time.
+        if matches!(&kind, Kind::Ping(ping) if ping.token < START_US.unsigned_abs() / 2) {
+            self.checker.came("asked whether a checkpoint is held back");
+        }
         if let Kind::Submit(submit) = &mut kind
             && self.troubled
             && self.chance.one_in(60)

@@ -304,7 +304,8 @@ impl Liar {
         if answer.status != 200 {
             return None;
         }
-        self.cosigned_after_alarm += usize::from(face.was_alarmed && self.deceit != Deceit::FutureTime);
+        let is_true = matches!(self.deceit, Deceit::FutureTime | Deceit::Stale);
+        self.cosigned_after_alarm += usize::from(face.was_alarmed && !is_true);
         face.held = face.shown.clone();
         self.begun?;
         let tree = tree_of(&face.held);

@@ -60,6 +60,8 @@ pub enum DeskEvent {
 const SMALL: Limits = Limits {
     checkpoint_every: Duration::from_millis(300),
     checkpoint_idle_every: Duration::from_secs(3),
+    // The relay looks at its clock twice a second.
+    checkpoint_owed_time_max: Duration::from_millis(1_200),
     window_envelopes_min: 3,
     window_envelopes_max: 6,
     body_cache_bytes_max: 4096,

@@ -90,6 +90,8 @@ pub enum StoreJob {
     Follow(Box<Progress>),
     /// A checkpoint of so many leaves was published.
     Published(u64),
+    /// No checkpoint that the relay shows covers this leaf, though it is due; or none is overdue any more.
+    Uncovered(Option<Position>),
     /// Cut proofs that are owed, by position.
     Prove {
         /// Tiles that were missing before.
@@ -179,6 +181,7 @@ pub fn run(
             return Ok(StoreAnswer::Proved(store.prove(&fetched, after, now)?));
         }
         StoreJob::Published(size) => store.published(size, now)?,
+        StoreJob::Uncovered(position) => store.uncovered(position, now)?,
         StoreJob::TakeIncarnation(incarnation) => store.set_incarnation(incarnation)?,
         StoreJob::LearnRoster { position, roster, note, leaf } => {
             let version = roster.version();

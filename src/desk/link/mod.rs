@@ -5,6 +5,7 @@
 //! roster, Welcome, envelopes, receipts and refusals.
 
 mod backoff;
+mod coverage;
 mod dial;
 pub mod end;
 mod greeting;

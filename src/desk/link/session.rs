@@ -23,7 +23,7 @@ use crate::{
             verify,
             watching::Watching,
         },
-        store::Resend,
+        store::{Owed, Resend},
     },
     roster::PartyNumber,
     session::window::Credit,
@@ -66,6 +66,8 @@ pub(super) struct Session {
     make_stored: bool,
     seal: bool,
     watching: Watching,
+    /// Proofs owed by the relay before this session.
+    owed: Owed,
     turn: usize,
     /// Requests made, and whether the last one is unanswered.
     requests: u64,
@@ -106,6 +108,7 @@ impl Session {
             make_stored: false,
             seal: false,
             watching: Watching::default(),
+            owed: Owed::default(),
             turn: 0,
             requests: 0,
             asks: false,
@@ -146,7 +149,10 @@ impl Session {
                 known.send(Kind::Pong(pb::Pong { token: ping.token, time_us: now.wall_us }));
                 Ok(())
             }
-            (_, Kind::Pong(_)) => Ok(()),
+            (_, Kind::Pong(pong)) => {
+                self.watching.pong(pong.token);
+                Ok(())
+            }
             (Phase::Greeting | Phase::Open(_), Kind::Administrative(chunk)) => {
                 self.administrative(chunk, known)
             }
@@ -246,6 +252,7 @@ impl Session {
                 known.roster = facts.roster;
                 known.keys = facts.keys;
                 self.watching = Watching::new(facts.verified);
+                self.owed = facts.owed;
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
@@ -306,13 +313,14 @@ impl Session {
             self.pinged = Some(now.mono);
             known.send(Kind::Ping(pb::Ping { token: now.wall_us }));
         }
+        self.watching.tick(known, now);
         Ok(())
     }
 
     /// When [`Session::tick`] or [`Session::next_job`] has something to do without a further input.
     pub(super) fn timeout(&self, known: &Known, store_is_idle: bool) -> Duration {
         let deliveries = if store_is_idle { self.inbound.due() } else { None };
-        let due = [deliveries, self.submissions.held_until()];
+        let due = [deliveries, self.submissions.held_until(), self.watching.due(known)];
         due.into_iter().flatten().fold(self.dead_at(known).min(self.ping_at(known)), Duration::min)
     }
 
@@ -338,6 +346,7 @@ impl Session {
         let (own, facts) = greeting::check_welcome(&self.connection, welcome, known, now)?;
         self.phase = Phase::Open(own);
         self.opened = Some(now.mono);
+        self.watching.opened(self.owed, now);
         self.submissions.grant(Credit { envelopes: welcome.credit_envelopes, bytes: welcome.credit_bytes });
         known.grant(self.inbound.granted());
         self.first.push_back(StoreJob::Resume(facts));

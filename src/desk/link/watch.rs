@@ -104,6 +104,8 @@ pub(super) struct Watch {
     next_published: Option<Target>,
     /// How large a checkpoint was published just now, and the largest one.
     arrived: Option<u64>,
+    /// Leaves in the largest checkpoint that came and the log's key has signed, whoever else did.
+    shown: u64,
     newest_published: u64,
     fetching: Option<Fetching>,
     requests: u64,
@@ -140,12 +142,15 @@ impl Watch {
         let last = last.filter(|last| last.origin == trust.origin());
         match request.check(last.as_ref(), &trust) {
             Ok(checkpoint) => {
+                self.shown = self.shown.max(checkpoint.size);
                 let bare = trust.open(request.checkpoint.as_bytes()).map(|signed| signed.bare());
                 let note = bare.expect("opened a moment ago").into();
                 self.aim(Target { checkpoint, note, witnessed: Bytes::new(), is_asked: true })
             }
             Err(refusal) => {
                 let signed = trust.open(request.checkpoint.as_bytes());
+                self.shown =
+                    signed.as_ref().map_or(self.shown, |signed| self.shown.max(signed.checkpoint.size));
                 let last_size = last.map_or(0, |last| last.size);
                 // Refused by its form alone, or answered with what this desk holds: what the relay has signed shows
                 // all the same that it goes back.
@@ -170,6 +175,7 @@ impl Watch {
                 return vec![unfit(sentence, &frame.note)];
             }
         };
+        self.shown = self.shown.max(signed.checkpoint.size);
         // Before a quorum has signed it counts for nothing, and is no alarm: the roster may just have changed.
         if trust.quorum() > 0 && !signed.is_witnessed() {
             return Vec::new();
@@ -203,6 +209,11 @@ impl Watch {
     /// How large a checkpoint has just been published, larger than any before, that log and quorum have signed; once.
     pub(super) fn arrived(&mut self) -> Option<u64> {
         self.arrived.take()
+    }
+
+    /// How large a log the relay has shown a signed checkpoint of in this session.
+    pub(super) fn shown(&self) -> u64 {
+        self.shown
     }
 
     /// A chunk of the file that was asked for.

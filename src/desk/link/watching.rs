@@ -13,6 +13,7 @@ use crate::{
     audit::{TilePath, witness_name},
     desk::{
         link::{
+            coverage::Coverage,
             greeting::{self, CLOCK_DIFFERENCE_MAX},
             jobs::{StoreAnswer, StoreJob},
             known::Known,
@@ -20,16 +21,17 @@ use crate::{
             verify,
             watch::{Step, Watch, witnessed},
         },
-        store::{FetchedTiles, Proved, Verified},
+        store::{FetchedTiles, Owed, Proved, Verified},
     },
     limits::PROOF_TILES_HELD_MAX,
-    wire::{Malformed, Position, pb::frame::Kind},
+    wire::{Malformed, Position, pb, pb::frame::Kind},
 };
 
 /// The watch of one session, and how it is carried out.
 #[derive(Debug, Default)]
 pub(super) struct Watching {
     watch: Watch,
+    coverage: Coverage,
     /// What the store has to keep.
     jobs: VecDeque<StoreJob>,
     proving: Proving,
@@ -61,6 +63,28 @@ impl Watching {
         Watching { watch: Watch::new(verified), ..Watching::default() }
     }
 
+    /// Welcome came: from here on the relay has its time.
+    pub(super) fn opened(&mut self, owed: Owed, now: Now) {
+        self.coverage = Coverage::new(owed.last, owed.is_overdue, now.mono);
+    }
+
+    /// When [`Watching::tick`] has something to do.
+    pub(super) fn due(&self, known: &Known) -> Option<Duration> {
+        self.coverage.asks_at(known.setup.limits.checkpoint_owed_time_max)
+    }
+
+    /// Asks for a sign of life where a checkpoint is due.
+    pub(super) fn tick(&mut self, known: &mut Known, now: Now) {
+        if let Some(token) = self.coverage.asks(known.setup.limits.checkpoint_owed_time_max, now.mono) {
+            known.send(Kind::Ping(pb::Ping { token }));
+        }
+    }
+
+    /// A Pong came.
+    pub(super) fn pong(&mut self, token: u64) {
+        self.jobs.extend(self.coverage.answered(token).map(|position| StoreJob::Uncovered(Some(position))));
+    }
+
     /// Takes a frame that is about the audit log.
     ///
     /// # Errors
@@ -77,6 +101,9 @@ impl Watching {
             Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,
             _ => Vec::new(),
         };
+        if self.coverage.shown(self.watch.shown()) {
+            self.jobs.push_back(StoreJob::Uncovered(None));
+        }
         self.carry_out(steps, known, now);
         Ok(())
     }
@@ -103,6 +130,9 @@ impl Watching {
             _ => return,
         };
         self.proving.is_late |= position < self.watch.witnessed_size();
+        if Position(position) != Position::NONE {
+            self.coverage.told(Position(position), now.mono);
+        }
     }
 
     /// Takes what the store said to a job, where the log is concerned.

@@ -160,10 +160,21 @@ pub struct Facts {
     pub confirmed: u64,
     /// How far the audit log was verified.
     pub verified: Verified,
+    /// Proofs that the relay owes.
+    pub owed: Owed,
     /// The newest roster held.
     pub roster: Option<Arc<Roster>>,
     /// The sign keys of all parties under each roster held.
     pub keys: Arc<SignKeys>,
+}
+
+/// Proofs that the relay owes, for what it told of in sessions before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// The last leaf of which one is.
+    pub last: Option<Position>,
+    /// Whether the alarm stands that no checkpoint covers it ([`Store::uncovered`]).
+    pub is_overdue: bool,
 }
 
 /// One desk's store. See the module's text.
@@ -259,20 +270,24 @@ impl Store {
         // What was confirmed of a log that ended says nothing of the one that the roster names.
         let origin = self.roster.as_ref().map(|roster| roster.content().log.origin.as_str());
         let sql = "SELECT incarnation, store_id, last_submission, last_stored, position,
-            iif(log_origin IN ('', coalesce(?1, '')), confirmed, 0) FROM desk";
-        let facts = self.connection.prepare_cached(sql)?.query_row([origin], |row| {
-            Ok(Facts {
-                incarnation: row.get(0)?,
-                store_id: row.get(1)?,
-                last_submission: row.get(2)?,
-                last_stored: row.get(3)?,
-                position: row.get(4)?,
-                confirmed: row.get(5)?,
-                verified,
-                roster: self.roster.clone(),
-                keys: self.keys.clone(),
-            })
-        })?;
+            iif(log_origin IN ('', coalesce(?1, '')), confirmed, 0),
+            (SELECT max(proofs.position) FROM proofs WHERE checkpoint IS NULL),
+            EXISTS (SELECT 1 FROM alarms WHERE key = ?2 AND closed_at IS NULL) FROM desk";
+        let facts =
+            self.connection.prepare_cached(sql)?.query_row(params![origin, standing::UNCOVERED], |row| {
+                Ok(Facts {
+                    incarnation: row.get(0)?,
+                    store_id: row.get(1)?,
+                    last_submission: row.get(2)?,
+                    last_stored: row.get(3)?,
+                    position: row.get(4)?,
+                    confirmed: row.get(5)?,
+                    verified,
+                    owed: Owed { last: row.get(6)?, is_overdue: row.get(7)? },
+                    roster: self.roster.clone(),
+                    keys: self.keys.clone(),
+                })
+            })?;
         Ok(facts)
     }
 

@@ -20,7 +20,28 @@ use crate::{
     },
 };
 
+/// Key of the alarm that the relay shows no checkpoint over what it told of.
+pub(super) const UNCOVERED: &str = "checkpoint-overdue";
+
 impl Store {
+    /// Notes that the relay owes a checkpoint over this leaf for too long, though its session lives; or, of none, that it
+    /// owes none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn uncovered(&mut self, position: Option<Position>, now: Timestamp) -> Result<(), StoreError> {
+        let sentence = position.map(|position| {
+            format!(
+                "the relay answers, and for two intervals it has shown no checkpoint of the audit log over position {}, which it \
+                 told this desk of: its log hangs, or it holds checkpoints back; mail goes on, there is nothing to save, and \
+                 call whoever runs the relay; if the relay has no trouble, telephone the ministry's watch officer and one other \
+                 mission",
+                position.0
+            )
+        });
+        self.write(|tx| alarms::hold(tx, now, UNCOVERED, sentence.as_deref()))
+    }
+
     /// Raises or ends the alarm that proofs are owed for longer than [`UNPROVEN_TIME_MAX`], whatever checkpoints came,
     /// while this desk has run: it did so from `since` on. To be called now and then.
     ///

@@ -155,7 +155,8 @@ fn a_checkpoint_is_published_once_a_quorum_has_cosigned_it_and_again_when_all_ha
     let seen = next_checkpoint(&mut world, hub, 1);
     let size = asked(&world, idn).size;
     let asks = |code: &str| format!("{code} < AddCheckpoint {size} signed by 1 from 2");
-    assert_eq!(seen, [format!("sign {size}"), asks("IDN"), asks("MYS"), asks("PHL")]);
+    let shown = format!("MOD < Checkpoint {size} signed by 1");
+    assert_eq!(seen, [format!("sign {size}"), shown, asks("IDN"), asks("MYS"), asks("PHL")]);
     assert_eq!(cosign(&mut world, mys, MYS), [""; 0], "one of three is no quorum");
     let seen = cosign(&mut world, idn, IDN);
     assert_eq!(seen[0], format!("publish {size} signed by 3"));
@@ -209,6 +210,40 @@ fn a_roster_that_replaces_the_witnesses_counts_once_what_the_old_ones_cosigned_i
     assert!(!world.told(idn).iter().any(|line| line.contains("Checkpoint 3")), "{:?}", world.told(idn));
     let seen = published(&mut world, 3);
     assert_eq!(seen, ["IDN < Checkpoint 3 signed by 1", "IDN < AddCheckpoint 3 signed by 1 from 0"]);
+}
+
+#[test]
+fn what_is_signed_is_shown_at_once_to_each_desk_that_is_not_asked_to_cosign_it() {
+    let mut world = witnessed();
+    let [hub, idn, mys] = [MOD, IDN, MYS].map(|desk| open(&mut world, desk));
+    cosign(&mut world, mys, MYS);
+    let seen = next_checkpoint(&mut world, hub, 1);
+    let size = asked(&world, mys).size;
+    let shown = |code: &str| format!("{code} < Checkpoint {size} signed by 1");
+    // IDN has not answered yet.
+    let asks = format!("MYS < AddCheckpoint {size} signed by 1 from 2");
+    assert_eq!(seen, [format!("sign {size}"), shown("MOD"), shown("IDN"), asks]);
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        for conn in [hub, idn, mys] {
+            world.say(conn, Kind::Pong(pb::Pong::default()));
+        }
+        seen.extend(world.wait(10 * SECOND));
+    }
+    assert!(seen.contains(&format!("sign {size}")), "{seen:?}");
+    assert!(!seen.iter().any(|line| line.contains(" < Checkpoint")), "the same again is no news: {seen:?}");
+    world.close(hub);
+    world.close(idn);
+    let hub = open(&mut world, MOD);
+    let told = world.told(hub);
+    assert!(told.contains(&format!("Checkpoint {size} signed by 1")), "and to who comes later: {told:?}");
+    let idn = open(&mut world, IDN);
+    assert!(!world.told(idn).contains(&format!("Checkpoint {size} signed by 1")), "it is asked");
+    cosign(&mut world, idn, IDN);
+    cosign(&mut world, mys, MYS);
+    world.close(hub);
+    let hub = open(&mut world, MOD);
+    assert!(!world.told(hub).contains(&format!("Checkpoint {size} signed by 1")), "it was published");
 }
 
 #[test]

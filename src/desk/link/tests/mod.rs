@@ -1,5 +1,6 @@
 //! The link input by input: what goes in, and exactly what comes out.
 
+mod coverage;
 mod requests;
 mod session;
 mod verify;
@@ -15,7 +16,7 @@ use crate::{
     },
     desk::{
         status::LinkState,
-        store::{Facts, Resend, Verified},
+        store::{Facts, Owed, Resend, Verified},
     },
     limits::Limits,
     roster::{Roster, SignKeys},
@@ -180,6 +181,7 @@ fn facts(roster: Option<Arc<Roster>>) -> Facts {
         position: 5,
         confirmed: 4,
         verified: Verified::default(),
+        owed: Owed::default(),
         roster,
         keys: Arc::new(keys),
     }

@@ -501,6 +501,29 @@ fn a_checkpoint_that_came_before_the_relay_told_of_a_leaf_does_not_count_wheneve
 }
 
 #[test]
+fn a_checkpoint_that_is_overdue_is_an_alarm_until_it_is_no_more_and_the_next_session_knows_of_it() {
+    let mut watched = Watched::new();
+    assert_eq!(watched.idn.store.facts().unwrap().owed, Owed::default());
+    let position = Position(watched.send().1);
+    watched.idn.store.uncovered(Some(position), after(20)).unwrap();
+    let alarms = watched.idn.status().alarms;
+    let place = format!("over position {position}, ");
+    for words in
+        ["its log hangs, or", "holds checkpoints back", "mail goes on", &place, "nothing to save", "call"]
+    {
+        assert!(alarms[0].contains(words), "{alarms:?}");
+    }
+    let owed = Owed { last: Some(position), is_overdue: true };
+    assert_eq!(watched.idn.store.facts().unwrap().owed, owed);
+    watched.idn.store.uncovered(None, after(30)).unwrap();
+    assert_eq!(watched.idn.status().alarms, Vec::<String>::new());
+    assert_eq!(watched.idn.store.facts().unwrap().owed, Owed { is_overdue: false, ..owed });
+    watched.publish(&["IDN", "MYS"], after(40));
+    watched.prove();
+    assert_eq!(watched.idn.store.facts().unwrap().owed, Owed::default());
+}
+
+#[test]
 fn what_no_quorum_has_signed_for_ten_minutes_is_an_alarm_until_one_does() {
     let mut watched = Watched::new();
     let (_, position, leaf) = watched.send();
