@@ -15,7 +15,7 @@ use crate::{desk::view::LogEvidence, limits::LOG_EVIDENCE_MAX};
 /// What an alarm about the log rests on, as it came.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Shown<'a> {
-    /// A checkpoint, a request to cosign one, a header, or the item of a receipt.
+    /// A checkpoint, a request to cosign one, a header, the item of a receipt, or a roster's leaf.
     pub what: &'a [u8],
     /// The author's share of a batch signature, where that is not in it.
     pub proof: &'a [u8],
@@ -52,7 +52,8 @@ pub(super) fn trusts(tx: &Tx<'_>) -> Result<bool, StoreError> {
 }
 
 /// Raises an alarm about the log. One that is open keeps its first words, which are nearest to the cause; what is
-/// shown is kept each time, up to [`LOG_EVIDENCE_MAX`] of a kind.
+/// shown is kept each time, up to [`LOG_EVIDENCE_MAX`] of a kind; what the relay has shown and what authors have claimed
+/// have each their own room. When it is raised anew, at most half of what was kept before stays.
 pub(super) fn raise(
     tx: &Tx<'_>,
     now: Timestamp,
@@ -63,10 +64,11 @@ pub(super) fn raise(
     let sql = "SELECT 1 FROM alarms WHERE key = ?1 AND closed_at IS NULL";
     if !schema::exists(tx.db, sql, [key])? {
         alarms::raise(tx, now, key, sentence)?;
+        make_room(tx, key)?;
     }
     let sql = "INSERT OR IGNORE INTO evidence (key, at, sentence, shown, proof, held)
         SELECT ?1, ?2, ?3, ?4, ?5, coalesce((SELECT iif(length(witnessed) > 0, witnessed, note) FROM log), x'')
-        WHERE (SELECT count(*) FROM evidence WHERE key = ?1) < ?6";
+        WHERE (SELECT count(*) FROM evidence WHERE key = ?1 AND (proof = x'') = (?5 = x'')) < ?6";
     tx.db.prepare_cached(sql)?.execute(params![
         key,
         micros(now),
@@ -76,6 +78,18 @@ pub(super) fn raise(
         LOG_EVIDENCE_MAX
     ])?;
     Ok(())
+}
+
+/// Lets go what was kept in the middle of the alarms before: the first and the last of it stay.
+fn make_room(tx: &Tx<'_>, key: &str) -> Result<(), StoreError> {
+    let sql = "DELETE FROM evidence WHERE key = ?1 AND (proof = x'') = ?2
+        AND rowid NOT IN (SELECT rowid FROM evidence WHERE key = ?1 AND (proof = x'') = ?2 ORDER BY rowid LIMIT ?3)
+        AND rowid NOT IN (SELECT rowid FROM evidence WHERE key = ?1 AND (proof = x'') = ?2 ORDER BY rowid DESC LIMIT ?3)";
+    let mut statement = tx.db.prepare_cached(sql)?;
+    [true, false].into_iter().try_for_each(|is_shown| {
+        statement.execute(params![key, is_shown, LOG_EVIDENCE_MAX / 4])?;
+        Ok(())
+    })
 }
 
 /// What is kept of the alarm of a key, oldest first.

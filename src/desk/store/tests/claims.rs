@@ -5,7 +5,10 @@ use data_encoding::BASE64;
 use super::*;
 use crate::{
     audit::{Checkpoint, Follower},
-    desk::store::{FORKED, Progress, Verified},
+    desk::store::{
+        FORKED, LOG_WHAT_NOW, Progress, Verified,
+        doubts::{self, Shown},
+    },
     limits::{CLAIMS_HELD_MAX, ROOTS_KEPT},
     merkle::{Tree, empty_root, leaf_hash},
     record::leaf::traffic_leaf,
@@ -139,6 +142,36 @@ fn a_desk_that_knows_of_a_fork_cosigns_nothing_until_a_person_has_closed_the_ala
     assert!(follow(&mut mys, 340, PARTS));
     let kept = mys.store.alarms().unwrap().into_iter().find(|alarm| alarm.key == FORKED).unwrap();
     assert_eq!(kept.evidence.len(), 1, "what it rests on stays");
+}
+
+#[test]
+fn what_an_alarm_rests_on_finds_room_however_much_was_kept_of_those_before_and_of_claims() {
+    let mut idn = Bloc::new().desk("IDN");
+    let keep = |idn: &mut Desk, what: &str, proof: &[u8]| {
+        let shown = Shown { what: what.as_bytes(), proof };
+        idn.store.write(|tx| doubts::raise(tx, now(), FORKED, LOG_WHAT_NOW, &shown)).unwrap();
+    };
+    let kept = |idn: &Desk| -> Vec<String> {
+        let alarm = idn.store.alarms().unwrap().into_iter().find(|alarm| alarm.key == FORKED).unwrap();
+        let text = |shown: &String| String::from_utf8(BASE64.decode(shown.as_bytes()).unwrap()).unwrap();
+        alarm.evidence.iter().map(|piece| text(&piece.shown)).collect()
+    };
+    for n in 0..12 {
+        keep(&mut idn, &format!("claim {n}"), b"proof");
+    }
+    keep(&mut idn, "checkpoint 0", b"");
+    assert_eq!(kept(&idn).len(), 9);
+    assert!(kept(&idn).contains(&"checkpoint 0".to_owned()));
+    for n in 1..12 {
+        keep(&mut idn, &format!("checkpoint {n}"), b"");
+    }
+    assert_eq!(kept(&idn).len(), 16);
+    idn.store.close_alarm(FORKED, "Rahman", now()).unwrap();
+    assert_eq!(kept(&idn).len(), 16, "it stays until there is more");
+    keep(&mut idn, "checkpoint 99", b"");
+    let left = ["claim 0", "claim 1", "claim 6", "claim 7"].map(str::to_owned);
+    let shown = ["checkpoint 0", "checkpoint 1", "checkpoint 6", "checkpoint 7", "checkpoint 99"];
+    assert_eq!(kept(&idn), [&left[..], &shown.map(str::to_owned)].concat());
 }
 
 #[test]
