@@ -179,8 +179,11 @@ pub const LOG_LEAVES_AT_ONCE: usize = 256;
 pub const LEAF_TILES_KEPT: u64 = 16_384;
 /// Proofs that a desk cuts in one visit to its store, 0.1 ms each. More wait for their next turn.
 pub const PROOFS_PER_TURN: u32 = 32;
-/// Tiles of the audit log that a desk has fetched for proofs and holds in memory, 8 KiB each. Reached: all go.
+/// Tiles of the audit log that a desk has fetched for proofs and holds in memory, 8 KiB each. Reached: those of later
+/// proofs go.
 pub const PROOF_TILES_HELD_MAX: usize = 64;
+/// Tiles that a desk makes room for where proofs lack so many and those that it holds are for later ones.
+pub const PROOF_TILES_WANTED_MIN: usize = 16;
 /// Bytes of a tile. A file that is announced longer where a tile was asked for ends the session.
 pub const LOG_TILE_BYTES_MAX: usize = 256 * HASH_BYTES;
 /// Leaves of the audit log that a desk follows before it keeps how far it is: 512 KiB of hashes in memory.
@@ -190,7 +193,8 @@ pub const LEAVES_PER_STEP: usize = 16_384;
 pub const CLAIMS_HELD_MAX: u32 = 8;
 /// Roots of verified checkpoints that a desk keeps to hold claims against: half a day's. Older ones are found in tiles.
 pub const ROOTS_KEPT: u32 = 4_096;
-/// Pieces of evidence that a desk keeps for each kind of alarm about the audit log. Reached: the first stay.
+/// Pieces of evidence that a desk keeps for each kind of alarm about the audit log, as many again of what authors claim.
+/// Reached: the first stay, until the alarm is closed and raised anew.
 pub const LOG_EVIDENCE_MAX: u32 = 8;
 /// Published checkpoints that come sooner one after the other are counted as one where a desk counts how long a
 /// proof is owed: as often as one is signed at most.
@@ -229,6 +233,8 @@ const _: () = assert!(FRAME_CONTROL_BYTES_MAX <= FRAME_BYTES_MAX);
 const _: () = assert!(ADMINISTRATIVE_LEAF_BYTES_MAX < FRAME_CONTROL_BYTES_MAX);
 const _: () = assert!(2 * ROSTER_THRESHOLD_MAX as usize <= NOTE_SIGNATURES_MAX);
 const _: () = assert!(BATCH_ITEMS_MAX <= u8::MAX as usize);
+// A leaf lies under eight tiles at most: none that a proof needs is let go for another one of it.
+const _: () = assert!(PROOF_TILES_WANTED_MIN + 8 < PROOF_TILES_HELD_MAX);
 
 /// Bounds of a running relay or desk, together so that a simulator can shrink them.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -235,11 +235,11 @@ pub async fn run(
 
 /// Notices what becomes overdue, of dispatches and of proofs, until the store fails.
 async fn look_at_clocks(store: &StoreThread) -> StoreError {
-    let since = Timestamp::now();
+    let started = Instant::now();
     loop {
         let looked = store.call(move |store| {
             let now = Timestamp::now();
-            store.look_at_proofs(since, now)?;
+            store.look_at_proofs(started.elapsed(), now)?;
             store.look_at_clocks(now)
         });
         let next = match looked.await {

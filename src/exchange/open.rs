@@ -174,7 +174,11 @@ impl Exchange {
         if let Some(note) = published {
             self.send(conn, Outbound::Checkpoint(note));
         }
-        self.show_signed(conn);
+        let unpublished = self.checkpoints.unpublished();
+        // One that a key of an earlier roster signed is no checkpoint to this desk.
+        if unpublished.is_some_and(|signed| self.open_by_roster(&signed.note).is_ok()) {
+            self.show_signed(conn);
+        }
         self.look_at_watcher(conn);
         self.deliver(conn);
     }

@@ -14,6 +14,7 @@ pub mod jobs;
 mod known;
 mod line;
 pub mod machine;
+mod proving;
 pub mod requests;
 mod rosters;
 mod session;

@@ -34,7 +34,7 @@ pub(super) enum Step {
     Cosign(String),
     /// An order that the log holds, and the relay may not have told of.
     Order(Position, Box<SignedOrder>),
-    /// The leaf of the roster that this desk goes by, and may hold without its leaf.
+    /// The leaf of a roster that this desk may hold, with another hash or without its leaf.
     Roster(Position, u32, Bytes),
     /// A tile that was wanted for proofs, or that the relay has none.
     Tile(TilePath, Option<Bytes>),
@@ -102,11 +102,11 @@ pub(super) struct Watch {
     /// takes the other's place, or the relay would wait for its answer as long as the session lasts.
     next_asked: Option<Target>,
     next_published: Option<Target>,
-    /// How large a checkpoint was published just now, and the largest one.
+    /// How large a checkpoint was published just now, and the newest one.
     arrived: Option<u64>,
     /// Leaves in the largest checkpoint that came and the log's key has signed, whoever else did.
     shown: u64,
-    newest_published: u64,
+    newest_published: Option<Checkpoint>,
     fetching: Option<Fetching>,
     requests: u64,
     keeping: Option<Keeping>,
@@ -118,13 +118,16 @@ impl Watch {
     /// Goes on from what the store holds.
     pub(super) fn new(verified: Verified) -> Watch {
         let follower = verified.ahead.as_ref().unwrap_or(&verified.follower).clone();
-        let newest_published = checkpoint_of(&verified.witnessed).map_or(0, |checkpoint| checkpoint.size);
+        let newest_published = checkpoint_of(&verified.witnessed);
         Watch { follower, verified, newest_published, ..Watch::default() }
     }
 
-    /// Asks for tiles that proofs need, as soon as no other file is on its way.
+    /// Asks for tiles that proofs need, few at once, as soon as no other file is on its way.
     pub(super) fn want(&mut self, tiles: BTreeSet<TilePath>) -> Vec<Step> {
-        self.wanted = tiles;
+        if tiles.is_empty() {
+            return Vec::new();
+        }
+        self.wanted.extend(tiles);
         self.go_on()
     }
 
@@ -186,8 +189,11 @@ impl Watch {
         let last = self.last().filter(|last| last.origin == target.checkpoint.origin);
         let size = target.checkpoint.size;
         // A relay shows the newest one again with each Welcome, and while nothing happens.
-        if size > self.newest_published {
-            self.newest_published = size;
+        let newest = self.newest_published.as_ref();
+        // That of another log is no measure.
+        let newest = newest.filter(|newest| newest.origin == target.checkpoint.origin);
+        if size > newest.map_or(0, |newest| newest.size) {
+            self.newest_published = Some(target.checkpoint.clone());
             self.arrived = Some(size);
         }
         if let Some(last) = last.filter(|last| last.size == size) {
@@ -329,6 +335,7 @@ impl Watch {
         if self.leaves.len() >= LEAVES_PER_STEP && at < size {
             self.keeping = Some(Keeping::Step);
             let (follower, leaves) = (self.follower.clone(), mem::take(&mut self.leaves));
+            self.verified.ahead = Some(follower.clone());
             let progress = Progress { follower, leaves, verified: None, is_published: false };
             return vec![Step::Keep(Box::new(progress))];
         }
@@ -364,6 +371,7 @@ impl Watch {
     /// Goes back to what is verified.
     fn restart(&mut self) {
         self.follower = self.verified.follower.clone();
+        self.verified.ahead = None;
         self.leaves.clear();
     }
 
@@ -389,8 +397,8 @@ impl Watch {
                     {
                         return Err(AuditError::RosterUntold { index, version });
                     }
-                    // The relay tells of no roster that this desk brought from a file.
-                    Act::Roster { version, .. } if version == roster.version() => {
+                    // The relay tells of no roster that this desk brought from a file, and the store holds the older ones.
+                    Act::Roster { version, .. } => {
                         steps.push(Step::Roster(Position(index), version, entry.clone()));
                     }
                     Act::Order(order) => steps.push(Step::Order(Position(index), order)),

@@ -1,16 +1,10 @@
 //! A session's part in the audit log, carried out: what the watch says is sent, kept or cosigned, and proofs that are
 //! owed are cut, a few at a time and only when nothing else is due.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    mem,
-    time::Duration,
-};
-
-use bytes::Bytes;
+use std::{collections::VecDeque, mem, time::Duration};
 
 use crate::{
-    audit::{TilePath, witness_name},
+    audit::witness_name,
     desk::{
         link::{
             coverage::Coverage,
@@ -18,12 +12,12 @@ use crate::{
             jobs::{StoreAnswer, StoreJob},
             known::Known,
             machine::Now,
+            proving::Proving,
             verify,
             watch::{Step, Watch, witnessed},
         },
-        store::{FetchedTiles, Owed, Proved, Verified},
+        store::{Owed, Verified},
     },
-    limits::PROOF_TILES_HELD_MAX,
     wire::{Malformed, Position, pb, pb::frame::Kind},
 };
 
@@ -35,26 +29,13 @@ pub(super) struct Watching {
     /// What the store has to keep.
     jobs: VecDeque<StoreJob>,
     proving: Proving,
+    /// Whether the store is about to be told of a leaf that is witnessed already.
+    is_late: bool,
     /// Whether log time was found to be ahead in this session: it is said once.
     log_time_is_ahead: bool,
     /// The highest number of an order that the log was seen to hold: numbers rise, so that a relay cannot make this
     /// desk keep one again and again.
     last_order: u32,
-}
-
-/// What is known of the proofs that are owed.
-#[derive(Debug, Default)]
-struct Proving {
-    /// Whether some may be cut.
-    is_due: bool,
-    /// Whether the store is about to be told of a leaf that is witnessed already.
-    is_late: bool,
-    /// Where the next turn goes on.
-    after: Option<Position>,
-    /// What was missing, and is here; nothing in it is verified.
-    fetched: FetchedTiles,
-    /// What the relay has not, or what does not fit: not asked for again in this session.
-    absent: BTreeSet<TilePath>,
 }
 
 impl Watching {
@@ -129,7 +110,7 @@ impl Watching {
             Kind::StoredAt(stored_at) => stored_at.position,
             _ => return,
         };
-        self.proving.is_late |= position < self.watch.witnessed_size();
+        self.is_late |= position < self.watch.witnessed_size();
         if Position(position) != Position::NONE {
             self.coverage.told(Position(position), now.mono);
         }
@@ -142,13 +123,10 @@ impl Watching {
                 self.proving.begin();
                 self.watch.kept(*cosigns)
             }
-            StoreAnswer::Proved(proved) => match self.proving.proved(proved) {
-                wanted if wanted.is_empty() => return,
-                wanted => self.watch.want(wanted),
-            },
+            StoreAnswer::Proved(proved) => self.watch.want(self.proving.proved(proved)),
             StoreAnswer::Delivered | StoreAnswer::ReceiptsStored | StoreAnswer::Done => {
                 // It may hold now what was told of late.
-                if mem::take(&mut self.proving.is_late) {
+                if mem::take(&mut self.is_late) {
                     self.proving.begin();
                 }
                 return;
@@ -186,49 +164,6 @@ impl Watching {
                     known.send(Kind::Witnessed(witnessed(&crate::audit::Answer::Cosigned(line))));
                 }
             }
-        }
-    }
-}
-
-impl Proving {
-    /// Looks at all that is owed, from the start.
-    fn begin(&mut self) {
-        (self.is_due, self.after) = (true, None);
-    }
-
-    fn job(&mut self) -> Option<StoreJob> {
-        mem::take(&mut self.is_due)
-            .then(|| StoreJob::Prove { fetched: self.fetched.clone(), after: self.after })
-    }
-
-    /// Takes what became of a turn; gives the tiles to be fetched.
-    fn proved(&mut self, proved: &Proved) -> BTreeSet<TilePath> {
-        // A leaf that was told of meanwhile has the next sweep begin at once.
-        let is_next = proved.next.is_some();
-        self.after = proved.next;
-        self.is_due |= is_next;
-        for &path in &proved.damaged {
-            self.fetched.remove(&(path.level, path.index));
-            self.give_up(path);
-        }
-        if self.absent.len() >= PROOF_TILES_HELD_MAX {
-            return BTreeSet::new();
-        }
-        proved.missing.difference(&self.absent).copied().take(PROOF_TILES_HELD_MAX).collect()
-    }
-
-    fn fetched(&mut self, path: TilePath, bytes: Option<Bytes>) {
-        let Some(bytes) = bytes else { return self.give_up(path) };
-        if self.fetched.len() >= PROOF_TILES_HELD_MAX {
-            self.fetched.clear();
-        }
-        self.fetched.insert((path.level, path.index), bytes);
-        self.begin();
-    }
-
-    fn give_up(&mut self, path: TilePath) {
-        if self.absent.len() < PROOF_TILES_HELD_MAX {
-            self.absent.insert(path);
         }
     }
 }

@@ -28,6 +28,7 @@ mod overdue;
 mod owing;
 mod proofs;
 mod receipts;
+mod roster_leaves;
 mod schema;
 mod sealing;
 mod standing;
@@ -55,16 +56,15 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
-use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
 use crate::{
     config::ClocksConfig,
     identity::{Kind, SpiffeId},
-    merkle,
     roster::{Party, Roster, RosterError, SignKeys, TrustBundle, verify_first, verify_next},
     wire::Position,
 };
@@ -191,6 +191,8 @@ pub struct Store {
     clocks: ClocksConfig,
     /// The checkpoint that was opened last: its signatures are verified once.
     opened: proofs::Opened,
+    /// The first proof that is owed, and how long this desk had run when it was seen to be.
+    oldest_owed: Option<(i64, Duration)>,
     /// Whether anything changed since the last count.
     changed: bool,
     /// Of its folder, where it has one.
@@ -256,6 +258,7 @@ impl Store {
             leases,
             clocks,
             opened,
+            oldest_owed: None,
             changed: false,
             _lock: lock,
         })
@@ -317,27 +320,6 @@ impl Store {
         }
         self.roster = Some(roster);
         self.write(clocks::recount)
-    }
-
-    /// Keeps the administrative leaf of a roster version that is held. A proof is owed for it: it is part of every
-    /// proof file.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn learn_roster_leaf(
-        &mut self,
-        version: u32,
-        position: Position,
-        leaf: &[u8],
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        self.write(|tx| {
-            let sql = "UPDATE rosters SET position = ?2, leaf = ?3 WHERE version = ?1 AND leaf IS NULL";
-            if tx.db.prepare_cached(sql)?.execute(params![version, position, leaf])? == 1 {
-                owing::owe(tx, position, merkle::leaf_hash(leaf), now)?;
-            }
-            learned(tx, position)
-        })
     }
 
     /// Notes that the administrative leaf at `position` was seen.

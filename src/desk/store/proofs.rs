@@ -38,8 +38,8 @@ pub(super) type Opened = RefCell<Option<(Hash, Vec<u8>, Option<SignedCheckpoint>
 pub struct Proved {
     /// Where the next turn goes on; `None` where all that is owed was looked at.
     pub next: Option<Position>,
-    /// Tiles that are needed and not at hand.
-    pub missing: BTreeSet<TilePath>,
+    /// Tiles that are needed and not at hand, with the first leaf whose proof needs each.
+    pub missing: BTreeMap<TilePath, Position>,
     /// Fetched tiles that do not make the checkpoint's root.
     pub damaged: BTreeSet<TilePath>,
 }
@@ -146,7 +146,7 @@ fn prove(
                     doubts::raise(tx, now, alarms::AUDIT_LOG, &another_leaf(position), &shown)?;
                 }
             }
-            Cut::Missing(path) => drop(proved.missing.insert(path)),
+            Cut::Missing(path) => drop(proved.missing.entry(path).or_insert(position)),
             Cut::Damaged(paths) => proved.damaged.extend(paths),
         }
     }

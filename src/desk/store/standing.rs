@@ -1,6 +1,6 @@
 //! How what was sent and received stands in the log: proven, and witnessed by how many.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
@@ -43,12 +43,20 @@ impl Store {
     }
 
     /// Raises or ends the alarm that proofs are owed for longer than [`UNPROVEN_TIME_MAX`], whatever checkpoints came,
-    /// while this desk has run: it did so from `since` on. To be called now and then.
+    /// while this desk has run, `running` until now. To be called now and then. The time is counted from the first call
+    /// on that sees a proof owed: a wall clock that is set accuses nobody.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn look_at_proofs(&mut self, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-        self.write(|tx| hold_unproven(tx, since, now))
+    pub fn look_at_proofs(&mut self, running: Duration, now: Timestamp) -> Result<(), StoreError> {
+        let sql = "SELECT count(*), min(rowid) FROM proofs WHERE checkpoint IS NULL";
+        let row = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (count, oldest): (u64, Option<i64>) =
+            self.connection.prepare_cached(sql)?.query_row([], row).map_err(StoreError::from)?;
+        let seen = self.oldest_owed.filter(|(seen, _)| Some(*seen) == oldest);
+        self.oldest_owed = seen.or(oldest.map(|oldest| (oldest, running)));
+        let is_due = self.oldest_owed.is_some_and(|(_, since)| running >= since + UNPROVEN_TIME_MAX);
+        self.write(|tx| hold_unproven(tx, is_due.then_some(count), now))
     }
 }
 
@@ -128,14 +136,8 @@ pub(super) fn hold_overdue(tx: &Tx<'_>, size: u64, now: Timestamp) -> Result<(),
 }
 
 /// Raises or ends the alarm that no quorum signs.
-fn hold_unproven(tx: &Tx<'_>, since: Timestamp, now: Timestamp) -> Result<(), StoreError> {
-    let sql = "SELECT count(*), min(owed_at) FROM proofs WHERE checkpoint IS NULL";
-    let (count, oldest): (u64, Option<i64>) =
-        tx.db.prepare_cached(sql)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let time_max = i64::try_from(UNPROVEN_TIME_MAX.as_micros()).expect("minutes");
-    let is_due =
-        oldest.is_some_and(|oldest| oldest.max(micros(since)).saturating_add(time_max) <= micros(now));
-    let sentence = is_due.then(|| {
+fn hold_unproven(tx: &Tx<'_>, overdue: Option<u64>, now: Timestamp) -> Result<(), StoreError> {
+    let sentence = overdue.map(|count| {
         format!(
             "for {} minutes no checkpoint that log and quorum have signed has covered {count} records that the relay \
              told this desk of: too few desks cosign, the line is down, or the relay holds checkpoints back; mail \

@@ -48,8 +48,9 @@ impl Store {
                 tx.db.prepare_cached(sql)?.execute([progress.follower.encode()])?;
                 return doubts::trusts(tx);
             };
-            let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = NULL";
-            let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed];
+            let sql = "UPDATE log SET followed = ?1, note = ?2, witnessed = ?3, ahead = ?4";
+            let ahead = verified.ahead.as_ref().map(Follower::encode);
+            let row = params![verified.follower.encode(), &*verified.note, &*verified.witnessed, ahead];
             tx.db.prepare_cached(sql)?.execute(row)?;
             claims::look_at_held(tx, now)?;
             if progress.is_published {

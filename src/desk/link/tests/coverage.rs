@@ -121,6 +121,8 @@ fn each_leaf_has_its_own_time_however_many_follow_it() {
     coverage.told(Position(9), seconds(20));
     assert!(!coverage.shown(15));
     assert_eq!(coverage.asks_at(TIME_MAX), None);
+    let mut coverage = Coverage::default();
+    coverage.shown(15);
     coverage.told(Position(14), seconds(30));
     assert_eq!((coverage.asks_at(TIME_MAX), coverage.asks(TIME_MAX, seconds(90))), (None, None));
 }

@@ -1,6 +1,7 @@
 //! The link input by input: what goes in, and exactly what comes out.
 
 mod coverage;
+mod proving;
 mod requests;
 mod session;
 mod verify;

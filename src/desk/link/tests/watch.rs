@@ -389,6 +389,42 @@ fn a_published_checkpoint_counts_once_a_quorum_signed_it_and_is_followed_by_who_
 }
 
 #[test]
+fn a_checkpoint_that_is_shown_again_counts_once() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = Watch::new(Verified::default());
+    let mut arrives = |relay: &Relay<'_>, by: &[PartyNumber]| {
+        let published = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), by) };
+        watch.published(&published, &world.roster);
+        watch.arrived()
+    };
+    relay.grow(300);
+    assert_eq!(arrives(&relay, &[IDN]), None, "no quorum");
+    assert_eq!(arrives(&relay, &[IDN, MYS]), Some(300));
+    assert_eq!(arrives(&relay, &[IDN, MYS]), None);
+    relay.grow(310);
+    assert_eq!(arrives(&relay, &[IDN, MYS]), Some(310));
+    relay.leaves.truncate(300);
+    assert_eq!(arrives(&relay, &[IDN, MYS]), None, "after a Welcome, say");
+    // A session that begins knows of the one that it has verified.
+    relay.grow(310);
+    let witnessed = cosigned(&world, relay.checkpoint(), &[IDN, MYS]);
+    let mut watch = Watch::new(Verified { witnessed: witnessed.clone(), ..Verified::default() });
+    watch.published(&pb::Checkpoint { note: witnessed }, &world.roster);
+    assert_eq!(watch.arrived(), None);
+    // Of the log before this one, it says nothing.
+    let old = Checkpoint { origin: "old.example/log".into(), size: 600, root: sha256(b"old") };
+    let witnessed = Bytes::from(format!("{old}\n\u{2014} old.example/log AAAAAAAA\n"));
+    let mut watch = Watch::new(Verified { witnessed, ..Verified::default() });
+    let mut arrives = |relay: &Relay<'_>| {
+        let note = cosigned(&world, relay.checkpoint(), &[IDN, MYS]);
+        watch.published(&pb::Checkpoint { note }, &world.roster);
+        watch.arrived()
+    };
+    assert_eq!((arrives(&relay), arrives(&relay)), (Some(310), None));
+}
+
+#[test]
 fn what_comes_while_the_log_is_followed_waits_and_the_newest_counts() {
     let world = World::new();
     let mut relay = Relay::new(&world);
@@ -499,6 +535,55 @@ fn a_long_log_is_kept_step_by_step_and_a_new_session_goes_on_from_there() {
     let published = pb::Checkpoint { note: cosigned(&world, earlier.checkpoint(), &[IDN, MYS]) };
     assert_eq!(watch.published(&published, &world.roster), []);
     assert_eq!(earlier.asks(&mut watch, 0), [Step::Cosign(earlier.checkpoint().text().to_owned())]);
+}
+
+#[test]
+fn more_cosignatures_of_what_is_verified_leave_what_was_followed_beyond_it() {
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let mut watch = watching(&mut relay);
+    let more = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), &[IDN, MYS]) };
+    relay.grow(20_000);
+    let mut steps = watch.add_checkpoint(&relay.ask(300), &world.roster);
+    let ahead = loop {
+        match &steps[..] {
+            [Step::Send(Kind::Fetch(fetch))] => {
+                steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap()
+            }
+            [Step::Keep(progress)] => break progress.follower.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let going_on = watch.kept(true);
+    let kept = |steps: &[Step]| match steps {
+        [Step::Keep(progress)] => progress.verified.clone().expect("a checkpoint"),
+        other => panic!("nothing is kept: {other:?}"),
+    };
+    let verified = kept(&watch.published(&more, &world.roster));
+    assert_eq!((verified.follower.size(), &verified.witnessed), (300, &more.note));
+    assert_eq!(verified.ahead, Some(ahead));
+    let mut steps = going_on;
+    steps.extend(watch.kept(true));
+    while let [Step::Send(Kind::Fetch(fetch))] = &steps[..] {
+        steps = watch.fetched(&relay.fetched(fetch), &world.roster).unwrap();
+    }
+    assert_eq!(kept(&steps).ahead, None, "nothing is beyond it");
+}
+
+#[test]
+fn a_roster_that_the_log_names_with_an_older_version_goes_to_the_store_to_be_compared() {
+    let world = World::new();
+    let next = crate::roster::verify_next(&world.next_note(|_| {}), &world.roster).unwrap();
+    let mut relay = Relay::new(&world);
+    relay.acts(Act::Roster { version: 1, hash: sha256(b"another"), length: 9 });
+    let leaf = relay.leaves[1].clone();
+    let mut watch = Watch::new(Verified::default());
+    let steps = watch.add_checkpoint(&relay.ask(0), &next);
+    let [Step::Send(Kind::Fetch(fetch))] = &steps[..] else { panic!("{steps:?}") };
+    let steps = watch.fetched(&relay.fetched(fetch), &next).unwrap();
+    // Before anything is kept that could be cosigned.
+    let [Step::Roster(Position(1), 1, compared), Step::Keep(_)] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!(*compared, leaf);
 }
 
 #[test]

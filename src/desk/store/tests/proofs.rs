@@ -8,7 +8,10 @@ use crate::{
     batch::Tag,
     desk::store::{FetchedTiles, Progress, Proved, proofs::proof_of},
     merkle::{Tree, leaf_hash},
-    record::leaf::traffic_leaf,
+    record::{
+        administrative::{Act, AdministrativeLeaf, ChainHead},
+        leaf::traffic_leaf,
+    },
     wire::{
         EnvelopeHash,
         receipt::{ReceiptItem, ReceiptKind},
@@ -191,7 +194,7 @@ fn a_tile_that_is_not_kept_is_asked_for_and_believed_only_if_it_makes_the_root()
     let mut asked = Vec::new();
     loop {
         let proved = watched.idn.store.prove(&fetched, None, now()).unwrap();
-        let Some(path) = proved.missing.first().copied() else { break };
+        let Some(path) = proved.missing.keys().next().copied() else { break };
         asked.push(path.to_string());
         let mut tile = watched.tile(path).to_vec();
         if path.level == 1 {
@@ -221,7 +224,7 @@ fn a_tile_of_our_own_that_was_damaged_is_given_up_and_asked_for() {
     watched.idn.store.connection.execute(sql, []).unwrap();
     assert_eq!(watched.prove(), Proved::default());
     let missing = watched.prove().missing;
-    assert_eq!(missing.iter().map(ToString::to_string).collect::<Vec<_>>(), ["tile/0/000.p/11"]);
+    assert_eq!(missing.keys().map(ToString::to_string).collect::<Vec<_>>(), ["tile/0/000.p/11"]);
     assert_eq!(watched.proof(position, leaf), None);
 }
 
@@ -240,6 +243,11 @@ fn leaves_that_were_followed_on_the_way_to_a_lie_are_written_anew() {
         })
         .collect();
     let step = Progress { follower: ahead.clone(), leaves: lies, verified: None, is_published: false };
+    watched.idn.store.follow(&step, now()).unwrap();
+    // It stays when more have cosigned what was verified before.
+    let again = watched.idn.store.verified().unwrap();
+    let (follower, verified) = (again.follower.clone(), Some(again.clone()));
+    let step = Progress { follower, leaves: Vec::new(), verified, is_published: true };
     watched.idn.store.follow(&step, now()).unwrap();
     assert_eq!(watched.idn.store.verified().unwrap().ahead, Some(ahead));
     let (_, position, leaf) = watched.send();
@@ -409,8 +417,7 @@ fn a_roster_that_the_log_holds_is_proven_as_well() {
     let mut tree = crate::merkle::Frontier::new();
     tree.append(leaves[0]);
     watched.leaves.push(leaf.clone());
-    let head = crate::record::administrative::ChainHead::START;
-    watched.follower = Follower::at(tree, head);
+    watched.follower = Follower::at(tree, ChainHead::START);
     watched.given = 1;
     let step = Progress {
         follower: watched.follower.clone(),
@@ -425,6 +432,23 @@ fn a_roster_that_the_log_holds_is_proven_as_well() {
     let proof: LeafProof = watched.idn.store.proven_roster(2).unwrap().proof.unwrap().parse().unwrap();
     proof.verify(leaf_hash(&leaf), &watched.trust()).unwrap();
     assert_eq!(watched.idn.store.proven_roster(9).unwrap_err().code(), "not-found");
+}
+
+#[test]
+fn a_log_that_names_another_roster_of_a_version_than_this_desk_holds_is_an_alarm_and_cosigned_no_more() {
+    let mut watched = Watched::new();
+    let hash = sha256(&watched.bloc.note);
+    let mut leaf_of = |version: u32, hash: Hash, position: u64| {
+        let act = Act::Roster { version, hash, length: 9 };
+        let leaf = AdministrativeLeaf { log_time_us: 5, previous: ChainHead::START, act }.encode();
+        watched.idn.store.learn_roster_leaf(version, Position(position), &leaf, now()).unwrap();
+        (watched.idn.status().alarms, watched.idn.store.trusts_log().unwrap())
+    };
+    assert_eq!(leaf_of(1, hash, 0), (vec![], true));
+    assert_eq!(leaf_of(9, sha256(b"unknown"), 1), (vec![], true), "it holds none of this version");
+    let (alarms, trusts) = leaf_of(1, sha256(b"another"), 2);
+    assert!(alarms[0].contains("another roster of version 1 at position 2"), "{alarms:?}");
+    assert!(!trusts);
 }
 
 #[test]
@@ -528,21 +552,25 @@ fn what_no_quorum_has_signed_for_ten_minutes_is_an_alarm_until_one_does() {
     let mut watched = Watched::new();
     let (_, position, leaf) = watched.send();
     watched.publish(&["IDN"], after(20));
-    let unproven = |watched: &mut Watched, at: i64| {
-        watched.idn.store.look_at_proofs(now(), after(at)).unwrap();
+    let unproven = |watched: &mut Watched, at: u64| {
+        // The wall clock is set meanwhile, back and forth.
+        let wall = after(if at.is_multiple_of(2) { -100_000 } else { 100_000 });
+        watched.idn.store.look_at_proofs(Duration::from_secs(at), wall).unwrap();
         watched.idn.status().alarms
     };
-    assert_eq!(unproven(&mut watched, 599), Vec::<String>::new());
-    let alarms = unproven(&mut watched, 601);
+    for at in [5, 6, 599, 604] {
+        assert_eq!(unproven(&mut watched, at), Vec::<String>::new());
+    }
+    let alarms = unproven(&mut watched, 605);
     for words in ["for 10 minutes", "covered 1 records", "mail goes on", "nothing to save", "telephone"] {
         assert!(alarms[0].contains(words), "{alarms:?}");
     }
     // A desk that was off meanwhile has nobody to blame yet.
-    watched.idn.store.look_at_proofs(after(590), after(650)).unwrap();
-    assert_eq!(watched.idn.status().alarms, Vec::<String>::new());
-    assert_eq!(unproven(&mut watched, 651).len(), 1);
+    watched.idn.store.oldest_owed = None;
+    assert_eq!(unproven(&mut watched, 650), Vec::<String>::new());
+    assert_eq!(unproven(&mut watched, 1_250).len(), 1);
     watched.publish(&["IDN", "MYS"], after(700));
     watched.prove();
-    assert_eq!(unproven(&mut watched, 701), Vec::<String>::new());
+    assert_eq!(unproven(&mut watched, 1_251), Vec::<String>::new());
     assert!(watched.proof(position, leaf).is_some());
 }
