@@ -15,6 +15,7 @@ mod known;
 mod line;
 pub mod machine;
 mod proving;
+mod pulse;
 pub mod requests;
 mod rosters;
 mod session;

@@ -17,13 +17,14 @@ use crate::{
             jobs::{StoreAnswer, StoreJob},
             known::Known,
             machine::{Now, Output},
+            pulse::Pulse,
             requests::{self, Request},
             rosters::Assembly,
             submissions::{Deferral, Submissions},
             verify,
             watching::Watching,
         },
-        store::{Owed, Resend},
+        store::Resend,
     },
     roster::PartyNumber,
     session::window::Credit,
@@ -49,8 +50,7 @@ pub(super) struct Session {
     connection: Connection,
     phase: Phase,
     opened: Option<Duration>,
-    heard: Duration,
-    pinged: Option<Duration>,
+    pulse: Pulse,
     assembly: Assembly,
     /// Jobs that come before all others: facts, rosters, what Welcome said.
     first: VecDeque<StoreJob>,
@@ -66,8 +66,6 @@ pub(super) struct Session {
     make_stored: bool,
     seal: bool,
     watching: Watching,
-    /// Proofs owed by the relay before this session.
-    owed: Owed,
     turn: usize,
     /// Requests made, and whether the last one is unanswered.
     requests: u64,
@@ -93,8 +91,7 @@ impl Session {
             connection,
             phase: Phase::Asking,
             opened: None,
-            heard: now.mono,
-            pinged: None,
+            pulse: Pulse::new(now.mono),
             assembly: Assembly::default(),
             first: VecDeque::from([StoreJob::Facts]),
             resumed: false,
@@ -108,7 +105,6 @@ impl Session {
             make_stored: false,
             seal: false,
             watching: Watching::default(),
-            owed: Owed::default(),
             turn: 0,
             requests: 0,
             asks: false,
@@ -122,8 +118,7 @@ impl Session {
 
     /// Bytes came: the relay lives.
     pub(super) fn heard(&mut self, now: Now) {
-        self.heard = now.mono;
-        self.pinged = None;
+        self.pulse.heard(now.mono);
     }
 
     /// The API queued dispatches, receipts or both.
@@ -251,8 +246,7 @@ impl Session {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
                 known.roster = facts.roster;
                 known.keys = facts.keys;
-                self.watching = Watching::new(facts.verified);
-                self.owed = facts.owed;
+                self.watching = Watching::new(facts.verified, facts.owed);
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),
@@ -306,11 +300,10 @@ impl Session {
     /// # Errors
     /// [`LinkEnd::Silent`].
     pub(super) fn tick(&mut self, known: &mut Known, now: Now) -> Result<(), LinkEnd> {
-        if now.mono >= self.dead_at(known) {
+        if now.mono >= self.pulse.dead_at(&known.setup.limits, self.opened.is_some()) {
             return Err(LinkEnd::Silent);
         }
-        if now.mono >= self.ping_at(known) {
-            self.pinged = Some(now.mono);
+        if self.pulse.pings(&known.setup.limits, now.mono) {
             known.send(Kind::Ping(pb::Ping { token: now.wall_us }));
         }
         self.watching.tick(known, now);
@@ -321,16 +314,9 @@ impl Session {
     pub(super) fn timeout(&self, known: &Known, store_is_idle: bool) -> Duration {
         let deliveries = if store_is_idle { self.inbound.due() } else { None };
         let due = [deliveries, self.submissions.held_until(), self.watching.due(known)];
-        due.into_iter().flatten().fold(self.dead_at(known).min(self.ping_at(known)), Duration::min)
-    }
-
-    fn dead_at(&self, known: &Known) -> Duration {
         let limits = &known.setup.limits;
-        self.heard + if self.opened.is_some() { limits.silence_max } else { limits.hello_time_max }
-    }
-
-    fn ping_at(&self, known: &Known) -> Duration {
-        self.pinged.unwrap_or(self.heard) + known.setup.limits.ping_every
+        let pulse = self.pulse.dead_at(limits, self.opened.is_some()).min(self.pulse.ping_at(limits));
+        due.into_iter().flatten().fold(pulse, Duration::min)
     }
 
     fn administrative(&mut self, chunk: pb::Administrative, known: &mut Known) -> Result<(), LinkEnd> {
@@ -346,7 +332,7 @@ impl Session {
         let (own, facts) = greeting::check_welcome(&self.connection, welcome, known, now)?;
         self.phase = Phase::Open(own);
         self.opened = Some(now.mono);
-        self.watching.opened(self.owed, now);
+        self.watching.opened(now);
         self.submissions.grant(Credit { envelopes: welcome.credit_envelopes, bytes: welcome.credit_bytes });
         known.grant(self.inbound.granted());
         self.first.push_back(StoreJob::Resume(facts));

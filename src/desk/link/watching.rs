@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Watching {
     watch: Watch,
+    /// What the relay owed before this session.
+    owed: Owed,
     coverage: Coverage,
     /// What the store has to keep.
     jobs: VecDeque<StoreJob>,
@@ -40,13 +42,13 @@ pub(super) struct Watching {
 
 impl Watching {
     /// Goes on from what the store holds.
-    pub(super) fn new(verified: Verified) -> Watching {
-        Watching { watch: Watch::new(verified), ..Watching::default() }
+    pub(super) fn new(verified: Verified, owed: Owed) -> Watching {
+        Watching { watch: Watch::new(verified), owed, ..Watching::default() }
     }
 
     /// Welcome came: from here on the relay has its time.
-    pub(super) fn opened(&mut self, owed: Owed, now: Now) {
-        self.coverage = Coverage::new(owed.last, owed.is_overdue, now.mono);
+    pub(super) fn opened(&mut self, now: Now) {
+        self.coverage = Coverage::new(self.owed.last, self.owed.is_overdue, now.mono);
     }
 
     /// When [`Watching::tick`] has something to do.
