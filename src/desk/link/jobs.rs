@@ -103,6 +103,7 @@ pub enum StoreJob {
 
 /// What the store says to a [`StoreJob`].
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "facts come once a session, and each answer is moved once")]
 pub enum StoreAnswer {
     /// To [`StoreJob::Facts`].
     Facts(Facts),

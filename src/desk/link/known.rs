@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     alarms::is_whole,
+    audit::Checkpoint,
     batch,
     desk::link::{
         jobs::StoreJob,
@@ -29,6 +30,8 @@ pub(super) struct Known {
     pub(super) verifier: batch::Verifier,
     /// Whether the store took a new incarnation and no Welcome has come since.
     pub(super) is_new_incarnation: bool,
+    /// The newest published checkpoint that the relay has shown since the daemon started.
+    pub(super) published: Option<Checkpoint>,
     /// Jobs that belong to no session.
     pub(super) jobs: VecDeque<StoreJob>,
     /// Alarms that the store has not been given yet, by key.

@@ -160,6 +160,7 @@ impl Machine {
                 keys: Arc::new(SignKeys::default()),
                 verifier,
                 is_new_incarnation: false,
+                published: None,
                 jobs: VecDeque::new(),
                 alarms: BTreeMap::new(),
                 doubts: VecDeque::new(),

@@ -246,7 +246,7 @@ impl Session {
                 known.send(Kind::Hello(greeting::hello(&self.connection, &facts, &known.setup)));
                 known.roster = facts.roster;
                 known.keys = facts.keys;
-                self.watching = Watching::new(facts.verified, facts.owed);
+                self.watching = Watching::new(facts.verified, facts.owed, known);
                 self.phase = Phase::Greeting;
             }
             StoreAnswer::Resumed(unanswered) => self.resume(unanswered, known),

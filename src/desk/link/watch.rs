@@ -102,8 +102,8 @@ pub(super) struct Watch {
     /// takes the other's place, or the relay would wait for its answer as long as the session lasts.
     next_asked: Option<Target>,
     next_published: Option<Target>,
-    /// How large a checkpoint was published just now, and the newest one.
-    arrived: Option<u64>,
+    /// A checkpoint that was published just now, and the newest one.
+    arrived: Option<Checkpoint>,
     /// Leaves in the largest checkpoint that came and the log's key has signed, whoever else did.
     shown: u64,
     newest_published: Option<Checkpoint>,
@@ -120,6 +120,11 @@ impl Watch {
         let follower = verified.ahead.as_ref().unwrap_or(&verified.follower).clone();
         let newest_published = checkpoint_of(&verified.witnessed);
         Watch { follower, verified, newest_published, ..Watch::default() }
+    }
+
+    /// What is no news, for it was published in a session before, whether it was followed or not.
+    pub(super) fn shown_before(self, published: Option<Checkpoint>) -> Watch {
+        Watch { newest_published: published.or(self.newest_published), ..self }
     }
 
     /// Asks for tiles that proofs need, few at once, as soon as no other file is on its way.
@@ -194,7 +199,7 @@ impl Watch {
         let newest = newest.filter(|newest| newest.origin == target.checkpoint.origin);
         if size > newest.map_or(0, |newest| newest.size) {
             self.newest_published = Some(target.checkpoint.clone());
-            self.arrived = Some(size);
+            self.arrived = Some(target.checkpoint.clone());
         }
         if let Some(last) = last.filter(|last| last.size == size) {
             if last.root != target.checkpoint.root {
@@ -212,8 +217,8 @@ impl Watch {
         self.aim(target)
     }
 
-    /// How large a checkpoint has just been published, larger than any before, that log and quorum have signed; once.
-    pub(super) fn arrived(&mut self) -> Option<u64> {
+    /// The checkpoint that has just been published, larger than any before, that log and quorum have signed; once.
+    pub(super) fn arrived(&mut self) -> Option<Checkpoint> {
         self.arrived.take()
     }
 

@@ -42,8 +42,9 @@ pub(super) struct Watching {
 
 impl Watching {
     /// Goes on from what the store holds.
-    pub(super) fn new(verified: Verified, owed: Owed) -> Watching {
-        Watching { watch: Watch::new(verified), owed, ..Watching::default() }
+    pub(super) fn new(verified: Verified, owed: Owed, known: &Known) -> Watching {
+        let watch = Watch::new(verified).shown_before(known.published.clone());
+        Watching { watch, owed, ..Watching::default() }
     }
 
     /// Welcome came: from here on the relay has its time.
@@ -78,7 +79,11 @@ impl Watching {
             Kind::AddCheckpoint(request) => self.watch.add_checkpoint(request, &roster),
             Kind::Checkpoint(checkpoint) => {
                 let steps = self.watch.published(checkpoint, &roster);
-                self.jobs.extend(self.watch.arrived().map(StoreJob::Published));
+                if let Some(arrived) = self.watch.arrived() {
+                    // The first since the daemon started may have been counted before.
+                    let is_news = known.published.replace(arrived.clone()).is_some();
+                    self.jobs.extend(is_news.then_some(StoreJob::Published(arrived.size)));
+                }
                 steps
             }
             Kind::Fetched(fetched) => self.watch.fetched(fetched, &roster)?,

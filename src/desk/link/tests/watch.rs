@@ -396,7 +396,7 @@ fn a_checkpoint_that_is_shown_again_counts_once() {
     let mut arrives = |relay: &Relay<'_>, by: &[PartyNumber]| {
         let published = pb::Checkpoint { note: cosigned(&world, relay.checkpoint(), by) };
         watch.published(&published, &world.roster);
-        watch.arrived()
+        watch.arrived().map(|arrived| arrived.size)
     };
     relay.grow(300);
     assert_eq!(arrives(&relay, &[IDN]), None, "no quorum");
@@ -419,9 +419,35 @@ fn a_checkpoint_that_is_shown_again_counts_once() {
     let mut arrives = |relay: &Relay<'_>| {
         let note = cosigned(&world, relay.checkpoint(), &[IDN, MYS]);
         watch.published(&pb::Checkpoint { note }, &world.roster);
-        watch.arrived()
+        watch.arrived().map(|arrived| arrived.size)
     };
     assert_eq!((arrives(&relay), arrives(&relay)), (Some(310), None));
+}
+
+#[test]
+fn a_checkpoint_that_is_shown_again_in_the_next_session_counts_once_and_the_first_after_a_start_not() {
+    let mut bench = Bench::open();
+    let shows = |bench: &mut Bench, size: u64| {
+        let note = cosigned(&bench.world, bench.world.checkpoint(size, sha256(b"a log")), &[IDN, MYS]);
+        let outputs = bench.frame(Kind::Checkpoint(pb::Checkpoint { note }));
+        let counted = outputs.contains(&Output::Ask(StoreJob::Published(size)));
+        if counted {
+            bench.answer(StoreAnswer::Done);
+        }
+        counted
+    };
+    assert!(!shows(&mut bench, 300), "it may have been counted before the daemon started");
+    assert!(shows(&mut bench, 310));
+    assert!(!shows(&mut bench, 310));
+    bench.lost();
+    bench.now.mono += Duration::from_secs(60);
+    bench.connect();
+    bench.welcome(512, 1 << 20);
+    bench.answer(StoreAnswer::Resumed(Resend { submits: Vec::new(), stored: Vec::new() }));
+    bench.answer(StoreAnswer::Stored(None));
+    bench.answer(StoreAnswer::Sealed { submits: Vec::new(), more: false });
+    assert!(!shows(&mut bench, 310), "nothing of it was followed, and it is the same");
+    assert!(shows(&mut bench, 320));
 }
 
 #[test]
