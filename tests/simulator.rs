@@ -88,7 +88,7 @@ const SEEDS: Range<u64> = 0..1000;
 const SEEDS_PER_LIE: u64 = 100;
 
 /// What a hundred seeds come to at least once, or nothing is shown of it.
-const COMES_UP: [&str; 27] = [
+const COMES_UP: [&str; 28] = [
     "asked whether a checkpoint is held back",
     "checkpoint",
     "death between quorum and publication",
@@ -107,6 +107,7 @@ const COMES_UP: [&str; 27] = [
     "log's files lost",
     "no room",
     "openings erased",
+    "refused for MINIMIZE",
     "restored store",
     "roll",
     "room again",

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -59,8 +58,7 @@ impl DeskHandle {
     pub async fn order(&self, new: NewOrder) -> Result<InForce, DeskError> {
         let mut salt = [0; ORDER_SALT_BYTES];
         SystemRandom::new().fill(&mut salt).map_err(|_| StoreError::Random)?;
-        let (mut number, kind) =
-            self.store().ask(move |store| store.next_order(&new, Timestamp::now())).await?;
+        let (mut number, kind) = self.store().ask(move |store| store.next_order(&new)).await?;
         for _ in 0..NUMBERS_TRIED_MAX {
             let order = Order { number, kind, salt };
             match self.request(Request::Order(order), ORDER_TIME_MAX).await? {

@@ -316,6 +316,9 @@ impl Checker {
                 self.checkpoint(request.checkpoint.as_bytes());
             }
             Kind::Deferred(_) => self.came("deferred"),
+            Kind::Refused(refused) if refused.code == RefusalCode::Minimize as u32 => {
+                self.came("refused for MINIMIZE");
+            }
             Kind::Refused(refused) if refused.code == RefusalCode::OldNumber as u32 => {
                 self.came("sent again when it was erased");
             }

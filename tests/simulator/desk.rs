@@ -15,6 +15,7 @@ use pouch::{
         link::{
             jobs::{self, StoreAnswer, StoreJob},
             machine::{Input, Machine, Now, Output, Setup},
+            requests::RequestEnd,
         },
         store::Store,
     },
@@ -39,6 +40,9 @@ use super::{
 
 /// A desk hears at least so often how much of what it sent has left a slow line.
 const KERNEL_TELLS_AFTER: Duration = Duration::from_millis(200);
+
+/// As the link's shell does.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Alarms of a desk that say that the relay lies.
 const ACCUSATIONS: [&str; 10] = [
@@ -182,6 +186,7 @@ impl World {
         self.desks[desk].process =
             Some(Process { machine, store, started: self.now, line: None, decoder, job: None, answer: None });
         self.desk_timeout(desk);
+        self.look_later(desk);
     }
 
     /// Ends the process: what was committed stays.
@@ -190,7 +195,7 @@ impl World {
         self.trace.note(self.now, || format!("desk {desk} dies"));
         self.desks[desk].generation += 1;
         if desk == HUB {
-            self.request_ended("its process died");
+            self.request_ended(&RequestEnd::Unanswered);
         }
         if let Some(line) = process.line {
             if self.chance.one_in(3) {
@@ -276,7 +281,7 @@ impl World {
                 Output::Status(state, reason) => {
                     self.trace.note(self.now, || format!("desk {desk} is {}: {reason:?}", state.name()));
                 }
-                Output::Answered(end) => self.request_ended(&format!("{end:?}")),
+                Output::Answered(end) => self.request_ended(&end),
             }
         }
     }
@@ -302,8 +307,17 @@ impl World {
                 let receipts = store.receipts_waiting().expect("memory");
                 self.desk_input(desk, Input::Wake { dispatches, receipts });
             }
+            DeskEvent::LookAgain => {
+                self.look(desk);
+                self.look_later(desk);
+            }
             DeskEvent::Wrote(line) => self.wrote(desk, line),
         }
+    }
+
+    /// Looks at a store again and again: what an order held back may go out by the clock alone.
+    fn look_later(&mut self, desk: usize) {
+        self.after(LOOK_EVERY, Event::Desk(desk, self.desks[desk].generation, DeskEvent::LookAgain));
     }
 
     /// Something changed in a store: its link looks what there is to do.

@@ -31,7 +31,7 @@ impl World {
             return;
         }
         let desk = self.chance.index(DESKS.len());
-        match self.chance.below(15) {
+        match self.chance.below(16) {
             0 | 1 => {
                 let power_cut = self.chance.one_in(2);
                 self.kill_relay(power_cut);
@@ -63,6 +63,7 @@ impl World {
             9 | 10 => self.suspend_or_lift(desk),
             11 => self.rotate_key(desk),
             12 => self.fill_disk(),
+            15 => self.minimize(),
             _ => self.back_up_or_restore(desk),
         }
         let later = self.chance.between(50, 1_200);
@@ -134,6 +135,7 @@ impl World {
         self.checker.erasure.must_be_done();
         while !self.unsettled().is_empty() && self.now < until {
             self.publish();
+            self.end_minimize();
             self.run_until(self.now + LOOKED_AT_EVERY)?;
         }
         self.checker.settled(&self.desks);
@@ -149,6 +151,7 @@ impl World {
         let relay_is_idle = self.relay.as_ref().is_some_and(Relay::is_idle);
         let parts = [
             ("roster", self.is_as_wanted()),
+            ("minimize", !self.hub_requests.minimizes),
             ("relay", relay_is_idle),
             ("erasure", self.checker.erasure.is_done()),
         ];

@@ -92,6 +92,11 @@ impl Checker {
     /// When all is quiet: what its author sees as accepted lies in every addressee's inbox, and the other way.
     pub fn settled(&mut self, desks: &[Desk]) {
         for (author, desk) in desks.iter().enumerate() {
+            let sql = "SELECT count(*) FROM outbox WHERE refusal_code = 'ATTEMPTS'";
+            let given_up: i64 = desk.disk.query_row(sql, [], |row| row.get(0)).expect("a store");
+            self.must(given_up == 0, Promise::Accepted, || {
+                format!("{} gave {given_up} dispatches up for what passes by itself", DESKS[author])
+            });
             let sql = "SELECT subject, state, code, delivered_at, expired_at IS NOT NULL, set_aside_reason
                 FROM outbox JOIN addressees ON dispatch = seq";
             let mut statement = desk.disk.prepare(sql).expect("a store");
@@ -137,7 +142,7 @@ fn name_of(subject: &str) -> Option<(usize, u64)> {
 }
 
 fn sealed_again(author: &Desk, number: usize, serial: u64) -> bool {
-    let sql = "SELECT attempts > 1 FROM outbox WHERE subject = ?1";
+    let sql = "SELECT count(*) > 1 FROM submissions JOIN outbox ON dispatch = seq WHERE subject = ?1";
     let subject = format!("{}/{serial}", DESKS[number]);
     author.disk.query_row(sql, [subject], |row| row.get(0)).unwrap_or(true)
 }

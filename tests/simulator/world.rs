@@ -14,6 +14,7 @@ use super::{
     liar::Liar,
     lies::Lie,
     log::LogShelves,
+    ministry::HubRequests,
     network::{End, Line, Thin},
     relay::{Relay, RelayEvent},
     trace::Trace,
@@ -53,6 +54,7 @@ pub enum DeskEvent {
     Job,
     Answer,
     Look,
+    LookAgain,
     Wrote(u64),
 }
 
@@ -102,6 +104,7 @@ pub struct World {
     /// What the newest roster should say, and under which relay process, on which version, it was handed in.
     pub wanted: Wanted,
     pub published: (u64, u32),
+    pub hub_requests: HubRequests,
     next_line: u64,
     /// How the first mission's lines are, where they are no better.
     pub thin: Option<Thin>,
@@ -158,6 +161,7 @@ impl World {
             troubled: true,
             wanted: Wanted::default(),
             published: (0, 0),
+            hub_requests: HubRequests::default(),
             next_line: 0,
             thin: None,
             lost_percent: 0,

@@ -8,7 +8,7 @@ use super::{
     columns::{integer, micros},
     evidence, logs,
     naming::new_id,
-    owing, raise_incarnation, receipts,
+    orders, owing, raise_incarnation, receipts,
     sealing::{self, SealedSubmit, give_back},
     streams,
 };
@@ -259,7 +259,11 @@ fn refuse(tx: &Tx<'_>, refused: &pb::Refused, now: Timestamp) -> Result<(), Stor
         Mend::NewerRoster => wait_again(tx, &known, known.roster_version + 1),
         Mend::RelaysRoster if is_newer => wait_again(tx, &known, 0),
         Mend::RelaysRoster => wait_again(tx, &known, ROSTER_OF_RELAY),
-        Mend::EndOfMinimize | Mend::NewNumber => wait_again(tx, &known, 0),
+        Mend::EndOfMinimize => {
+            orders::refused_for_minimize(tx, known.dispatch, now)?;
+            wait_again(tx, &known, 0)
+        }
+        Mend::NewNumber => wait_again(tx, &known, 0),
         Mend::Person(code) => give_back(tx, known.dispatch, code, &refused.sentence),
     }
 }

@@ -52,6 +52,7 @@ pub use thread::StoreThread;
 pub use verified::{Progress, Verified};
 
 use std::{
+    cell::Cell,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -59,6 +60,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use rusqlite::{Connection, params};
 use tokio::sync::watch;
 
@@ -193,6 +195,8 @@ pub struct Store {
     opened: proofs::Opened,
     /// The first proof that is owed, and how long this desk had run when it was seen to be.
     oldest_owed: Option<(i64, Duration)>,
+    /// When the relay last refused something for MINIMIZE; a restart forgets it, and is told again.
+    minimize_refused: Cell<Option<Timestamp>>,
     /// Whether anything changed since the last count.
     changed: bool,
     /// Of its folder, where it has one.
@@ -208,6 +212,7 @@ struct Tx<'a> {
     log_since: u32,
     clocks: &'a ClocksConfig,
     opened: &'a proofs::Opened,
+    minimize_refused: &'a Cell<Option<Timestamp>>,
 }
 
 impl Store {
@@ -259,6 +264,7 @@ impl Store {
             clocks,
             opened,
             oldest_owed: None,
+            minimize_refused: Cell::default(),
             changed: false,
             _lock: lock,
         })
@@ -350,10 +356,11 @@ impl Store {
         &mut self,
         change: impl FnOnce(&Tx<'_>) -> Result<R, E>,
     ) -> Result<R, E> {
-        let savepoint = self.connection.savepoint().map_err(StoreError::from)?;
+        let Store { connection, me, roster, log_since, clocks, opened, minimize_refused, .. } = self;
+        let savepoint = connection.savepoint().map_err(StoreError::from)?;
         let before = savepoint.total_changes();
-        let (me, roster, log_since) = (&self.me, self.roster.as_deref(), self.log_since);
-        let tx = Tx { db: &savepoint, me, roster, log_since, clocks: &self.clocks, opened: &self.opened };
+        let (roster, log_since) = (roster.as_deref(), *log_since);
+        let tx = Tx { db: &savepoint, me, roster, log_since, clocks, opened, minimize_refused };
         let result = change(&tx)?;
         self.changed |= savepoint.total_changes() != before;
         savepoint.commit().map_err(StoreError::from)?;
@@ -381,8 +388,9 @@ impl Store {
 
     /// Reads without a transaction of its own: one statement, or rows that only grow.
     fn read(&self) -> Tx<'_> {
-        let (me, roster, log_since) = (&self.me, self.roster.as_deref(), self.log_since);
-        Tx { db: &self.connection, me, roster, log_since, clocks: &self.clocks, opened: &self.opened }
+        let Store { connection: db, me, roster, log_since, clocks, opened, minimize_refused, .. } = self;
+        let (roster, log_since) = (roster.as_deref(), *log_since);
+        Tx { db, me, roster, log_since, clocks, opened, minimize_refused }
     }
 }
 

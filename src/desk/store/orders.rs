@@ -24,6 +24,9 @@ const LIFT: i64 = 2;
 const MINIMIZE: i64 = 3;
 const ERASE: i64 = 4;
 
+/// What the relay refused for MINIMIZE waits so long, whatever orders this desk knows.
+const HOLD_AFTER_REFUSAL_S: i64 = 10;
+
 impl Store {
     /// Keeps an order that the link has verified. A repetition changes nothing.
     ///
@@ -57,11 +60,7 @@ impl Store {
     ///
     /// # Errors
     /// [`DeskError::NotTheHub`], or what is wrong with the order.
-    pub(in crate::desk) fn next_order(
-        &self,
-        new: &NewOrder,
-        now: Timestamp,
-    ) -> Result<(u32, OrderKind), DeskError> {
+    pub(in crate::desk) fn next_order(&self, new: &NewOrder) -> Result<(u32, OrderKind), DeskError> {
         self.hub_only()?;
         let tx = self.read();
         let party = match tx.roster {
@@ -76,7 +75,8 @@ impl Store {
         };
         let until_s = match new.until.as_str() {
             "" => None,
-            "now" => u64::try_from(now.as_second()).ok(),
+            // Ended by every clock, however late it is.
+            "now" => Some(0),
             text => Some(draft::time("until", text)?),
         };
         let sql = "SELECT coalesce(max(number), 0) FROM orders";
@@ -85,11 +85,24 @@ impl Store {
     }
 }
 
-/// Until when MINIMIZE holds ROUTINE and PRIORITY back, where it does now.
+/// Until when MINIMIZE holds ROUTINE and PRIORITY back, where it does now: as the order says, and for a while after the
+/// relay refused something for it. The relay goes by log time, which this desk's clock may be ahead of.
 pub(super) fn minimized(tx: &Tx<'_>, now: Timestamp) -> Result<Option<i64>, StoreError> {
+    let now_s = now.as_second();
     let sql = "SELECT until_s FROM orders WHERE kind = ?1 ORDER BY number DESC LIMIT 1";
-    let until_s = tx.db.prepare_cached(sql)?.query_row([MINIMIZE], |row| row.get(0)).optional()?;
-    Ok(until_s.filter(|until_s| now.as_second() < *until_s))
+    let ordered = tx.db.prepare_cached(sql)?.query_row([MINIMIZE], |row| row.get(0)).optional()?;
+    // A clock that was set back must not make the hold longer.
+    let refused_s = tx.minimize_refused.get().map(Timestamp::as_second).filter(|at_s| *at_s <= now_s);
+    let refused = refused_s.map(|at_s| at_s.saturating_add(HOLD_AFTER_REFUSAL_S));
+    Ok(ordered.max(refused).filter(|until_s| now_s < *until_s))
+}
+
+/// Takes in that the relay refused a dispatch for MINIMIZE: that is no attempt, and what MINIMIZE holds waits a while.
+pub(super) fn refused_for_minimize(tx: &Tx<'_>, dispatch: i64, now: Timestamp) -> Result<(), StoreError> {
+    tx.minimize_refused.set(Some(now));
+    let sql = "UPDATE outbox SET attempts = max(attempts - 1, 0) WHERE seq = ?1";
+    tx.db.prepare_cached(sql)?.execute([dispatch])?;
+    Ok(())
 }
 
 /// Parties that are suspended by order now, and until when.

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Times that one dispatch is sealed. Reached: it is given back to a person as refused.
+/// Times that one dispatch is sealed, those that MINIMIZE undid not counted. Reached: it is given back to a person as refused.
 const ATTEMPTS_MAX: u32 = 16;
 
 /// What the relay's window still takes.

@@ -119,7 +119,7 @@ CREATE TABLE outbox (
     info_precedence INTEGER NOT NULL, -- towards INFO
     state           INTEGER NOT NULL, -- 0 queued, 1 sealed, 2 accepted, 3 refused
     roster_min      INTEGER NOT NULL DEFAULT 0, -- waits until a roster of this version is held
-    attempts        INTEGER NOT NULL DEFAULT 0, -- times that it was sealed
+    attempts        INTEGER NOT NULL DEFAULT 0, -- times that it was sealed, without those that MINIMIZE undid
     topic           TEXT NOT NULL,
     label           TEXT NOT NULL, -- empty: the roster's lowest
     kind            INTEGER NOT NULL,

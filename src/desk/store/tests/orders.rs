@@ -12,7 +12,7 @@ pub(super) fn learn(bloc: &Bloc, desk: &mut Desk, number: u32, kind: OrderKind) 
     desk.store.learn_order(Position(u64::from(number) + 10), &SignedOrder { order, proof }).unwrap();
 }
 
-fn at_s(seconds: i64) -> u64 {
+pub(super) fn at_s(seconds: i64) -> u64 {
     u64::try_from(after(seconds).as_second()).unwrap()
 }
 
@@ -68,6 +68,33 @@ fn what_the_relay_refuses_for_minimize_waits_again() {
 }
 
 #[test]
+fn a_desk_that_is_ahead_of_log_time_tries_again_after_a_while_and_never_gives_up_on_minimize() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let shorts = ["routine", "priority"].map(|precedence| desk.send(dispatch("MOD", precedence, "x")));
+    let room = Room { envelopes: 512, bytes: 1 << 20 };
+    for seconds in (0..200).step_by(10) {
+        let sealed = desk.store.seal_next(bloc.sign("IDN"), room, after(seconds)).unwrap();
+        assert_eq!(sealed.len(), 2, "at {seconds} s");
+        for submit in &sealed {
+            desk.store.refused(refused(submit, pb::RefusalCode::Minimize), after(seconds)).unwrap();
+        }
+        for held in [seconds, seconds + 9] {
+            assert!(!desk.store.waiting(after(held)).unwrap(), "nothing is sealed at once");
+            assert!(desk.store.seal_next(bloc.sign("IDN"), room, after(held)).unwrap().is_empty());
+        }
+        for short in &shorts {
+            assert_eq!(desk.store.outgoing(short).unwrap().state, "queued", "at {seconds} s");
+        }
+        assert!(desk.store.waiting(after(seconds + 10)).unwrap());
+    }
+    assert!(desk.store.waiting(after(100)).unwrap(), "a clock that was set back holds nothing for longer");
+    desk.send(dispatch("MOD", "immediate", "x"));
+    let sealed = desk.store.seal_next(bloc.sign("IDN"), room, after(191)).unwrap();
+    assert_eq!(sealed.len(), 1, "what MINIMIZE lets pass passes");
+}
+
+#[test]
 fn nobody_writes_to_a_suspended_party_until_it_is_lifted() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
@@ -90,9 +117,9 @@ fn the_hubs_next_order_has_the_next_number_and_only_the_hub_has_one() {
     learn(&bloc, &mut hub, 6, OrderKind::Minimize { until_s: 0 });
     let new = NewOrder { kind: "suspend".into(), party: "idn".into(), ..NewOrder::default() };
     let expected = OrderKind::Suspend { party: bloc.number("IDN"), until_s: u64::MAX };
-    assert_eq!(hub.store.next_order(&new, now()).unwrap(), (7, expected));
+    assert_eq!(hub.store.next_order(&new).unwrap(), (7, expected));
     let unknown = NewOrder { party: "XYZ".into(), ..new.clone() };
-    let error = hub.store.next_order(&unknown, now()).unwrap_err();
+    let error = hub.store.next_order(&unknown).unwrap_err();
     assert_eq!(error.code(), "unknown-addressee");
     for wrong in [
         NewOrder { party: String::new(), ..new.clone() },
@@ -101,8 +128,15 @@ fn the_hubs_next_order_has_the_next_number_and_only_the_hub_has_one() {
         NewOrder { kind: "promote".into(), ..NewOrder::default() },
         NewOrder { until: "tomorrow".into(), ..new.clone() },
     ] {
-        assert_eq!(hub.store.next_order(&wrong, now()).unwrap_err().code(), "usage", "{wrong:?}");
+        assert_eq!(hub.store.next_order(&wrong).unwrap_err().code(), "usage", "{wrong:?}");
     }
+    let end = NewOrder { kind: "minimize".into(), until: "now".into(), ..NewOrder::default() };
+    let ended = OrderKind::Minimize { until_s: 0 };
+    assert_eq!(
+        hub.store.next_order(&end).unwrap(),
+        (7, ended),
+        "past by every clock, not by the hub's alone"
+    );
     let mission = bloc.desk("IDN");
-    assert!(matches!(mission.store.next_order(&new, now()), Err(DeskError::NotTheHub)));
+    assert!(matches!(mission.store.next_order(&new), Err(DeskError::NotTheHub)));
 }
