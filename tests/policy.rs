@@ -8,6 +8,7 @@ mod support;
 use std::{fs, time::Duration};
 
 use pouch::{
+    alarms::AlarmKind,
     batch::PublicKey,
     desk::{
         client::{ClientError, DeskClient},
@@ -95,6 +96,7 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     site.start("idn");
     until(&idn, |status| status.link_reason.as_deref().is_some_and(|reason| reason.contains("revoked")))
         .await;
+    restarted_relay_is_content(&mut site, &hub).await;
 
     let (_, note) = next_roster(site.example(), &third, |draft| {
         draft
@@ -105,6 +107,22 @@ async fn what_the_ministry_narrows_is_in_force_at_once_on_every_box() {
     });
     let warning = publish(&site, &note);
     assert!(warning.contains("it leaves 0 witnesses of version 3 active"), "{warning}");
+}
+
+/// The relay's roster file still holds the first version, which is no news.
+async fn restarted_relay_is_content(site: &mut Site, hub: &DeskClient) {
+    site.kill("relay");
+    site.start("relay");
+    // What is asked comes behind the roster file.
+    let is_declined = |end| matches!(end, Err(ClientError::Refused(error)) if error.code == "declined");
+    let declined = async {
+        while !is_declined(hub.publish_roster("noise".into()).await) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(TIME_MAX, declined).await.expect("in time");
+    let alarms: Vec<_> = site.relay_status().alarms.iter().map(|alarm| alarm.kind).collect();
+    assert!(!alarms.contains(&AlarmKind::Roster), "{alarms:?}");
 }
 
 /// Publishes by the command, as an operator does; what it writes beside.

@@ -141,6 +141,8 @@ impl Exchange {
             let Some(waiting) = self.administrative.waiting.pop_front() else { return };
             let (act, beside, asker) = match waiting {
                 Waiting::Act(act) => (Ok(act), Bytes::new(), None),
+                // The operator's file stays as it was while the ministry publishes what follows it.
+                Waiting::Roster(note, None) if self.was_in_force(&note) => continue,
                 Waiting::Roster(note, asker) => (self.roster_act(&note), note, asker),
                 Waiting::Order(order, asker) => (self.order_act(order), Bytes::new(), Some(asker)),
             };
@@ -157,6 +159,11 @@ impl Exchange {
             let record = AdministrativeRecord { leaf, beside };
             self.append(Content::Administrative(record), true, Vec::new());
         }
+    }
+
+    /// Whether a note is in force, or was in this log.
+    fn was_in_force(&self, note: &Bytes) -> bool {
+        self.roster_leaves.iter().any(|(.., beside)| beside == note)
     }
 
     /// The act of an offered roster, unless it is in force already or must not be.
@@ -206,7 +213,6 @@ impl Exchange {
     fn decline(&mut self, Declined(code, words): Declined, asker: Option<Asker>) {
         match asker {
             Some(asker) => self.answer(asker, code, Position::NONE, &words),
-            None if code == AdministeredCode::Known => {}
             None => self.notice(Notice::RosterRefused(words)),
         }
     }

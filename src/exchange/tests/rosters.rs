@@ -48,11 +48,33 @@ fn the_first_roster_is_the_bundles_and_the_next_follows_the_chain() {
     let third = next_note(&second_note(), |_| ());
     assert_eq!(offer(&mut world, &third), [""; 0], "a gap");
     assert_eq!(offer(&mut world, &second_note()), ["append roster 2", "roster 2 in force"]);
-    assert_eq!(offer(&mut world, &first_note()), [""; 0], "older");
     assert_eq!(offer(&mut world, &Bytes::from_static(b"noise")), [""; 0]);
-    assert_eq!(refused_notes(&world), 4, "the same version again is no refusal");
+    assert_eq!(refused_notes(&world), 3, "the same version again is no refusal");
     assert_eq!(offer(&mut world, &third), ["append roster 3", "roster 3 in force"]);
     assert_eq!(world.restart().exchange.roster().unwrap().version(), 3);
+}
+
+#[test]
+fn a_roster_file_that_was_in_force_is_no_news_and_a_rival_of_it_is() {
+    let mut world = World::new();
+    offer(&mut world, &second_note());
+    let mut world = world.restart();
+    for note in [first_note(), second_note()] {
+        assert_eq!(offer(&mut world, &note), [""; 0]);
+        assert_eq!(refused_notes(&world), 0, "the operator's file is as it was");
+    }
+    let rival = next_note(&first_note(), |draft| draft.parties[4].name = "Elsewhere".to_owned());
+    assert_eq!(offer(&mut world, &rival), [""; 0]);
+    assert_eq!(refused_notes(&world), 1);
+    let hub = world.open(MOD);
+    let first = first_note();
+    let total_bytes = u32::try_from(first.len()).unwrap();
+    let old = pb::Publish { request: 1, total_bytes, offset: 0, chunk: first };
+    assert_eq!(
+        world.say(hub, pb::frame::Kind::Publish(old)),
+        ["MOD < NotValid 1"],
+        "who publishes it is told"
+    );
 }
 
 #[test]
