@@ -12,7 +12,7 @@ use crate::{
             jobs::StoreJob,
             known::Known,
             machine::{Now, Setup},
-            rosters::Administrative,
+            rosters::{Administrative, EarlyOrders},
         },
         store::{Facts, WelcomeFacts},
     },
@@ -112,10 +112,26 @@ pub(super) fn is_of_hub(order: &SignedOrder, known: &Known) -> bool {
     hub.is_some_and(|hub| order.verify(roster.trust_domain(), &hub.sign).is_ok())
 }
 
+/// What to do about orders that came early, now that a roster is held. One by another key is passed over: the hub may
+/// have had that key before the trust bundle was made.
+fn judge(early: &mut EarlyOrders, known: &Known) -> Vec<StoreJob> {
+    let orders = early.take().into_iter().filter(|(_, order)| is_of_hub(order, known));
+    orders.map(|(position, order)| StoreJob::LearnOrder { position, order }).collect()
+}
+
 /// What to do about a leaf with nothing beside it: an order is obeyed, clones are an alarm, and what this
 /// version does not know changes nothing.
-fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<StoreJob, Doubt> {
+fn learn_act(
+    position: Position,
+    leaf: &Bytes,
+    early: &mut EarlyOrders,
+    known: &mut Known,
+) -> Result<Option<StoreJob>, Doubt> {
     match AdministrativeLeaf::decode(leaf).map(|leaf| leaf.act) {
+        Ok(Act::Order(order)) if known.roster.is_none() => {
+            early.keep(position, order);
+            return Ok(None);
+        }
         Ok(Act::Order(order)) => {
             if !is_of_hub(&order, known) {
                 let sentence = format!(
@@ -124,7 +140,7 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
                 );
                 return Err(Doubt { key: "log-order", sentence });
             }
-            return Ok(StoreJob::LearnOrder { position, order });
+            return Ok(Some(StoreJob::LearnOrder { position, order }));
         }
         Ok(Act::Cloned { party, .. }) => {
             let named = known.roster.as_ref().and_then(|roster| roster.party(party));
@@ -138,18 +154,22 @@ fn learn_act(position: Position, leaf: &Bytes, known: &mut Known) -> Result<Stor
         }
         Ok(_) | Err(_) => {}
     }
-    Ok(StoreJob::LearnAdministrative(position))
+    Ok(Some(StoreJob::LearnAdministrative(position)))
 }
 
-/// What to do about an administrative leaf; where it is a roster, the desk's own from here on.
+/// What to do about an administrative leaf, in this order; where it is a roster, the desk's own from here on.
 ///
 /// # Errors
 /// [`Doubt`] where the roster is none that follows ours: ours stays.
-pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob, Doubt> {
+pub(super) fn learn(
+    whole: Administrative,
+    early: &mut EarlyOrders,
+    known: &mut Known,
+) -> Result<Vec<StoreJob>, Doubt> {
     let doubt = |sentence| Doubt { key: "log-roster", sentence };
     let Administrative { position, leaf, beside: note } = whole;
     if note.is_empty() {
-        return learn_act(position, &leaf, known);
+        return Ok(learn_act(position, &leaf, early, known)?.into_iter().collect());
     }
     let hash = merkle::sha256(&note);
     let named = AdministrativeLeaf::decode(&leaf)
@@ -162,11 +182,15 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
     }
     let verified = match &known.roster {
         Some(current) if current.hash() == hash => {
-            return Ok(StoreJob::LearnRosterLeaf { position, version: current.version(), leaf });
+            return Ok(vec![StoreJob::LearnRosterLeaf { position, version: current.version(), leaf }]);
         }
         Some(current) => roster::verify_next(&note, current),
         // The log may hold versions from before the trust bundle was made.
-        None if hash != known.setup.trust.roster_hash => return Ok(StoreJob::LearnAdministrative(position)),
+        None if hash != known.setup.trust.roster_hash => {
+            // A kill must not leave the store beyond an order that waits here.
+            let is_next = early.is_empty();
+            return Ok(Vec::from_iter(is_next.then_some(StoreJob::LearnAdministrative(position))));
+        }
         None => roster::verify_first(&note, &known.setup.trust),
     };
     let roster = Arc::new(verified.map_err(|problem| {
@@ -177,5 +201,7 @@ pub(super) fn learn(whole: Administrative, known: &mut Known) -> Result<StoreJob
     })?);
     known.roster = Some(roster.clone());
     Arc::make_mut(&mut known.keys).push(&roster);
-    Ok(StoreJob::LearnRoster { position, roster, note, leaf })
+    let mut jobs = judge(early, known);
+    jobs.push(StoreJob::LearnRoster { position, roster, note, leaf });
+    Ok(jobs)
 }

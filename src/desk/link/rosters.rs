@@ -1,10 +1,13 @@
-//! Puts administrative leaves together with what lies beside them, chunk by chunk.
+//! Puts administrative leaves together with what lies beside them, chunk by chunk, and keeps orders that came before
+//! the roster to judge them by.
+
+use std::mem;
 
 use bytes::Bytes;
 
 use crate::{
     limits,
-    wire::{Malformed, Position, pb},
+    wire::{Malformed, Position, order::SignedOrder, pb},
 };
 
 /// An administrative leaf that has arrived whole.
@@ -20,6 +23,31 @@ pub(super) struct Administrative {
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     partial: Option<(Administrative, usize)>,
+    /// Orders that wait for a roster.
+    pub(super) early: EarlyOrders,
+}
+
+/// Orders that came while this desk held no roster, in the order of the log: those that stand, 600 bytes each, at most
+/// [`limits::ORDERS_STANDING_MAX`] and MINIMIZE. An honest relay has no more; what is beyond is passed over.
+#[derive(Debug, Default)]
+pub(super) struct EarlyOrders(Vec<(Position, Box<SignedOrder>)>);
+
+impl EarlyOrders {
+    /// Puts one behind the others.
+    pub(super) fn keep(&mut self, position: Position, order: Box<SignedOrder>) {
+        if self.0.len() <= limits::ORDERS_STANDING_MAX {
+            self.0.push((position, order));
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them; none stays.
+    pub(super) fn take(&mut self) -> Vec<(Position, Box<SignedOrder>)> {
+        mem::take(&mut self.0)
+    }
 }
 
 impl Assembly {

@@ -321,8 +321,8 @@ impl Session {
 
     fn administrative(&mut self, chunk: pb::Administrative, known: &mut Known) -> Result<(), LinkEnd> {
         let Some(whole) = self.assembly.take(chunk)? else { return Ok(()) };
-        match greeting::learn(whole, known) {
-            Ok(job) => self.first.push_back(job),
+        match greeting::learn(whole, &mut self.assembly.early, known) {
+            Ok(jobs) => self.first.extend(jobs),
             Err(doubt) => known.alarm(doubt.key, doubt.sentence),
         }
         Ok(())

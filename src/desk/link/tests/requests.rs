@@ -116,6 +116,29 @@ fn an_order_of_the_hub_goes_to_the_store_and_a_forged_one_is_an_alarm() {
 
 /// FAULTS 51: what party and hub see.
 #[test]
+fn orders_from_before_the_trust_bundle_are_judged_by_its_roster_and_raise_no_alarm() {
+    let mut bench = Bench::new();
+    bench.connect_with(None);
+    let (older, bundles) = (World::new().note, bench.world.note.clone());
+    let roster = |bench: &mut Bench, position, note: &[u8]| -> Vec<Output> {
+        let chunks = bench.world.administrative(position, note);
+        chunks.into_iter().flat_map(|chunk| bench.frame(Kind::Administrative(chunk))).collect()
+    };
+    let first = roster(&mut bench, 0, &older);
+    assert_eq!(first, [Output::Ask(StoreJob::LearnAdministrative(Position(0)))]);
+    assert_eq!(bench.answer(StoreAnswer::Done), []);
+    let (order, by_another_key) = (signed(&bench, MOD), signed(&bench, IDN));
+    assert_eq!(bench.frame(leaf(5, Act::Order(order.clone()))), []);
+    assert_eq!(bench.frame(leaf(6, Act::Order(by_another_key))), []);
+    assert_eq!(roster(&mut bench, 7, &older), [], "or a kill here would leave out the orders");
+    let outputs = roster(&mut bench, 8, &bundles);
+    assert_eq!(outputs, [Output::Ask(StoreJob::LearnOrder { position: Position(5), order })]);
+    let outputs = bench.answer(StoreAnswer::Done);
+    assert!(matches!(*outputs, [Output::Ask(StoreJob::LearnRoster { position: Position(8), .. })]));
+    assert_eq!(bench.answer(StoreAnswer::Done), [], "nobody is alarmed");
+}
+
+#[test]
 fn clones_are_an_alarm_that_names_the_party() {
     let mut bench = Bench::open();
     let outputs = bench.frame(leaf(20, Act::Cloned { party: MYS, stays: [1; 16], refused: [2; 16] }));
