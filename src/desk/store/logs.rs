@@ -7,11 +7,11 @@ use rusqlite::{OptionalExtension, params};
 use super::{
     StoreError, Tx, alarms, claims,
     columns::integer,
-    owing, receipts,
+    orders, owing, receipts,
     sealing::{self, Room, SealedSubmit},
     tiles,
 };
-use crate::{keys::SigningKey, limits, wire::receipt::ReceiptKind};
+use crate::{identity::Kind, keys::SigningKey, limits, wire::receipt::ReceiptKind};
 
 /// Whether the roster held names another log than the one that this store knows positions of. The first one
 /// that a store meets is noted, and is nothing new.
@@ -26,6 +26,7 @@ pub(super) fn is_new(tx: &Tx<'_>) -> Result<bool, StoreError> {
 /// Begins with the log that the roster names, which has spent this desk's numbers up to `last_accepted`. All
 /// sealed envelopes above it go out again as the same bytes, from the first on that an addressee is not known to
 /// have; who has one takes it no second time. Receipts that settle are made anew when their envelopes come again.
+/// Orders ended with their log.
 pub(super) fn begin(tx: &Tx<'_>, last_accepted: u64, now: Timestamp) -> Result<(), StoreError> {
     let sql = "SELECT min(number) FROM submissions JOIN addressees USING (dispatch)
         WHERE state IN (0, 1) AND number > ?1 AND delivered_at IS NULL AND set_aside_at IS NULL AND expired_at IS NULL";
@@ -50,10 +51,17 @@ pub(super) fn begin(tx: &Tx<'_>, last_accepted: u64, now: Timestamp) -> Result<(
         position = 0, confirmed = 0, last_stored = 0";
     let origin = tx.roster.map(|roster| roster.content().log.origin.as_str());
     tx.db.execute(sql, params![origin.unwrap_or_default(), first.map(integer)])?;
-    let sentence = "the roster names a new log of the relay: mail goes on, and what no addressee is known to have \
+    let mut sentence = "the roster names a new log of the relay: mail goes on, and what no addressee is known to have \
         goes out again by itself; save this desk's folder, which has the old log's receipts, and call the ministry to \
-        compare which are missing";
-    alarms::raise(tx, now, "relay-log", sentence)
+        compare which are missing"
+        .to_owned();
+    let stood = orders::forget(tx, now)?;
+    if tx.me.kind() == Kind::Hub && !stood.is_empty() {
+        let again = "; orders ended with the old log, give those again that should stand: ";
+        sentence.push_str(again);
+        sentence.push_str(&stood.join(", "));
+    }
+    alarms::raise(tx, now, "relay-log", &sentence)
 }
 
 /// Whether anything waits to be sent again.

@@ -4,7 +4,8 @@
 //! wait together under one sync. Each method that changes something is atomic, and durable before its
 //! caller hears of it: `kill -9` at any instant loses nothing that was answered.
 //! An SQLite failure is final for the daemon, which then stops with [`StoreError::exit_code`]. Nothing is
-//! ever deleted but what was only waiting: gaps that closed and receipts that were signed.
+//! ever deleted but what was only waiting, as gaps that closed and receipts that were signed, and what means a log
+//! that has ended.
 
 mod addressing;
 mod alarms;

@@ -115,6 +115,22 @@ pub(super) fn suspended(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<(PartyNumber,
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Forgets the orders of a log that has ended: the new one has none of them. Gives those that stood, as the hub may
+/// give them again.
+pub(super) fn forget(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<String>, StoreError> {
+    tx.minimize_refused.set(None);
+    let until = |until_s: i64| match until_s.checked_mul(1_000_000) {
+        Some(micros) => format!(" until {}", time_text(micros)),
+        None => String::new(),
+    };
+    let minimized = minimized(tx, now)?.map(|until_s| format!("`pouch order minimize`{}", until(until_s)));
+    let suspended = suspended(tx, now)?.into_iter();
+    let suspended = suspended
+        .map(|(party, until_s)| format!("`pouch order suspend {}`{}", tx.code(party), until(until_s)));
+    tx.db.execute("DELETE FROM orders", [])?;
+    Ok(minimized.into_iter().chain(suspended).collect())
+}
+
 /// What stands, in words for `pouch status`.
 pub(super) fn standing(tx: &Tx<'_>, now: Timestamp) -> Result<Vec<String>, StoreError> {
     let until = |until_s: i64| match until_s.checked_mul(1_000_000) {

@@ -1,7 +1,14 @@
 //! A relay that begins a new log under a new roster: what goes out again, and what is forgotten.
 
-use super::*;
-use crate::{batch::Tag, desk::view::Mark, wire::receipt::ReceiptKind};
+use super::{
+    orders::{at_s, learn},
+    *,
+};
+use crate::{
+    batch::Tag,
+    desk::view::Mark,
+    wire::{order::OrderKind, receipt::ReceiptKind},
+};
 
 /// IDN with dispatches 1 to 4 to MOD: 2 is delivered, 3 was refused, 4 has no answer. The roster then names a
 /// new log.
@@ -161,4 +168,24 @@ fn an_envelope_that_was_signed_by_an_earlier_key_is_signed_anew_and_keeps_its_na
     let mut verifier = Verifier::new(1);
     let leaf = crate::batch::item_leaf(Tag::Envelope, &again.submit.header);
     verifier.verify(DOMAIN, Tag::Envelope, &new.public(), leaf, &proof).unwrap();
+}
+
+#[test]
+fn orders_end_with_their_log_and_the_hub_is_told_which_to_give_again() {
+    let mut loss = Loss::new();
+    let suspend = OrderKind::Suspend { party: loss.bloc.number("MYS"), until_s: u64::MAX };
+    for desk in [&mut loss.idn, &mut loss.hub] {
+        learn(&loss.bloc, desk, 1, OrderKind::Minimize { until_s: at_s(60) });
+        learn(&loss.bloc, desk, 2, suspend);
+        assert_eq!(desk.status().orders.len(), 2);
+    }
+    loss.begin();
+    assert_eq!(loss.idn.status().orders, [""; 0], "the new log has none");
+    assert!(!loss.idn.status().alarms[0].contains("pouch order"), "that is the hub's to do");
+    learn(&loss.bloc, &mut loss.idn, 1, suspend);
+    assert!(loss.idn.status().orders[0].starts_with("MYS is suspended"), "{:?}", loss.idn.status().orders);
+    loss.hub.store.welcome(welcome_facts(0, 0), loss.bloc.sign("MOD"), now()).unwrap();
+    let alarms = loss.hub.status().alarms;
+    let again = "give those again that should stand: `pouch order minimize` until 2026-11-24T10:16:00Z, `pouch order suspend MYS`";
+    assert!(alarms.iter().any(|alarm| alarm.contains(again)), "{alarms:?}");
 }
