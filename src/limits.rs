@@ -235,6 +235,13 @@ const _: () = assert!(2 * ROSTER_THRESHOLD_MAX as usize <= NOTE_SIGNATURES_MAX);
 const _: () = assert!(BATCH_ITEMS_MAX <= u8::MAX as usize);
 // A leaf lies under eight tiles at most: none that a proof needs is let go for another one of it.
 const _: () = assert!(PROOF_TILES_WANTED_MIN + 8 < PROOF_TILES_HELD_MAX);
+const _: () = {
+    let (most, liars) = (ROSTER_WITNESSES_MAX, (ROSTER_WITNESSES_MAX - 1) / 4);
+    assert!(
+        (most + liars) / 2 < COSIGNATURES_MAX,
+        "a roster that sets no `faults` can have its quorum published"
+    );
+};
 
 /// Bounds of a running relay or desk, together so that a simulator can shrink them.
 #[derive(Clone, Debug, PartialEq, Eq)]

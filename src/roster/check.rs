@@ -7,9 +7,9 @@ use super::{Group, Office, Party, PartyNumber, RosterDraft, RosterError, Rule, S
 use crate::batch::PublicKey;
 use crate::identity::{Kind, is_trust_domain};
 use crate::limits::{
-    CODE_BYTES_MAX, NAME_BYTES_MAX, ROSTER_ADDRESSES_MAX, ROSTER_GROUPS_MAX, ROSTER_KEYS_MAX,
-    ROSTER_LABELS_MAX, ROSTER_LIST_MAX, ROSTER_LOG_KEYS_MAX, ROSTER_PARTIES_MAX, ROSTER_THRESHOLD_MAX,
-    ROSTER_TOPICS_MAX, ROSTER_WITNESSES_MAX, TOPIC_BYTES_MAX,
+    CODE_BYTES_MAX, COSIGNATURES_MAX, NAME_BYTES_MAX, ROSTER_ADDRESSES_MAX, ROSTER_GROUPS_MAX,
+    ROSTER_KEYS_MAX, ROSTER_LABELS_MAX, ROSTER_LIST_MAX, ROSTER_LOG_KEYS_MAX, ROSTER_PARTIES_MAX,
+    ROSTER_THRESHOLD_MAX, ROSTER_TOPICS_MAX, ROSTER_WITNESSES_MAX, TOPIC_BYTES_MAX,
 };
 use crate::line::is_line;
 use crate::note::{KeyKind, Vkey};
@@ -229,7 +229,8 @@ fn check_witnesses(draft: &RosterDraft) -> Result<(), RosterError> {
         &WHOLE,
         "is_witness",
     )?;
-    let stands = quorum(draft) <= witnesses(draft);
+    // A larger quorum could never be published, and no later roster could mend that (FORMATS 9).
+    let stands = quorum(draft) <= witnesses(draft).min(COSIGNATURES_MAX);
     ensure(stands, &WHOLE, "faults", &faults(draft), Rule::Faults)
 }
 

@@ -4,8 +4,8 @@ use super::{KeyUse, PartyNumber};
 use crate::batch::{KeyError, PublicKey};
 use crate::identity::SpiffeId;
 use crate::limits::{
-    CODE_BYTES_MAX, NAME_BYTES_MAX, ROSTER_BYTES_MAX, ROSTER_THRESHOLD_MAX, TOPIC_BYTES_MAX,
-    TRUST_DOMAIN_BYTES_MAX,
+    CODE_BYTES_MAX, COSIGNATURES_MAX, NAME_BYTES_MAX, ROSTER_BYTES_MAX, ROSTER_THRESHOLD_MAX,
+    TOPIC_BYTES_MAX, TRUST_DOMAIN_BYTES_MAX,
 };
 use crate::merkle::Hash;
 use crate::note::NoteError;
@@ -219,8 +219,11 @@ pub enum Rule {
     /// A witness that may be none.
     #[error("neither relay nor hub counts as a witness; set is_witness to false")]
     WitnessKind,
-    /// More liars than the witnesses can stand.
-    #[error("so many lying witnesses leave no quorum; add witnesses, or lower it")]
+    /// More liars than the witnesses can stand, or than a checkpoint's cosignatures can outnumber.
+    #[error(
+        "so many lying witnesses leave no quorum, or one of more than {COSIGNATURES_MAX}, which no checkpoint can carry; \
+         add witnesses, or lower it"
+    )]
     Faults,
     /// A serial of the wrong form.
     #[error(

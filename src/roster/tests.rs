@@ -602,6 +602,11 @@ mod questions {
             assert_eq!(with(witnesses, None), Ok(expected), "{witnesses} witnesses");
         }
         assert_eq!(with(11, Some(3)), Ok((3, 8)));
+        assert_eq!(with(24, Some(5)), Ok((5, 15)));
+        for (witnesses, faults) in [(24, 6), (20, 11)] {
+            let refused = with(witnesses, Some(faults));
+            assert!(matches!(refused, Err(RosterError::Field { rule: Rule::Faults, .. })), "{refused:?}");
+        }
         assert!(matches!(with(4, Some(4)), Err(RosterError::Field { rule: Rule::Faults, .. })));
         assert!(matches!(with(4, Some(u32::MAX)), Err(RosterError::Field { rule: Rule::Faults, .. })));
     }
