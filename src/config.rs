@@ -95,8 +95,8 @@ settings! {
         dir: PathBuf = "/var/lib/pouch/desk".into();
         /// Folder with this desk's tls.key, tls.pem, sign.key and witness.key; keys have mode 0600.
         pki: PathBuf = "/etc/pouch/pki".into();
-        /// Relay addresses as "host:port", tried in this order; at least one, at most 16. Those that the roster
-        /// held at the start lists are tried after them.
+        /// Relay addresses as "host:port", tried in this order; at least one, at most 16. Those that the newest
+        /// roster lists are tried after them.
         relays: Vec<String> = Vec::new();
         /// HTTP proxy as "host:port" that the desk asks to connect it (CONNECT); without it, it connects itself.
         proxy: Option<String> = None;

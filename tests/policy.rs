@@ -18,7 +18,7 @@ use pouch::{
     relay::status::RelayStatus,
     roster, tls,
 };
-use support::{Site, next_roster};
+use support::{Site, free_address, next_roster};
 
 const TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -171,4 +171,28 @@ async fn a_relay_whose_log_key_a_roster_has_replaced_carries_mail_and_signs_once
     site.relay_until(|status| !names_the_key(status) && !status.sessions.is_empty()).await;
     let status = until(&hub, |status| status.link == "in contact").await;
     assert!(status.alarms.iter().all(|sentence| !sentence.contains("cosigns no")), "{:?}", status.alarms);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_moves_to_an_address_of_the_roster_and_desks_find_it_there_by_themselves() {
+    let mut site = Site::new();
+    for party in ["relay", "hub", "idn"] {
+        site.start(party);
+    }
+    let (hub, idn) = (site.desk("hub"), site.desk("idn"));
+    until(&hub, |status| status.link == "in contact").await;
+    until(&idn, |status| status.link == "in contact").await;
+
+    let moved = free_address();
+    let first = site.example().roster.clone();
+    let (_, note) =
+        next_roster(site.example(), &first, |draft| draft.relay_addresses.push(moved.to_string()));
+    hub.publish_roster(note.into()).await.unwrap();
+    until(&idn, |status| status.roster_version == 2).await;
+    site.kill("relay");
+    site.move_relay(moved);
+    site.start("relay");
+    for desk in [&hub, &idn] {
+        until(desk, |status| status.link == "in contact" && status.relay == moved.to_string()).await;
+    }
 }

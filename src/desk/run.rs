@@ -182,7 +182,7 @@ pub async fn run(
     let instance = instance()?;
 
     let store = open_store(config, &id, &trust)?;
-    let addresses = addresses(config, store.facts()?.roster.as_deref());
+    let roster = store.facts()?.roster;
     let (store, thread) = StoreThread::start(store).map_err(system("no thread for the store"))?;
     let listener = socket::bind(&config.socket)?;
     let status = watch::Sender::new(LinkStatus::starting(Timestamp::now()));
@@ -208,10 +208,10 @@ pub async fn run(
     let doors = Doors { local: None, open: admin.map(|listener| (listener, routes.clone())) };
     tracing::info!(%id, socket = %config.socket.display(), "desk started");
 
-    let limits = Limits::DEFAULT;
-    let setup = Setup { id, trust, sign, witness, instance, limits, addresses: addresses.len() };
+    let (limits, relays) = (Limits::DEFAULT, config.relays.clone());
+    let setup = Setup { id, trust, sign, witness, instance, limits, relays, roster };
     let (proxy, tls) = (config.proxy.clone(), reloader.tls());
-    let edges = Edges { addresses, proxy, tls, relay_name, store: store.clone(), status, requests, alarms };
+    let edges = Edges { proxy, tls, relay_name, store: store.clone(), status, requests, alarms };
     let link = async { shell::run(setup, edges, stop.clone()).await.map_err(DeskRunError::from) };
     let api = async {
         let served = api::serve(listener, config.socket.clone(), handle, routes, stop.clone()).await;
@@ -250,17 +250,6 @@ async fn look_at_clocks(store: &StoreThread) -> StoreError {
         let until = next.and_then(|next| Duration::try_from(next.duration_since(Timestamp::now())).ok());
         sleep(until.unwrap_or(CLOCKS_LOOKED_AT_EVERY).min(CLOCKS_LOOKED_AT_EVERY)).await;
     }
-}
-
-/// Where the relay may be: the configured addresses first, then those of the roster held (a relay that moved).
-fn addresses(config: &DeskConfig, roster: Option<&Roster>) -> Vec<String> {
-    let mut addresses = config.relays.clone();
-    for address in roster.into_iter().flat_map(|roster| &roster.content().relay_addresses) {
-        if !addresses.contains(address) {
-            addresses.push(address.clone());
-        }
-    }
-    addresses
 }
 
 /// Opens the store, and gives it the roster file while it holds no roster.

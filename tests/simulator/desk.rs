@@ -179,7 +179,8 @@ impl World {
             witness: Arc::clone(&BLOC.witnesses[desk]),
             instance: self.chance.bytes(),
             limits: self.limits.clone(),
-            addresses: 1,
+            relays: vec!["relay.example:7443".to_owned()],
+            roster: None,
         });
         let decoder = FrameDecoder::new(limits::FRAME_BEFORE_WELCOME_BYTES_MAX);
         self.trace.note(self.now, || format!("desk {desk} starts"));

@@ -27,7 +27,7 @@ use crate::{
     identity::SpiffeId,
     keys::SigningKey,
     limits::{self, Limits},
-    roster::{SignKeys, TrustBundle},
+    roster::{Roster, SignKeys, TrustBundle},
     wire::{convert, pb, pb::frame::Kind},
 };
 
@@ -55,8 +55,10 @@ pub struct Setup {
     pub instance: [u8; 16],
     /// Bounds and times.
     pub limits: Limits,
-    /// How many relay addresses there are, at least one.
-    pub addresses: usize,
+    /// Where the relay may be, as "host:port", at least one; those of the newest roster come after them.
+    pub relays: Vec<String>,
+    /// The newest roster that the store holds at start.
+    pub roster: Option<Arc<Roster>>,
 }
 
 /// What happened outside.
@@ -103,8 +105,8 @@ pub enum Input {
 #[derive(Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "most outputs are frames, and each is moved once")]
 pub enum Output {
-    /// Connect to the relay address of this index; answered by [`Input::Opened`] or [`Input::Lost`].
-    Connect(usize),
+    /// Connect to this relay address; answered by [`Input::Opened`] or [`Input::Lost`].
+    Connect(String),
     /// Send a frame.
     Send(Kind),
     /// Send what was said so far, then end the connection; answered by [`Input::Lost`].
@@ -127,6 +129,7 @@ pub struct Machine {
     known: Known,
     backoff: Backoff,
     phase: Phase,
+    /// Which address to try next, of those that there are then.
     address: usize,
     /// The session whose job is at the store, or [`NO_SESSION`].
     busy: Option<u64>,
@@ -150,13 +153,16 @@ enum Phase {
 
 impl Machine {
     /// A link that connects at the first [`Machine::handle_timeout`].
-    pub fn new(setup: Setup) -> Machine {
-        assert!(setup.addresses > 0, "the configuration names at least one relay");
+    ///
+    /// # Panics
+    /// Without a relay address in `setup`.
+    pub fn new(mut setup: Setup) -> Machine {
+        assert!(!setup.relays.is_empty(), "the configuration names at least one relay");
         let verifier = batch::Verifier::new(BATCHES_REMEMBERED);
         Machine {
             known: Known {
+                roster: setup.roster.take(),
                 setup,
-                roster: None,
                 keys: Arc::new(SignKeys::default()),
                 verifier,
                 is_new_incarnation: false,
@@ -212,7 +218,8 @@ impl Machine {
             && now.mono >= until
         {
             self.phase = Phase::Connecting;
-            self.known.outputs.push_back(Output::Connect(self.address));
+            let address = self.next_address();
+            self.known.outputs.push_back(Output::Connect(address));
         }
         self.with_session(now, |session, known| session.tick(known, now));
         self.proceed(now);
@@ -309,7 +316,17 @@ impl Machine {
     }
 
     fn try_next_address(&mut self) {
-        self.address = (self.address + 1) % self.known.setup.addresses;
+        self.address += 1;
+    }
+
+    /// The configured addresses first, then those that the newest roster adds (a relay that moved), then all anew.
+    fn next_address(&mut self) -> String {
+        let configured = &self.known.setup.relays;
+        let listed = self.known.roster.iter().flat_map(|roster| &roster.content().relay_addresses);
+        let added = listed.filter(|address| !configured.contains(address));
+        let all: Vec<&String> = configured.iter().chain(added).collect();
+        self.address %= all.len();
+        all[self.address].clone()
     }
 
     fn lost(&mut self, reason: String, jitter: u64, now: Now) {

@@ -36,9 +36,7 @@ use crate::{
 
 /// What the link runs with, beside the machine's own setup.
 pub struct Edges {
-    /// Relay addresses as "host:port", tried in turn.
-    pub addresses: Vec<String>,
-    /// HTTP proxy that connects to them, as "host:port".
+    /// HTTP proxy that connects to the relay, as "host:port".
     pub proxy: Option<String>,
     /// This desk's TLS, from [`crate::tls::client_config`]; a reload swaps it for the next connection.
     pub tls: Arc<ArcSwap<ClientConfig>>,
@@ -216,7 +214,7 @@ impl Shell {
     fn carry_out(&mut self) {
         while let Some(output) = self.machine.poll_output() {
             match output {
-                Output::Connect(index) => self.connect(index),
+                Output::Connect(address) => self.connect(address),
                 Output::Send(frame) => {
                     if let Some(line) = &mut self.line {
                         line.send(frame);
@@ -237,8 +235,7 @@ impl Shell {
         }
     }
 
-    fn connect(&mut self, index: usize) {
-        let address = self.edges.addresses[index].clone();
+    fn connect(&mut self, address: String) {
         self.edges.status.send_modify(|status| status.relay.clone_from(&address));
         let Edges { proxy, tls, relay_name, .. } = &self.edges;
         let opening = Line::open(address, proxy.clone(), tls.load_full(), relay_name.clone());

@@ -26,6 +26,8 @@ use crate::{
 };
 use world::{DOMAIN, IDN, RELAY, World};
 
+const RELAYS: [&str; 2] = ["relay.example:7443", "192.0.2.10:443"];
+const DESK: &str = "spiffe://bloc.example/mission/idn";
 const EXPORTER: [u8; 32] = [4; 32];
 
 /// A machine, its clock, and the world that it lives in.
@@ -37,20 +39,12 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        Bench::for_desk("spiffe://bloc.example/mission/idn")
+        Bench::for_desk(DESK)
     }
 
     fn for_desk(id: &str) -> Bench {
         let world = World::new();
-        let machine = Machine::new(Setup {
-            id: id.parse().expect("an id"),
-            trust: world.trust.clone(),
-            sign: world.key(IDN).clone(),
-            witness: world.witness(IDN).clone(),
-            instance: [9; 16],
-            limits: Limits::DEFAULT,
-            addresses: 2,
-        });
+        let machine = Machine::new(setup(&world, id));
         Bench { world, machine, now: Now { mono: Duration::ZERO, wall_us: 1_000_000 } }
     }
 
@@ -89,6 +83,15 @@ impl Bench {
         self.now.mono += by;
         self.machine.handle_timeout(self.now);
         self.outputs()
+    }
+
+    /// Lets time pass until the next attempt, and says where that goes.
+    fn attempt(&mut self) -> String {
+        let due = self.machine.poll_timeout().expect("an attempt is due");
+        match &*self.pass(due.saturating_sub(self.now.mono)) {
+            [Output::Connect(address)] => address.clone(),
+            other => panic!("no attempt alone: {other:?}"),
+        }
     }
 
     fn outputs(&mut self) -> Vec<Output> {
@@ -160,6 +163,19 @@ impl Bench {
             credit_bytes: bytes,
             last_stored: 0,
         }
+    }
+}
+
+fn setup(world: &World, id: &str) -> Setup {
+    Setup {
+        id: id.parse().expect("an id"),
+        trust: world.trust.clone(),
+        sign: world.key(IDN).clone(),
+        witness: world.witness(IDN).clone(),
+        instance: [9; 16],
+        limits: Limits::DEFAULT,
+        relays: RELAYS.map(str::to_owned).to_vec(),
+        roster: None,
     }
 }
 

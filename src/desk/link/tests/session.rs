@@ -10,7 +10,7 @@ use crate::{
         content::Traffic,
         leaf::{Opening, OpeningKind},
     },
-    roster::PartyNumber,
+    roster::{PartyNumber, verify_next},
     session::{hello::VerifiedHello, outbound::Outbound},
     wire::{Precedence, envelope::Envelope, receipt::ReceiptKind},
 };
@@ -127,7 +127,7 @@ fn a_relay_whose_certificate_is_revoked_or_names_another_party_is_not_welcome() 
         let relay = format!("spiffe://{DOMAIN}/{path}").parse().expect("an id");
         bench.give(Input::Opened { exporter: EXPORTER, relay, serial: serial.into() });
         let note = bench.world.next_note(|draft| draft.parties[0].revoked_serials = vec!["0a1b".into()]);
-        let roster = crate::roster::verify_next(&note, &bench.world.roster).expect("the next roster");
+        let roster = verify_next(&note, &bench.world.roster).expect("the next roster");
         bench.answer(StoreAnswer::Facts(facts(Some(Arc::new(roster)))));
         let welcome = bench.signed_welcome(EXPORTER, RELAY, 8, 1 << 16);
         let (_, reason) = ended(&bench.frame(Kind::Welcome(welcome)));
@@ -584,7 +584,7 @@ fn an_answer_for_a_session_that_is_gone_changes_nothing_in_the_next() {
     let (mut bench, _) = open_with(1..=1);
     assert_eq!(bench.give(WAKE), [Output::Ask(StoreJob::MakeStored)]);
     bench.lost();
-    assert_eq!(bench.pass(Duration::ZERO), [Output::Connect(0)]);
+    assert_eq!(bench.attempt(), RELAYS[0]);
     assert_eq!(bench.give(opened()), [], "the store is still busy");
     assert_eq!(bench.answer(StoreAnswer::Stored(Some(stored(4)))), [Output::Ask(StoreJob::Facts)]);
 }
@@ -669,14 +669,14 @@ fn a_goodbye_says_why_in_words_for_a_person() {
 #[test]
 fn addresses_are_tried_in_turn_until_one_opens_and_waits_grow_until_a_session_was_good() {
     let mut bench = Bench::new();
-    assert_eq!(bench.pass(Duration::ZERO), [Output::Connect(0)]);
+    assert_eq!(bench.attempt(), RELAYS[0]);
     for (attempt, ceiling_ms) in [(1, 200), (0, 400), (1, 800)] {
         let outputs = bench.give(Input::Lost { reason: "no answer".into(), jitter: u64::MAX });
         assert_eq!(outputs, [Output::Status(LinkState::Offline, Some("no answer".into()))]);
         let wait = Duration::from_millis(ceiling_ms);
         assert_eq!(bench.machine.poll_timeout(), Some(bench.now.mono + wait));
         assert_eq!(bench.pass(wait - Duration::from_millis(1)), []);
-        assert_eq!(bench.pass(Duration::from_millis(1)), [Output::Connect(attempt)]);
+        assert_eq!(bench.pass(Duration::from_millis(1)), [Output::Connect(RELAYS[attempt].to_owned())]);
     }
     bench.give(opened());
     bench.answer(StoreAnswer::Facts(facts(Some(bench.world.roster.clone()))));
@@ -684,7 +684,35 @@ fn addresses_are_tried_in_turn_until_one_opens_and_waits_grow_until_a_session_wa
     bench.now.mono += 10 * SECOND;
     bench.give(Input::Lost { reason: "cut".into(), jitter: u64::MAX });
     assert_eq!(bench.machine.poll_timeout(), Some(bench.now.mono + Duration::from_millis(200)));
-    assert_eq!(bench.pass(SECOND), [Output::Connect(1)], "the address that worked comes first");
+    assert_eq!(bench.attempt(), RELAYS[1], "the address that worked comes first");
+}
+
+#[test]
+fn a_relay_that_moves_is_found_where_the_roster_learnt_in_the_session_says() {
+    let mut bench = Bench::open();
+    let moved = "moved.example:443";
+    let next = bench.world.next_note(|draft| draft.relay_addresses = vec![RELAYS[1].into(), moved.into()]);
+    for chunk in bench.world.administrative(21, &next) {
+        bench.frame(Kind::Administrative(chunk));
+    }
+    bench.answer(StoreAnswer::Done);
+    bench.lost();
+    for address in [RELAYS[0], RELAYS[1], moved, RELAYS[0]] {
+        assert_eq!(bench.attempt(), address, "configured ones first, and none twice in a turn");
+        bench.lost();
+    }
+}
+
+#[test]
+fn a_link_that_starts_knows_the_addresses_of_the_roster_in_the_store() {
+    let mut bench = Bench::new();
+    let note = bench.world.next_note(|draft| draft.relay_addresses = vec!["moved.example:443".into()]);
+    let roster = Arc::new(verify_next(&note, &bench.world.roster).expect("the next version"));
+    let setup = setup(&bench.world, DESK);
+    bench.machine = Machine::new(Setup { relays: vec![RELAYS[0].into()], roster: Some(roster), ..setup });
+    assert_eq!(bench.attempt(), RELAYS[0]);
+    bench.lost();
+    assert_eq!(bench.attempt(), "moved.example:443");
 }
 
 #[test]
