@@ -348,7 +348,7 @@ impl World {
         let time = self.desks[desk].time(self.now);
         let process = self.desks[desk].process.as_mut().expect("its own event");
         let job = process.job.take().expect("one job at a time");
-        if let StoreJob::Alarm { key, sentence } | StoreJob::Doubt { key, sentence, .. } = &job {
+        if let StoreJob::Alarm { key, sentence, .. } | StoreJob::Doubt { key, sentence, .. } = &job {
             self.desk_is_alarmed(desk, key, sentence);
         }
         let delivers = matches!(job, StoreJob::Deliver(_));

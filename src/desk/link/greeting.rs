@@ -119,6 +119,22 @@ fn judge(early: &mut EarlyOrders, known: &Known) -> Vec<StoreJob> {
     orders.map(|(position, order)| StoreJob::LearnOrder { position, order }).collect()
 }
 
+/// Raises the alarm of a party's two machines where this desk is that party's or the hub's. The relay tells only who is
+/// connected, and the log tells all: whoever comes second is no news.
+pub(super) fn cloned(position: Position, party: PartyNumber, known: &mut Known) {
+    let named = known.roster.as_ref().and_then(|roster| roster.party(party));
+    if known.setup.id.kind() != Kind::Hub && named.is_none_or(|named| named.id != known.setup.id) {
+        return;
+    }
+    let code = named.map_or_else(|| format!("party {party}"), |party| party.code.clone());
+    let sentence = format!(
+        "two machines take turns as {code} (position {position} of the log); other mail goes on; save its folder if \
+         {code} is this desk; find out by telephone which is the real one and stop the other; if it is not \
+         ours, suspend {code}"
+    );
+    known.alarm_once(&format!("cloned-{party}"), sentence);
+}
+
 /// What to do about a leaf with nothing beside it: an order is obeyed, clones are an alarm, and what this
 /// version does not know changes nothing.
 fn learn_act(
@@ -142,16 +158,7 @@ fn learn_act(
             }
             return Ok(Some(StoreJob::LearnOrder { position, order }));
         }
-        Ok(Act::Cloned { party, .. }) => {
-            let named = known.roster.as_ref().and_then(|roster| roster.party(party));
-            let code = named.map_or_else(|| format!("party {party}"), |party| party.code.clone());
-            let sentence = format!(
-                "two machines take turns as {code} (position {position} of the log); other mail goes on; save its folder if \
-                 {code} is this desk; find out by telephone which is the real one and stop the other; if it is not \
-                 ours, suspend {code}"
-            );
-            known.alarm(&format!("cloned-{party}"), sentence);
-        }
+        Ok(Act::Cloned { party, .. }) => cloned(position, party, known),
         Ok(_) | Err(_) => {}
     }
     Ok(Some(StoreJob::LearnAdministrative(position)))

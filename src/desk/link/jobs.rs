@@ -58,6 +58,8 @@ pub enum StoreJob {
         key: String,
         /// In words, with what to do.
         sentence: String,
+        /// Whether the same words again are no news.
+        once: bool,
     },
     /// Something does not fit the audit log: a person must see it, and nothing is cosigned before.
     Doubt {
@@ -172,7 +174,8 @@ pub fn run(
             store.receipts(receipts, now)?;
             return Ok(StoreAnswer::ReceiptsStored);
         }
-        StoreJob::Alarm { key, sentence } => store.raise_alarm(&key, &sentence, now)?,
+        StoreJob::Alarm { key, sentence, once: false } => store.raise_alarm(&key, &sentence, now)?,
+        StoreJob::Alarm { key, sentence, once: true } => store.raise_alarm_once(&key, &sentence, now)?,
         StoreJob::Doubt { key, sentence, shown } => store.doubt_log(&key, &sentence, &shown, now)?,
         StoreJob::Defers(defers) => store.relay_defers(defers, now)?,
         StoreJob::Follow(progress) => {

@@ -34,8 +34,8 @@ pub(super) struct Known {
     pub(super) published: Option<Checkpoint>,
     /// Jobs that belong to no session.
     pub(super) jobs: VecDeque<StoreJob>,
-    /// Alarms that the store has not been given yet, by key.
-    pub(super) alarms: BTreeMap<String, String>,
+    /// Alarms that the store has not been given yet, by key, and whether the same words again are no news.
+    pub(super) alarms: BTreeMap<String, (String, bool)>,
     /// What does not fit the audit log, and the store has not been told yet.
     pub(super) doubts: VecDeque<Doubt>,
     /// What is to be carried out, in order.
@@ -59,9 +59,18 @@ impl Known {
     /// Something that a person must see. The sentence holds codes and numbers, never a peer's text, and says
     /// whether mail goes on, what to save and whom to call.
     pub(super) fn alarm(&mut self, key: &str, sentence: String) {
+        self.raise(key, sentence, false);
+    }
+
+    /// The same, of what may be told of twice: it stays closed where a person has closed it.
+    pub(super) fn alarm_once(&mut self, key: &str, sentence: String) {
+        self.raise(key, sentence, true);
+    }
+
+    fn raise(&mut self, key: &str, sentence: String, once: bool) {
         debug_assert!(is_whole(&sentence), "says neither of mail, what to save, whom to call: {sentence}");
         if self.alarms.len() < ALARMS_WAITING_MAX || self.alarms.contains_key(key) {
-            self.alarms.insert(key.to_owned(), sentence);
+            self.alarms.insert(key.to_owned(), (sentence, once));
         }
     }
 

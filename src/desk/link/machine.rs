@@ -373,7 +373,10 @@ impl Machine {
         if self.busy.is_some() {
             return;
         }
-        let alarm = || self.known.alarms.pop_first().map(|(key, sentence)| StoreJob::Alarm { key, sentence });
+        let alarm = || {
+            let (key, (sentence, once)) = self.known.alarms.pop_first()?;
+            Some(StoreJob::Alarm { key, sentence, once })
+        };
         let doubt = self.known.doubts.pop_front().map(|Doubt { key, sentence, shown }| StoreJob::Doubt {
             key: key.to_owned(),
             sentence,

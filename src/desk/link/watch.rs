@@ -18,7 +18,7 @@ use crate::{
     limits::{CHECKPOINT_BYTES_MAX, LEAVES_PER_STEP, LOG_BUNDLE_BYTES_MAX, LOG_TILE_BYTES_MAX},
     merkle::{self, Hash},
     record::administrative::Act,
-    roster::Roster,
+    roster::{PartyNumber, Roster},
     wire::{Malformed, Position, order::SignedOrder, pb, pb::frame::Kind},
 };
 
@@ -34,6 +34,8 @@ pub(super) enum Step {
     Cosign(String),
     /// An order that the log holds, and the relay may not have told of.
     Order(Position, Box<SignedOrder>),
+    /// Two machines take turns as this party.
+    Cloned(Position, PartyNumber),
     /// The leaf of a roster that this desk may hold, with another hash or without its leaf.
     Roster(Position, u32, Bytes),
     /// A tile that was wanted for proofs, or that the relay has none.
@@ -380,7 +382,7 @@ impl Watch {
         self.leaves.clear();
     }
 
-    /// Follows the leaves of a bundle; gives the rosters and orders among them.
+    /// Follows the leaves of a bundle; gives the rosters, orders and clones among them.
     fn take(&mut self, path: BundlePath, bytes: &Bytes, roster: &Roster) -> Result<Vec<Step>, AuditError> {
         let mut steps = Vec::new();
         let bundle = Bundle::parse(bytes, path.width)?;
@@ -407,6 +409,7 @@ impl Watch {
                         steps.push(Step::Roster(Position(index), version, entry.clone()));
                     }
                     Act::Order(order) => steps.push(Step::Order(Position(index), order)),
+                    Act::Cloned { party, .. } => steps.push(Step::Cloned(Position(index), party)),
                     _ => {}
                 },
                 Followed::Traffic => {}

@@ -163,6 +163,7 @@ impl Watching {
                 Step::Roster(position, version, leaf) => {
                     self.jobs.push_back(StoreJob::LearnRosterLeaf { position, version, leaf });
                 }
+                Step::Cloned(position, party) => greeting::cloned(position, party, known),
                 Step::Doubt(doubt) => known.doubt(doubt),
                 Step::Cosign(text) => {
                     let name = witness_name(&known.setup.id);

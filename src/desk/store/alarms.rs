@@ -59,6 +59,18 @@ impl Store {
         self.write(|tx| raise(tx, now, key, sentence))
     }
 
+    /// Raises an alarm, unless the last one of its key said the very same: a person may have closed that one since.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn raise_alarm_once(&mut self, key: &str, sentence: &str, now: Timestamp) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let sql = "SELECT EXISTS (SELECT 1 FROM alarms WHERE key = ?1 AND sentence = ?2)";
+            let is_known: bool = tx.db.prepare_cached(sql)?.query_row([key, sentence], |row| row.get(0))?;
+            if is_known { Ok(()) } else { raise(tx, now, key, sentence) }
+        })
+    }
+
     /// Notes whether the relay has put everything new off for long.
     ///
     /// # Errors

@@ -141,8 +141,8 @@ fn orders_from_before_the_trust_bundle_are_judged_by_its_roster_and_raise_no_ala
 #[test]
 fn clones_are_an_alarm_that_names_the_party() {
     let mut bench = Bench::open();
-    let outputs = bench.frame(leaf(20, Act::Cloned { party: MYS, stays: [1; 16], refused: [2; 16] }));
-    assert!(alarmed(&outputs).contains("turns as MYS"));
+    let outputs = bench.frame(leaf(20, Act::Cloned { party: IDN, stays: [1; 16], refused: [2; 16] }));
+    assert!(alarmed(&outputs).contains("turns as IDN"));
     let outputs = bench.answer(StoreAnswer::Done);
     assert_eq!(outputs, [Output::Ask(StoreJob::LearnAdministrative(Position(20)))]);
 }

@@ -687,6 +687,29 @@ fn a_log_of_a_new_origin_is_followed_from_its_start() {
     assert_eq!(bundles_between(0, checkpoint.size).len(), 2);
 }
 
+/// FAULTS 51: whoever was away is told all the same.
+#[test]
+fn clones_of_this_desk_that_the_relay_could_not_tell_of_are_an_alarm_once_they_are_found_in_the_log() {
+    let mut bench = Bench::open();
+    let world = World::new();
+    let mut relay = Relay::new(&world);
+    let cloned = |party| Act::Cloned { party, stays: [1; 16], refused: [2; 16] };
+    relay.acts(cloned(IDN));
+    relay.acts(cloned(MYS));
+    relay.world = &bench.world;
+    let (ask, leaves, chain) = (relay.ask(0), relay.leaves, relay.chain);
+    let outputs = bench.frame(Kind::AddCheckpoint(ask));
+    let [Output::Send(Kind::Fetch(fetch))] = &outputs[..] else { panic!("{outputs:?}") };
+    let fetched = Relay { world: &world, leaves, chain }.fetched(fetch);
+    let outputs = bench.frame(Kind::Fetched(fetched));
+    let sentence = alarmed(&outputs).to_owned();
+    assert!(sentence.contains("turns as IDN (position 1 of the log)"), "{sentence}");
+    let told = Output::Ask(StoreJob::Alarm { key: "cloned-3".into(), sentence, once: true });
+    assert_eq!(outputs, [told], "MYS and the hub are told of those of MYS");
+    let outputs = bench.answer(StoreAnswer::Done);
+    assert!(matches!(outputs[..], [Output::Ask(StoreJob::Follow(_))]), "{outputs:?}");
+}
+
 #[test]
 fn an_order_that_the_relay_did_not_tell_of_is_obeyed_once_it_is_found_in_the_log() {
     let mut bench = Bench::open();

@@ -108,6 +108,22 @@ fn an_alarm_stays_until_it_is_taken_and_comes_back_when_raised_again() {
 }
 
 #[test]
+fn an_alarm_that_is_told_of_twice_in_the_same_words_stays_closed_and_comes_back_in_others() {
+    let bloc = Bloc::new();
+    let mut desk = bloc.desk("IDN");
+    let raise = |desk: &mut Desk, position, at| {
+        let sentence = format!("clones at {position}; mail goes on; save nothing; tell the ministry");
+        desk.store.raise_alarm_once("cloned-3", &sentence, at).unwrap();
+        desk.status().alarms.len()
+    };
+    assert_eq!(raise(&mut desk, 7, now()), 1);
+    desk.store.close_alarm("cloned-3", "Sari", after(1)).unwrap();
+    let mut desk = desk.killed(&bloc);
+    assert_eq!(raise(&mut desk, 7, after(2)), 0);
+    assert_eq!(raise(&mut desk, 9, after(3)), 1);
+}
+
+#[test]
 fn an_alarm_is_over_by_a_persons_word_or_with_its_cause_and_the_store_remembers_which() {
     let bloc = Bloc::new();
     let mut desk = bloc.desk("IDN");
