@@ -1,19 +1,30 @@
-//! What a relay forgets, and what its audit log never says: real processes.
+//! What a relay forgets, and what its audit log, logs, metrics and errors never say: real processes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world has failed")]
 
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "bad_input/attacker.rs"]
+mod attacker;
+#[allow(dead_code, reason = "shared with tests that do more with it")]
+#[path = "support/peer.rs"]
+mod peer;
 mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{Read, Write},
+    os::unix::net::UnixStream,
     path::Path,
     process::Command,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use attacker::{Attacker, keys_of, party};
 use bytes::Bytes;
+use data_encoding::{BASE64, HEXLOWER};
+use peer::Peer;
 use pouch::{
     audit::Bundle,
     desk::view::{Mark, NewDispatch, Step},
@@ -27,7 +38,7 @@ use pouch::{
         leaf::{Opening, OpeningKind, TRAFFIC_LEAF_BYTES, is_administrative},
     },
     roster::PartyNumber,
-    wire::{EnvelopeHash, Position, SubmissionNumber},
+    wire::{EnvelopeHash, Position, SubmissionNumber, pb::frame::Kind},
 };
 use support::Site;
 
@@ -120,6 +131,126 @@ async fn who_downloads_all_of_the_log_learns_no_sender_addressee_topic_or_size_a
     }
     // Narrower and wider bundles show the same entries again: each has a commitment of its own.
     assert!(traffic >= distinct.len() && distinct.len() >= ids.len(), "{traffic}, {}", distinct.len());
+}
+
+const SUBJECT: &str = "Concerning the unlit straits";
+const BODY: &str = "Three vessels without lights were seen at the second buoy.";
+const PERSON: &str = "Nur Aini Zulkifli";
+const REMARK: &str = "given to the admiral";
+
+/// What a line could hold of a secret, however it came there: as text, hex, base64, or as a list of bytes.
+fn forms(secret: &[u8]) -> Vec<String> {
+    let listed: Vec<String> = secret.iter().map(u8::to_string).collect();
+    let mut forms = vec![HEXLOWER.encode(secret), BASE64.encode(secret), listed.join(", ")];
+    forms.extend(str::from_utf8(secret).ok().map(str::to_owned));
+    forms
+}
+
+/// The private numbers of every key below a folder; each stands in its file behind the same two bytes.
+fn private_keys(folder: &Path) -> Vec<Vec<u8>> {
+    let pem = files(folder).into_iter().filter(|(name, _)| name.ends_with(".key"));
+    pem.map(|(name, pem)| {
+        let lines: Vec<&str> = str::from_utf8(&pem).unwrap().lines().collect();
+        let der = BASE64.decode(lines[1..lines.len() - 1].concat().as_bytes()).unwrap();
+        let at = der.windows(2).position(|window| window == [4, 32]);
+        let at = at.unwrap_or_else(|| panic!("{name} holds no number of 32 bytes")) + 2;
+        der[at..at + 32].to_vec()
+    })
+    .collect()
+}
+
+/// What a daemon's socket gives for `/metrics`.
+fn metrics(socket: &Path) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: pouch\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+/// PHL submits two envelopes to the ministry with a text in them that is no dispatch: the relay refuses the one of a
+/// topic that there is not, and the ministry's desk sets the other aside.
+async fn submit_noise(site: &Site) {
+    let (number, key) = keys_of(site, "phl");
+    let peer = Peer { roster: &site.example().roster, number, key: &key };
+    let (mut phl, _) = Attacker::open(site, "phl").await;
+    let to = [party(site, "hub").number];
+    let core = peer.core(1, &to, SystemTime::now());
+    phl.send(Kind::Submit(peer.submit(&core, BODY.as_bytes()))).await;
+    let accepted = phl.wait_for(|frame| matches!(frame, Kind::Accepted(_)).then_some(()));
+    accepted.await;
+    let mut core = peer.core(2, &to, SystemTime::now());
+    core.topic = "gossip".to_owned();
+    phl.send(Kind::Submit(peer.submit(&core, BODY.as_bytes()))).await;
+    phl.wait_for(|frame| matches!(frame, Kind::Refused(_)).then_some(())).await;
+}
+
+/// Promise 12 of DESIGN 4.
+#[tokio::test(flavor = "multi_thread")]
+async fn promise_12_logs_metrics_and_errors_hold_no_content_subject_key_or_key_material() {
+    let mut site = Site::new();
+    let daemons = ["relay", "hub", "idn", "mys"];
+    for party in daemons {
+        site.start_with(party, "log.level = \"trace\"\n");
+    }
+    let (idn, hub) = (site.desk("idn"), site.desk("hub"));
+    let note = NewDispatch {
+        to: vec!["MOD".into()],
+        info: vec!["MYS".into()],
+        topic: "maritime".into(),
+        precedence: "flash".into(),
+        subject: SUBJECT.into(),
+        body: BODY.into(),
+        acknowledgement_required: true,
+        ..NewDispatch::default()
+    };
+    let until = std::time::Instant::now() + TIME_MAX;
+    let sent = loop {
+        match idn.send(&note).await {
+            Ok(sent) => break sent,
+            Err(error) => assert!(std::time::Instant::now() < until, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    idn.wait(&sent.id, Step::Delivered, TIME_MAX).await.unwrap();
+    let mark = Mark { who: PERSON.into(), remark: REMARK.into() };
+    hub.read(&sent.id, &mark).await.unwrap();
+    hub.acknowledge(&sent.id, &mark).await.unwrap();
+    idn.wait(&sent.id, Step::Ack, TIME_MAX).await.unwrap();
+
+    let mut told = Vec::new();
+    for wrong in [
+        NewDispatch { topic: "gossip".into(), ..note.clone() },
+        NewDispatch { to: vec!["NOBODY".into()], ..note.clone() },
+        NewDispatch { label: "BLOC COSMIC".into(), ..note.clone() },
+        NewDispatch { subject: SUBJECT.repeat(10), ..note.clone() },
+        NewDispatch { body: BODY.repeat(4_000), ..note.clone() },
+    ] {
+        told.push(("an error".to_owned(), format!("{0} {0:?}", idn.send(&wrong).await.unwrap_err())));
+    }
+    submit_noise(&site).await;
+    while hub.status().await.unwrap().set_aside == 0 {
+        assert!(std::time::Instant::now() < until, "{}", site.last_words("hub"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    for party in daemons {
+        let is_relay = party == "relay";
+        let socket = if is_relay { site.dir(party).join("admin.sock") } else { site.socket(party) };
+        told.push((format!("the metrics of {party}"), metrics(&socket)));
+        let words = site.words(party);
+        assert!(words.contains("desk started") || words.contains("relay listens"), "{words}");
+        told.push((format!("the log of {party}"), words));
+    }
+    let mut secrets: Vec<Vec<u8>> = [SUBJECT, &BODY[..16], PERSON, REMARK].map(|text| text.into()).to_vec();
+    secrets.extend(private_keys(&site.example().folder));
+    assert!(secrets.len() > 4 + 2 * daemons.len(), "each has a key of its own and one for TLS");
+    for (who, words) in &told {
+        for form in secrets.iter().flat_map(|secret| forms(secret)) {
+            assert!(!words.contains(&form), "{who} holds {form}");
+        }
+    }
 }
 
 /// A salt that names its position.
