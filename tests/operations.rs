@@ -13,7 +13,7 @@ use std::{
     path::Path,
     process::Command,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pouch::{
@@ -84,6 +84,7 @@ async fn a_monitoring_system_gets_metrics_and_readiness_and_nobodys_name() {
     assert_eq!(get("/livez"), (200, "alive\n".to_owned()));
     assert_eq!(get("/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(get("/v1/status").0, 404, "names stay on the socket of the relay's folder");
+    until_metric(&get, "pouch_relay_log_cosignatures 1");
     let text = until_metric(&get, "pouch_relay_accepted_total 1");
     check_exposition(&text);
     for line in [
@@ -93,6 +94,9 @@ async fn a_monitoring_system_gets_metrics_and_readiness_and_nobodys_name() {
         "pouch_relay_mailbox_envelopes{precedence=\"flash\"} 1",
         "pouch_relay_handshakes_total{end=\"ok\"} 1",
         "pouch_relay_alarm{kind=\"certificate\"} 0",
+        // One mission of four is there, and three must cosign.
+        "pouch_relay_log_quorum 3",
+        "pouch_relay_log_published_size 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
@@ -256,12 +260,14 @@ fn relay_status(site: &Site, more: &[&str]) -> std::process::Output {
 }
 
 fn until_metric(get: &impl Fn(&str) -> (u16, String), line: &str) -> String {
+    let until = Instant::now() + TIME_MAX;
     loop {
         let (code, text) = get("/metrics");
         assert_eq!(code, 200);
         if text.lines().any(|found| found == line) {
             return text;
         }
+        assert!(Instant::now() < until, "{line} is not in\n{text}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

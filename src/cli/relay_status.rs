@@ -9,7 +9,7 @@ use crate::cli::screen::Screen;
 use crate::cli::table::Paint;
 use crate::cli::{safe_text, time};
 use crate::limits::ADMIN_TIME_MAX;
-use crate::relay::status::{ADMIN_SOCKET, RelayStatus};
+use crate::relay::status::{ADMIN_SOCKET, LogStatus, RelayStatus};
 
 /// Bytes of an answer: 16,384 parties with a session and a mailbox each. A longer one is given up.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -64,6 +64,7 @@ fn described(status: &RelayStatus, paint: Paint) -> String {
                 journal.records_pending
             ),
         ),
+        ("log", status.log.as_ref().map_or("left out".to_owned(), log)),
         ("sessions", format!("{} open, {} connections", status.sessions.len(), status.connections)),
         ("refused", refused(status)),
     ];
@@ -93,6 +94,21 @@ fn described(status: &RelayStatus, paint: Paint) -> String {
         text.push_str(&(safe_text::line(&line) + "\n"));
     }
     text
+}
+
+fn log(log: &LogStatus) -> String {
+    let LogStatus { signed, published, published_at, cosigned_by, missing, quorum } = log;
+    let at = published_at.as_deref().map_or(String::new(), |at| format!(" at {}", time::dtg(at)));
+    let named = |what: &str, codes: &[String]| match codes {
+        [] => String::new(),
+        codes => format!("{what} {}", codes.join(", ")),
+    };
+    format!(
+        "{signed} leaves signed, {published} witnessed by a quorum{at}; {} of the {quorum} that must have cosigned the newest{}{}",
+        cosigned_by.len(),
+        named(":", cosigned_by),
+        named("; not yet:", missing)
+    )
 }
 
 fn refused(status: &RelayStatus) -> String {
@@ -155,6 +171,14 @@ mod tests {
                 busy_ms: Some(3),
                 records_pending: 2,
             },
+            log: Some(LogStatus {
+                signed: 140,
+                published: 131,
+                published_at: Some(at()),
+                cosigned_by: vec!["IDN".into(), "MYS".into()],
+                missing: vec!["VNM".into()],
+                quorum: 3,
+            }),
             handshakes: counts(&[("ok", 9), ("other-ca", 2), ("expired", 0)]),
             alarms: vec![Alarm { kind: AlarmKind::Certificate, since: at(), sentence: "renew it".into() }],
         };
@@ -166,6 +190,7 @@ up        2 h since 241016ZNOV26
 roster    version 3
 clock     log time 2026-11-24T10:16:00Z, the wall clock is 0 s ahead
 journal   140 records, 256 MiB in 4 files, 77 syncs, one under way for 3 ms, 2 records on their way
+log       140 leaves signed, 131 witnessed by a quorum at 241016ZNOV26; 2 of the 3 that must have cosigned the newest: IDN, MYS; not yet: VNM
 sessions  1 open, 2 connections
 refused   handshakes: 2 other-ca
 alarm     certificate: renew it

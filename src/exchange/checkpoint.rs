@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{ConnId, Exchange, Notice, Now, Output, Stage};
+use super::{ConnId, Exchange, LogReport, Notice, Now, Output, Stage};
 use crate::{
     audit::{AuditError, Checkpoint, LogTrust, SignedCheckpoint},
     limits::WITNESS_CONFLICTS_MAX,
@@ -82,6 +82,8 @@ struct Published {
     note: Bytes,
     /// With the log's signature alone.
     bare: Bytes,
+    /// When; of one that is from before the start, the start.
+    at: Duration,
 }
 
 impl Signed {
@@ -120,6 +122,23 @@ impl Checkpoints {
     pub(super) fn unpublished(&self) -> Option<&Signed> {
         let published = self.published.as_ref().map_or(0, |published| published.size);
         self.signed.as_ref().filter(|signed| signed.checkpoint.size > published)
+    }
+
+    /// How the log does, where an edge keeps one.
+    pub(super) fn report(&self, now: Now) -> Option<LogReport> {
+        let signed = self.signed.as_ref();
+        let has_cosigned =
+            |party: &PartyNumber| signed.is_some_and(|signed| signed.cosignatures.contains_key(party));
+        let witnesses = self.trust().map_or(&[][..], LogTrust::witnesses).iter().map(|(party, _)| *party);
+        let (cosigned_by, missing) = witnesses.partition(has_cosigned);
+        let published = self.published.as_ref();
+        self.is_kept.then(|| LogReport {
+            signed: self.signed_size().unwrap_or_default(),
+            published: published.map(|published| (published.size, now.mono.saturating_sub(published.at))),
+            cosigned_by,
+            missing,
+            quorum: self.trust().map_or(0, LogTrust::quorum),
+        })
     }
 
     /// The newest one, if it has this size.
@@ -344,7 +363,8 @@ impl Exchange {
     fn take_published(&mut self, note: Bytes) -> Result<(Checkpoint, Bytes), AuditError> {
         let opened = self.open_checkpoint(&note)?;
         let (size, bare) = (opened.checkpoint.size, Bytes::from(opened.bare()));
-        self.checkpoints.published = Some(Published { size, note, bare: bare.clone() });
+        self.checkpoints.published =
+            Some(Published { size, note, bare: bare.clone(), at: self.clock.mono() });
         Ok((opened.checkpoint, bare))
     }
 

@@ -66,7 +66,7 @@ use clock::LogClock;
 pub use clock::Standing as ClockStanding;
 pub use io::{ConnId, Input, Now, Output, Room};
 pub use notice::Notice;
-pub use report::{MailboxReport, Report, SessionReport};
+pub use report::{LogReport, MailboxReport, Report, SessionReport};
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,6 +25,24 @@ pub struct Report {
     pub sessions: Vec<SessionReport>,
     /// Mailboxes in which something waits, by party.
     pub mailboxes: Vec<MailboxReport>,
+    /// The audit log, where an edge keeps one.
+    pub log: Option<LogReport>,
+}
+
+/// How far checkpoints of the audit log have come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogReport {
+    /// Leaves under the newest one that is signed; 0 before the first.
+    pub signed: u64,
+    /// Leaves under the newest one that a quorum has witnessed, and how long ago that was; where it was before the start,
+    /// since the start.
+    pub published: Option<(u64, Duration)>,
+    /// Witnesses that have cosigned the newest signed one.
+    pub cosigned_by: Vec<PartyNumber>,
+    /// Those that count for it as well, and have not.
+    pub missing: Vec<PartyNumber>,
+    /// How many must.
+    pub quorum: usize,
 }
 
 /// One open session.
@@ -68,6 +86,7 @@ impl Exchange {
             credit_pool_bytes: self.pool_bytes,
             sessions: self.by_party.values().filter_map(|conn| self.session_report(*conn, now)).collect(),
             mailboxes: self.mailbox_reports(),
+            log: self.checkpoints.report(now),
         }
     }
 

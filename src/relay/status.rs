@@ -39,6 +39,8 @@ pub struct RelayStatus {
     pub mailboxes: Vec<MailboxStatus>,
     /// The journal.
     pub journal: JournalStatus,
+    /// The audit log; absent only where a bench leaves it out.
+    pub log: Option<LogStatus>,
     /// Handshakes since the start, by how they ended.
     pub handshakes: BTreeMap<String, u64>,
     /// Alarms that stand, each with what to do.
@@ -86,4 +88,21 @@ pub struct JournalStatus {
     pub busy_ms: Option<u64>,
     /// Records on their way to the disk.
     pub records_pending: u64,
+}
+
+/// How the audit log does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// Leaves under the newest checkpoint that the relay has signed.
+    pub signed: u64,
+    /// Leaves under the newest one that a quorum has witnessed; what lies after them is not proven yet.
+    pub published: u64,
+    /// When that was, at the latest the relay's start; absent before the first.
+    pub published_at: Option<String>,
+    /// Witnesses that have cosigned the newest signed one.
+    pub cosigned_by: Vec<String>,
+    /// Witnesses that have not: away, slow, or refusing, which an alarm says.
+    pub missing: Vec<String>,
+    /// How many must.
+    pub quorum: u64,
 }

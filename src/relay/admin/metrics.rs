@@ -38,6 +38,7 @@ pub(super) async fn text(admin: &Admin) -> String {
     journal(admin, &mut text).await;
     if let Some(report) = report {
         exchange(&report, &mut text);
+        log(&report, &mut text);
         traffic(&report, &mut text);
     }
     text.into_text()
@@ -87,6 +88,24 @@ fn exchange(report: &EngineReport, text: &mut Exposition) {
     text.gauge("pouch_relay_mailbox_oldest_age_seconds", "Age of the oldest of them, by log time.", age_s);
     let receipts: usize = exchange.mailboxes.iter().map(|mailbox| mailbox.receipts).sum();
     text.gauge("pouch_relay_mailbox_receipts", "Receipt records that senders have not confirmed.", receipts);
+}
+
+fn log(report: &EngineReport, text: &mut Exposition) {
+    let Some(log) = &report.exchange.log else { return };
+    let (published, ago) = log.published.unwrap_or_default();
+    for (name, help, value) in [
+        ("signed_size", "Leaves under the newest signed checkpoint.", log.signed),
+        ("published_size", "Leaves under the newest checkpoint that a quorum has witnessed.", published),
+        ("published_age_seconds", "How long ago that was published, or the relay started.", ago.as_secs()),
+        (
+            "cosignatures",
+            "Witnesses that have cosigned the newest signed checkpoint.",
+            log.cosigned_by.len() as u64,
+        ),
+        ("quorum", "How many must.", log.quorum as u64),
+    ] {
+        text.gauge(&format!("pouch_relay_log_{name}"), help, value);
+    }
 }
 
 fn traffic(report: &EngineReport, text: &mut Exposition) {

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::Admin;
 use crate::{
-    exchange::{MailboxReport, SessionReport},
+    exchange::{LogReport, MailboxReport, SessionReport},
     limits::SYNC_STUCK_AFTER,
     relay::{
         engine::EngineReport,
-        status::{JournalStatus, MailboxStatus, RelayStatus, SessionStatus},
+        status::{JournalStatus, LogStatus, MailboxStatus, RelayStatus, SessionStatus},
     },
     roster::{PartyNumber, Roster},
     wire::Precedence,
@@ -75,6 +75,16 @@ pub(super) async fn status(admin: &Admin, report: &EngineReport) -> RelayStatus 
         oldest: mailbox.oldest_us.map(|us| time_text(i64::try_from(us).unwrap_or(i64::MAX))),
         receipts: mailbox.receipts as u64,
     };
+    let log = |log: &LogReport| LogStatus {
+        signed: log.signed,
+        published: log.published.map_or(0, |(size, _)| size),
+        published_at: log
+            .published
+            .map(|(_, ago)| time_text(now.as_microsecond().saturating_sub(micros(ago)))),
+        cosigned_by: log.cosigned_by.iter().copied().map(code).collect(),
+        missing: log.missing.iter().copied().map(code).collect(),
+        quorum: log.quorum as u64,
+    };
     let log_time_us = i64::try_from(exchange.log_time_us).unwrap_or(i64::MAX);
     let uptime = now.duration_since(admin.started).as_secs();
     RelayStatus {
@@ -91,6 +101,7 @@ pub(super) async fn status(admin: &Admin, report: &EngineReport) -> RelayStatus 
         sessions: exchange.sessions.iter().map(session).collect(),
         mailboxes: exchange.mailboxes.iter().map(mailbox).collect(),
         journal: journal(admin, report).await,
+        log: exchange.log.as_ref().map(log),
         handshakes: admin.shared.handshakes.counts().map(|(end, count)| (end.to_owned(), count)).collect(),
         alarms: admin.alarms.all(),
     }
