@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 pub use clocks::ClocksConfig;
 pub use error::{ConfigError, TrustError};
-pub use manual::{example, show};
+pub use manual::{example, hash, show};
 pub use span::Span;
 
 use crate::limits::OPENINGS_KEEP_DAYS_MIN;

@@ -1,5 +1,5 @@
 //! Certificates are changed under a running relay and a running desk (FAULTS 80): new connections use the
-//! new ones, nobody is dropped, and what is wrong changes nothing.
+//! new ones, nobody is dropped, and what is wrong changes nothing. What a relay runs with stands in its log.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -8,6 +8,8 @@ mod support;
 use std::{
     fs,
     net::TcpStream,
+    path::Path,
+    process::Command,
     time::{Duration, SystemTime},
 };
 
@@ -16,6 +18,7 @@ use pouch::{
     desk::view::{NewDispatch, Status, Step},
     identity::Kind,
     limits::ROSTER_BYTES_MAX,
+    merkle,
     pki::{self, Ca, Issued},
     relay::status::RelayStatus,
     roster::RosterDraft,
@@ -169,6 +172,54 @@ async fn a_desk_warns_of_its_certificate_and_of_a_reload_that_failed_until_both_
     site.reload("idn");
     let mended = until(&site, "idn", |status| status.alarms.is_empty()).await;
     assert_eq!((mended.link.as_str(), mended.since), ("in contact", warned.since));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_names_the_configuration_that_a_relay_starts_with_and_each_that_a_reload_changes() {
+    let mut site = Site::new();
+    site.start("relay");
+    site.relay_until(|status| status.not_ready.is_empty()).await;
+    let file = site.file("relay");
+    let began = shown_hash(&file);
+    let text = fs::read_to_string(&file).unwrap();
+    // The last needs a restart, so the relay runs on with what it had, and the log says nothing.
+    let changes = ["", "allow_x25519 = true\n", "allow_x25519 = true\nopenings_keep_days = 500\n"];
+    for (times, change) in (1..).zip(changes) {
+        fs::write(&file, format!("{text}{change}")).unwrap();
+        site.reload("relay");
+        while site.words("relay").matches("reloaded; new connections").count() < times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    let last = shown_hash(&file);
+    fs::write(&file, format!("{text}{}", changes[1])).unwrap();
+    let changed = shown_hash(&file);
+    assert!(site.stop("relay").0.success());
+    assert_eq!(named_hashes(&site), [began.clone(), changed.clone()]);
+
+    fs::write(&file, format!("{text}{}", changes[2])).unwrap();
+    site.start_again("relay");
+    site.relay_until(|status| status.not_ready.is_empty()).await;
+    assert!(site.stop("relay").0.success());
+    assert_eq!(named_hashes(&site), [began, changed, last]);
+}
+
+/// SHA-256 of what `pouch config show relay` prints of a file.
+fn shown_hash(file: &Path) -> String {
+    let shown = pouch(&["config", "show", "relay", "--config"], file);
+    merkle::sha256(shown.as_bytes()).to_string()
+}
+
+/// The hashes of configurations that a relay's log names, in order.
+fn named_hashes(site: &Site) -> Vec<String> {
+    let told = pouch(&["relay", "log", "--dir"], &site.dir("relay"));
+    told.split("SHA-256 ").skip(1).map(|rest| rest[..64].to_owned()).collect()
+}
+
+fn pouch(arguments: &[&str], path: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_pouch")).args(arguments).arg(path).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

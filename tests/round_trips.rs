@@ -144,6 +144,7 @@ fn act() -> impl Strategy<Value = Act> {
         }),
         any::<u64>().prop_map(|wall_us| Act::ClockAccepted { wall_us }),
         any::<u64>().prop_map(|through| Act::Erasures { through: Position(through) }),
+        hash().prop_map(|hash| Act::Configuration { hash }),
     ]
 }
 

@@ -1,8 +1,11 @@
 //! A configuration as text: the manual with every default, and what a daemon would run with.
 
+use std::collections::BTreeMap;
+
 use toml::Table;
 
 use super::{Key, Loaded, Settings, every_key};
+use crate::merkle::{self, Hash};
 
 /// A file with every key commented out at its default, each with its meaning: valid as it stands
 /// for a relay, and for a desk once `relays` is set.
@@ -34,7 +37,17 @@ fn describe(text: &mut String, keys: &[Key], defaults: &Table) {
 
 /// Every key with the value that a daemon runs with, as TOML; each with its origin where asked for.
 pub fn show<S: Settings>(loaded: &Loaded<S>, with_origins: bool) -> String {
-    let values = Table::try_from(&loaded.settings).expect("what came from TOML is TOML");
+    values(&loaded.settings, with_origins.then_some(&loaded.origins))
+}
+
+/// SHA-256 of what [`show`] prints without origins: what an audit log says of a configuration, which holds paths,
+/// addresses and numbers, and no secret.
+pub fn hash<S: Settings>(settings: &S) -> Hash {
+    merkle::sha256(values(settings, None).as_bytes())
+}
+
+fn values<S: Settings>(settings: &S, origins: Option<&BTreeMap<String, String>>) -> String {
+    let values = Table::try_from(settings).expect("what came from TOML is TOML");
     let mut text = String::new();
     let mut within = "";
     for key in &every_key::<S>() {
@@ -49,11 +62,12 @@ pub fn show<S: Settings>(loaded: &Loaded<S>, with_origins: bool) -> String {
             Some(value) => format!("{name} = {value}"),
             None => format!("#{name} is not set"),
         };
-        let origin = loaded.origins.get(key).map_or("default", String::as_str);
-        match with_origins {
-            true => text.push_str(&format!("{line}  # {origin}\n")),
-            false => text.push_str(&format!("{line}\n")),
+        text.push_str(&line);
+        if let Some(origins) = origins {
+            let origin = origins.get(key).map_or("default", String::as_str);
+            text.push_str(&format!("  # {origin}"));
         }
+        text.push('\n');
     }
     text
 }

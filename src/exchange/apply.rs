@@ -235,7 +235,7 @@ impl Exchange {
                 self.erasures.jumped(wall_us.saturating_sub(*log_time_us));
             }
             Act::Erasures { through } => self.erased(*through, position),
-            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } => {}
+            Act::Started { .. } | Act::Stopped | Act::Refusals { .. } | Act::Configuration { .. } => {}
         }
     }
 

@@ -103,6 +103,11 @@ pub enum Input {
         /// Name and version.
         software: String,
     },
+    /// The relay runs with another configuration, or has started with one: an administrative leaf.
+    Configured {
+        /// SHA-256 of it as text.
+        hash: Hash,
+    },
     /// The operator says that the machine's clock is right.
     ClockAccepted,
     /// A checkpoint was signed by the log's key; it and its tiles are durable.

@@ -272,6 +272,7 @@ impl Exchange {
             Input::RosterOffered { note } => self.administer_roster(note, None),
             Input::Room(room) => self.room = room,
             Input::Started { software } => self.administer(Act::Started { software }),
+            Input::Configured { hash } => self.administer(Act::Configuration { hash }),
             Input::ClockAccepted => self.accept_clock(now),
             Input::Signed { note } => self.checkpoint_signed(note),
             Input::Published { note } => self.checkpoint_published(note),

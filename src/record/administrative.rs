@@ -97,6 +97,11 @@ pub enum Act {
         /// The last position, before this leaf's own.
         through: Position,
     },
+    /// What the relay runs with from here on.
+    Configuration {
+        /// SHA-256 of what `pouch config show relay` prints.
+        hash: Hash,
+    },
 }
 
 /// One administrative leaf.
@@ -181,6 +186,7 @@ impl Act {
             Act::Cloned { .. } => 7,
             Act::ClockAccepted { .. } => 8,
             Act::Erasures { .. } => ERASURES,
+            Act::Configuration { .. } => 10,
         }
     }
 
@@ -216,6 +222,7 @@ impl Act {
             }
             Act::ClockAccepted { wall_us } => out.extend_from_slice(&wall_us.to_be_bytes()),
             Act::Erasures { through } => out.extend_from_slice(&through.0.to_be_bytes()),
+            Act::Configuration { hash } => out.extend_from_slice(hash.as_bytes()),
         }
     }
 
@@ -280,6 +287,7 @@ impl Act {
                 let through = Position(u64::from_be_bytes(bytes.try_into().map_err(|_| wrong)?));
                 Ok(Act::Erasures { through })
             }
+            10 => Ok(Act::Configuration { hash: Hash(bytes.try_into().map_err(|_| wrong)?) }),
             _ => Err(Malformed::new("administrative act", "is of an unknown kind")),
         }
     }
@@ -307,6 +315,7 @@ mod tests {
             Act::Cloned { party: PartyNumber(4), stays: [1; 16], refused: [2; 16] },
             Act::ClockAccepted { wall_us: 7 },
             Act::Erasures { through: Position(9) },
+            Act::Configuration { hash: Hash([6; 32]) },
         ]
     }
 

@@ -278,7 +278,8 @@ fn administrative(record: &Record) -> Result<AdministrativeRecord, Malformed> {
         | Act::Order(_)
         | Act::Cloned { .. }
         | Act::ClockAccepted { .. }
-        | Act::Erasures { .. } => record.body.is_empty(),
+        | Act::Erasures { .. }
+        | Act::Configuration { .. } => record.body.is_empty(),
     };
     if !fits {
         return Err(Malformed::new("administrative leaf", "does not fit what lies beside it"));

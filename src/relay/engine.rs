@@ -27,9 +27,10 @@ use crate::{
     identity::{PartyId, SpiffeId},
     journal::{Append, AppendError, Event, Journal, JournalError, Reader, Urgency, Vitals},
     limits::LOG_RETRY_EVERY,
+    merkle::Hash,
     record::{Record, SALT_BYTES, content::Content},
     roster::{PartyNumber, Roster},
-    session::{hello::SOFTWARE, inbound::Inbound, outbound::Outbound},
+    session::{inbound::Inbound, outbound::Outbound},
     tiles::{Log, LogError, Outcome},
     wire::{Position, pb::GoodbyeCode},
 };
@@ -59,6 +60,8 @@ pub(super) enum Message {
     Loaded { position: Position, record: Result<Record, JournalError> },
     /// What a look into the log's files came to, and why they cannot be read.
     Looked { found: Input, error: Option<LogError> },
+    /// A reload changed what the relay runs with.
+    Configured { hash: Hash },
     /// The roster file was read again.
     RosterOffered { note: Bytes },
     /// Somebody would read the audit log. An asker that is gone needs no answer.
@@ -166,17 +169,17 @@ impl Engine {
         self.journal.vitals()
     }
 
-    /// Runs until told to stop, then tells every desk, waits for what is being written, and seals the journal.
+    /// Says to the exchange what comes `first`, runs until told to stop, then tells every desk, waits for what is being
+    /// written, and seals the journal.
     pub(super) async fn run(
         mut self,
-        offered: Option<Bytes>,
+        first: Vec<Input>,
         mut shutdown: watch::Receiver<bool>,
         drain_time_max: Duration,
     ) -> Result<(), RelayError> {
         self.keep_roster_notes(0);
-        self.input(Input::Started { software: SOFTWARE.to_owned() })?;
-        if let Some(note) = offered {
-            self.input(Input::RosterOffered { note })?;
+        for input in first {
+            self.input(input)?;
         }
         self.carry_out()?;
         while !*shutdown.borrow() {
@@ -284,6 +287,7 @@ impl Engine {
                 error.iter().for_each(|error| self.notices.log_file(error));
                 self.input(found)
             }
+            Message::Configured { hash } => self.input(Input::Configured { hash }),
             Message::RosterOffered { note } => self.input(Input::RosterOffered { note }),
             Message::AdmitReader { id, serial, answer } => {
                 answer.send(self.exchange.admit_reader(&id, &serial)).unwrap_or_default();

@@ -213,5 +213,6 @@ pub fn describe_act(act: &Act) -> (&'static str, u32, String) {
         Act::Erasures { through } => {
             ("erasures", 0, format!("openings and headers through position {} are erased", through.0))
         }
+        Act::Configuration { hash } => ("configured", 0, format!("SHA-256 {hash}")),
     }
 }

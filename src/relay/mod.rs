@@ -22,6 +22,7 @@ pub mod status;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustls::ServerConfig;
@@ -38,13 +39,14 @@ use reload::Reloader;
 use crate::{
     alarms::Alarms,
     config::{self, ConfigError, RelayConfig},
-    exchange::ReplayError,
+    exchange::{Input, ReplayError},
     journal::JournalError,
     keys::{KeyError, SigningKey},
     limits::Limits,
     probes,
     roster::{self, Roster, RosterError, TrustBundle},
     service::{self, Commands},
+    session::hello::SOFTWARE,
     socket::{self, SocketError},
     tiles::LogError,
     tls::{Dates, TlsError},
@@ -252,7 +254,7 @@ async fn run_with(
     }
     let (to_engine, inputs) = mpsc::channel(engine::INPUTS_MAX);
     let (alarms, trust_domain) = (Alarms::default(), bundle.trust_domain.clone());
-    let dir = config.dir.clone();
+    let (dir, first) = (config.dir.clone(), first_inputs(&config, offered));
     let (journal, id, log_key) =
         (config.dir.join(JOURNAL_FOLDER), loaded.id.clone(), opened.log.vkey.clone());
     let reloader = Reloader::new(config, bundle, loaded, alarms.clone(), to_engine.clone());
@@ -271,7 +273,7 @@ async fn run_with(
     let feeding = tokio::spawn(probes::feed_watchdog(admin));
     service::ready();
     // A task among those of the connections, so that what these hand it needs no other thread to wake up.
-    let ended = tokio::spawn(engine.run(offered, stop, DRAIN_TIME_MAX)).await;
+    let ended = tokio::spawn(engine.run(first, stop, DRAIN_TIME_MAX)).await;
     let ended = ended.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
     accepting.abort();
     showing_log.abort();
@@ -279,6 +281,13 @@ async fn run_with(
     administering.abort();
     feeding.abort();
     ended
+}
+
+/// What the exchange is told before anybody connects.
+fn first_inputs(config: &RelayConfig, offered: Option<Bytes>) -> Vec<Input> {
+    let started = Input::Started { software: SOFTWARE.to_owned() };
+    let configured = Input::Configured { hash: config::hash(config) };
+    [started, configured].into_iter().chain(offered.map(|note| Input::RosterOffered { note })).collect()
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RelayError> {

@@ -119,16 +119,18 @@ impl Reloader {
     async fn reload(&mut self, reload: Reload<RelayConfig>) {
         match reload.map_err(ReloadError::Config).and_then(|config| self.check(config)) {
             Ok((config, loaded, roster)) => {
-                self.warn_of_what_needs_a_restart(&config);
+                let config = self.without_what_needs_a_restart(config);
                 tracing::info!(serial = loaded.serial, "reloaded; new connections use this certificate");
+                let (before, hash) = (config::hash(&self.config), config::hash(&config));
                 (self.config, self.validity, self.revoked) = (config, loaded.validity, loaded.revoked);
                 self.tls.store(loaded.tls);
                 self.alarms.clear(AlarmKind::Reload);
                 self.alarms.clear(AlarmKind::Roster);
-                if let Some(note) = roster
-                    && self.to_engine.send(Message::RosterOffered { note }).await.is_err()
-                {
-                    tracing::debug!("a reload came after the engine's end");
+                if hash != before {
+                    self.tell(Message::Configured { hash }).await;
+                }
+                if let Some(note) = roster {
+                    self.tell(Message::RosterOffered { note }).await;
                 }
             }
             Err(error) => {
@@ -138,6 +140,12 @@ impl Reloader {
         }
         self.look();
         service::ready();
+    }
+
+    async fn tell(&self, message: Message) {
+        if self.to_engine.send(message).await.is_err() {
+            tracing::debug!("a reload came after the engine's end");
+        }
     }
 
     /// Everything that a reload brings, or why none of it is taken.
@@ -155,7 +163,8 @@ impl Reloader {
         Ok((config, loaded, roster))
     }
 
-    fn warn_of_what_needs_a_restart(&self, new: &RelayConfig) {
+    /// What the relay runs with after a reload: a key that needs a restart stays as it was, and a line says so.
+    fn without_what_needs_a_restart(&self, new: RelayConfig) -> RelayConfig {
         let old = &self.config;
         let changed = [
             ("listen", old.listen != new.listen),
@@ -169,6 +178,17 @@ impl Reloader {
         ];
         for (key, _) in changed.iter().filter(|(_, changed)| *changed) {
             tracing::warn!(key, "this key was changed and stays as it was until the relay is restarted");
+        }
+        RelayConfig {
+            listen: old.listen,
+            dir: old.dir.clone(),
+            log_listen: old.log_listen,
+            admin: old.admin,
+            log: old.log.clone(),
+            journal_bytes_max: old.journal_bytes_max,
+            openings_keep_days: old.openings_keep_days,
+            trust: old.trust.clone(),
+            ..new
         }
     }
 

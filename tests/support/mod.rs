@@ -100,7 +100,7 @@ impl Site {
         self.run(party, "", shell);
     }
 
-    fn run(&mut self, party: &str, more: &str, mut program: Command) {
+    fn run(&mut self, party: &str, more: &str, program: Command) {
         let pki = self.example.folder.join(party);
         let dir = self.dir(party);
         let common = format!(
@@ -108,20 +108,28 @@ impl Site {
             pki.join("trust.toml"),
             pki.join("root.pem")
         );
-        let (command, config) = match party {
-            "relay" => (
-                "relay",
-                format!("listen = \"{}\"\nroster = {:?}\n{common}", self.address, pki.join("roster.note")),
-            ),
-            "hub" => ("hub", self.desk_config(party, &common)),
-            _ => ("mission", self.desk_config(party, &common)),
+        let config = match party {
+            "relay" => {
+                format!("listen = \"{}\"\nroster = {:?}\n{common}", self.address, pki.join("roster.note"))
+            }
+            _ => self.desk_config(party, &common),
         };
-        let file = self.folder.path().join(format!("{party}.toml"));
-        fs::write(&file, config).expect("configuration written");
+        fs::write(self.file(party), config).expect("configuration written");
+        self.spawn(party, program);
+    }
+
+    /// Starts a process with the configuration that lies there.
+    #[allow(dead_code, reason = "one test changes a configuration by hand")]
+    pub fn start_again(&mut self, party: &str) {
+        self.spawn(party, Command::new(env!("CARGO_BIN_EXE_pouch")));
+    }
+
+    fn spawn(&mut self, party: &str, mut program: Command) {
+        let command = if ["relay", "hub"].contains(&party) { party } else { "mission" };
         let log = fs::File::options().create(true).append(true).open(self.log(party)).expect("log file");
         let child = program
             .args([command, "--example", "--config"])
-            .arg(&file)
+            .arg(self.file(party))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -192,6 +200,11 @@ impl Site {
     /// State folder of a process.
     pub fn dir(&self, party: &str) -> PathBuf {
         self.folder.path().join(party)
+    }
+
+    /// Configuration of a process.
+    pub fn file(&self, party: &str) -> PathBuf {
+        self.folder.path().join(format!("{party}.toml"))
     }
 
     fn log(&self, party: &str) -> PathBuf {

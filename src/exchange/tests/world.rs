@@ -479,6 +479,7 @@ fn tell_act(act: &Act) -> String {
         Act::Cloned { party, .. } => format!("clones of {}", code_of(*party)),
         Act::ClockAccepted { .. } => "clock accepted".to_owned(),
         Act::Erasures { through } => format!("erasures through {}", through.0),
+        Act::Configuration { hash } => format!("configuration {}", &hash.to_string()[..4]),
     }
 }
 
