@@ -198,7 +198,7 @@ async fn a_relay_with_a_flipped_bit_in_its_journal_does_not_start_names_the_plac
     assert!(files(&journal) == before, "the journal is as it was");
     let name = segment.file_name().unwrap().to_str().unwrap();
     let words = site.last_words("relay");
-    for must in [name, "offset", "position 3", "keep a copy of the whole directory"] {
+    for must in [name, "offset", "position 4", "keep a copy of the whole directory"] {
         assert!(words.contains(must), "{must}: {words}");
     }
     flip(&segment, at);
