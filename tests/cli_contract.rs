@@ -262,6 +262,7 @@ fn status() -> Status {
         overdue: Overdue { addressees: 2, answers_owed: 1, ..Overdue::default() },
         receipts_waiting: 0,
         proofs_owed: 0,
+        log_verified: 0,
         orders: Vec::new(),
         alarms: Vec::new(),
         version: "0.1.0".into(),

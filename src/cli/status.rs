@@ -54,7 +54,11 @@ fn described(status: &Status, paint: Paint) -> String {
     fields.push(("inbox", inbox));
     fields.extend(overdue(status).map(|overdue| ("overdue", overdue)));
     fields.push(("receipts", format!("{} waiting for the relay", status.receipts_waiting)));
-    fields.push(("proofs", format!("{} owed by the relay", status.proofs_owed)));
+    let log = format!(
+        "verified as far as {} leaves, {} proofs owed by the relay",
+        status.log_verified, status.proofs_owed
+    );
+    fields.push(("log", log));
     fields.push(("roster", format!("version {}", status.roster_version)));
     fields.extend(status.link_reason.iter().map(|reason| ("reason", reason.clone())));
     for (name, value) in fields {
@@ -129,6 +133,7 @@ mod tests {
             overdue: Overdue::default(),
             receipts_waiting: 5,
             proofs_owed: 3,
+            log_verified: 140,
             orders: vec!["MINIMIZE until 2026-11-24T12:00:00Z".into()],
             alarms: vec!["clock is off by 3 h\x1b".into()],
             version: "0.1.0".into(),
@@ -141,7 +146,7 @@ outbox    2 queued, 1 accepted and not yet delivered, 0 refused
 waiting   1 FLASH, 1 ROUTINE, unaccepted since 241017ZNOV26, undelivered since 231017ZNOV26
 inbox     17 in all, 4 unread, 0 to acknowledge, 0 set aside
 receipts  5 waiting for the relay
-proofs    3 owed by the relay
+log       verified as far as 140 leaves, 3 proofs owed by the relay
 roster    version 3
 reason    cannot resolve relay.bloc.example: check the name
 order     MINIMIZE until 2026-11-24T12:00:00Z

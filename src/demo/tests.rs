@@ -137,6 +137,7 @@ fn status(code: &str) -> Status {
         overdue: Overdue::default(),
         receipts_waiting: 0,
         proofs_owed: 0,
+        log_verified: 0,
         orders: Vec::new(),
         alarms: Vec::new(),
         version: String::new(),

@@ -155,6 +155,7 @@ fn store(status: &Status, text: &mut Exposition) {
         ("unacknowledged_dispatches", "Of those, with an acknowledgement owed.", status.unacknowledged),
         ("set_aside_dispatches", "Of those, set aside instead of opened.", status.set_aside),
         ("proofs_owed", "Records that are not proven to be in the audit log yet.", status.proofs_owed),
+        ("log_verified_size", "Leaves of the audit log that this desk has verified.", status.log_verified),
         ("receipts_waiting", "Receipts that the relay has not logged yet.", status.receipts_waiting),
         ("roster_version", "Version of the roster held.", status.roster_version.into()),
         ("open_alarms", "Alarms that nobody has taken or closed.", status.alarms.len() as u64),

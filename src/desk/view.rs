@@ -530,6 +530,9 @@ pub struct Status {
     /// Records that the relay told of and that are not proven to be in the audit log yet.
     #[serde(default)]
     pub proofs_owed: u64,
+    /// Leaves of the audit log that this desk has verified.
+    #[serde(default)]
+    pub log_verified: u64,
     /// Receipts made here that the relay has not yet logged.
     pub receipts_waiting: u64,
     /// Orders that stand, in words: MINIMIZE, suspended parties.

@@ -56,6 +56,7 @@ impl Store {
             overdue: overdue::count(&tx)?,
             receipts_waiting: count("SELECT count(*) FROM receipts_due")? + self.receipts_unanswered()?,
             proofs_owed: count("SELECT count(*) FROM proofs WHERE checkpoint IS NULL")?,
+            log_verified: self.verified()?.follower.size(),
             orders: orders::standing(&tx, now)?,
             alarms: self.open_alarms(queued)?,
             version: env!("CARGO_PKG_VERSION").to_owned(),
