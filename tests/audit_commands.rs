@@ -58,8 +58,15 @@ fn a_trust_bundle_is_exported_from_a_log_that_a_quorum_has_witnessed_and_from_no
     log.put(&[("checkpoint".into(), bloc.checkpoint(&found.checkpoint, 1))]).unwrap();
     let unwitnessed = laid_out(&bloc, &log);
     assert_eq!(pouch(unwitnessed.path(), export).status.code(), Some(9));
+    let verify = "verify log --trust trust.toml";
+    let (code, out, err) = words(&pouch(unwitnessed.path(), verify));
+    assert!(
+        code == Some(9) && (out + &err).contains("are a quorum"),
+        "all fits, and too few have signed: {err}"
+    );
     let stranger = laid_out(&Bloc::new(), &log);
     assert_eq!(pouch(stranger.path(), export).status.code(), Some(8));
+    assert_eq!(pouch(stranger.path(), verify).status.code(), Some(8));
     assert_eq!(pouch(folder.path(), "trust export --log log").status.code(), Some(2), "by what to verify it");
 }
 

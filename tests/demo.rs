@@ -38,6 +38,7 @@ fn the_check_passes_prints_its_figures_and_keeps_everything_where_it_is_told() {
         "{out}"
     );
     assert!(out.contains("receipts   90 delivered, 90 read, 21 acknowledged\n"), "{out}");
+    assert!(out.contains(" of them verified and witnessed, a changed byte found\n"), "{out}");
     assert!(out.ends_with("all checks passed\n"), "{out}");
     assert_eq!(err, "");
 

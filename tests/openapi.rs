@@ -1,5 +1,5 @@
 //! docs/openapi.json is made of what the source says: routes of src/desk/api.rs, types of
-//! src/desk/view.rs with their doc comments. `POUCH_UPDATE=1 cargo test --test openapi` writes it.
+//! src/desk/view with their doc comments. `POUCH_UPDATE=1 cargo test --test openapi` writes it.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
 
@@ -63,7 +63,7 @@ fn every_named_type_is_described_and_every_purpose_has_a_route() {
 }
 
 fn document() -> Value {
-    let types = types(&source("src/desk/view.rs"));
+    let types = types(&["mod", "evidence"].map(|file| source(&format!("src/desk/view/{file}.rs"))).concat());
     let api = source("src/desk/api.rs");
     let mut paths: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
     for (path, method, handler) in routes(&api) {

@@ -161,14 +161,20 @@ async fn a_relay_whose_log_key_a_roster_has_replaced_carries_mail_and_signs_once
     hub.publish_roster(note.into()).await.unwrap();
     let names_the_key =
         |status: &RelayStatus| status.alarms.iter().any(|alarm| alarm.sentence.contains("relay's log key"));
-    site.relay_until(names_the_key).await;
+    let status = site.relay_until(names_the_key).await;
+    assert!(
+        status.not_ready.iter().any(|line| line.contains("log key")),
+        "it cannot sign: {:?}",
+        status.not_ready
+    );
     site.stop("relay");
     site.start("relay");
     site.relay_until(|status| names_the_key(status) && !status.sessions.is_empty()).await;
     site.stop("relay");
     fs::copy(&new_path, &key_path).unwrap();
     site.start("relay");
-    site.relay_until(|status| !names_the_key(status) && !status.sessions.is_empty()).await;
+    let ready = |status: &RelayStatus| !names_the_key(status) && status.not_ready.is_empty();
+    site.relay_until(|status| ready(status) && !status.sessions.is_empty()).await;
     let status = until(&hub, |status| status.link == "in contact").await;
     assert!(status.alarms.iter().all(|sentence| !sentence.contains("cosigns no")), "{:?}", status.alarms);
 }
